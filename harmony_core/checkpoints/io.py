@@ -1,0 +1,198 @@
+"""Bundle files: transformer, autoencoders and text encoder in one safetensors file that describes itself.
+
+The settings stand twice: as metadata `config`, and as a uint8 tensor that survives tools which drop metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
+from ..config import HarmonyConfig
+from ..model import HarmonyTransformer
+from ..text.captions import TinyTextEncoder
+
+ASSETS = Path(__file__).parent.parent / "assets"
+TRANSFORMER, VIDEO_VAE, AUDIO_VAE, TEXT_ENCODER = "model.diffusion_model.", "vae.", "audio_vae.", "text_encoders."
+CONFIG_KEY = "harmony_config"
+
+
+class CheckpointError(ValueError):
+    """A file that is not a checkpoint we can load; the message names it and what it lacks."""
+
+
+@dataclass
+class Bundle:
+    """Everything `harmony generate` needs, in eval mode."""
+
+    config: HarmonyConfig
+    transformer: HarmonyTransformer
+    video_vae: nn.Module
+    audio_vae: nn.Module
+    text_encoder: nn.Module
+    model_card: dict[str, Any] = field(default_factory=dict)
+
+
+def embedded_checkpoints() -> dict[str, Path]:
+    """Names and files of the checkpoints that ship with the package."""
+    return {path.stem: path for path in sorted(ASSETS.glob("*.safetensors"))}
+
+
+def resolve(name: str | Path) -> Path:
+    """An embedded checkpoint's name, or a file, to a path.
+
+    Raises:
+        CheckpointError: neither.
+    """
+    embedded = embedded_checkpoints()
+    if str(name) in embedded:
+        return embedded[str(name)]
+    if Path(name).is_file():
+        return Path(name)
+    raise CheckpointError(
+        f"There is no checkpoint file {name}; give a .safetensors file or one of: {', '.join(embedded) or 'none'}."
+    )
+
+
+def save_bundle(path: Path, bundle: Bundle, dtype: torch.dtype) -> None:
+    """Write `bundle` with its weights in `dtype`; normalisation buffers and ids keep theirs."""
+    settings = {
+        "transformer": bundle.config.to_dict(),
+        "vae": bundle.video_vae.config,
+        "audio_vae": bundle.audio_vae.config,
+        "text_encoder": bundle.text_encoder.config,
+    }
+    text = json.dumps(settings)
+    tensors: dict[str, Tensor] = {
+        TRANSFORMER + CONFIG_KEY: torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    }
+    for prefix, module in (
+        (TRANSFORMER, bundle.transformer),
+        (VIDEO_VAE, bundle.video_vae),
+        (AUDIO_VAE, bundle.audio_vae),
+        (TEXT_ENCODER, bundle.text_encoder),
+    ):
+        parameters = {name for name, _ in module.named_parameters()}
+        for name, tensor in module.state_dict().items():
+            tensors[prefix + name] = (tensor.to(dtype) if name in parameters else tensor).contiguous()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, metadata={"config": text, "model_card": json.dumps(bundle.model_card)})
+
+
+def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(settings, model card) of a bundle, without its weights.
+
+    Raises:
+        CheckpointError: unreadable, truncated, or not a Harmony bundle.
+    """
+    with _open(path) as file:
+        metadata, keys = file.metadata() or {}, list(file.keys())
+        text = metadata.get("config")
+        stored = next((key for key in (TRANSFORMER + CONFIG_KEY, CONFIG_KEY) if key in keys), None)
+        if text is None and stored is not None:
+            text = bytes(file.get_tensor(stored).tolist()).decode()
+    if text is None:
+        shown = ", ".join(keys[:3]) or "no tensors"
+        raise CheckpointError(
+            f"{path.name} is not a Harmony checkpoint: it has neither config metadata nor a {CONFIG_KEY} tensor "
+            f"(its first keys: {shown})."
+        )
+    settings = json.loads(text)
+    if "transformer" not in settings:
+        raise CheckpointError(f"{path.name} is not a Harmony checkpoint: its config has no transformer section.")
+    return settings, json.loads(metadata.get("model_card", "{}"))
+
+
+def load_bundle(name: str | Path, dtype: torch.dtype = torch.float32) -> Bundle:
+    """Load a bundle by embedded name or path, with every weight in `dtype`.
+
+    Raises:
+        CheckpointError: not a bundle, or keys that do not fit its config.
+    """
+    path = resolve(name)
+    settings, card = read_settings(path)
+    missing = [part for part in ("vae", "audio_vae", "text_encoder") if part not in settings]
+    if missing:
+        raise CheckpointError(f"{path.name} is a transformer alone: it lacks {', '.join(missing)}.")
+    config = HarmonyConfig.from_dict(settings["transformer"])
+    with _open(path) as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (a safetensors handle)
+    tensors.pop(TRANSFORMER + CONFIG_KEY, None)
+    modules = (
+        (TRANSFORMER, HarmonyTransformer(config)),
+        (VIDEO_VAE, TinyVideoVAE(**settings["vae"])),
+        (AUDIO_VAE, TinyAudioVAE(**settings["audio_vae"])),
+        (TEXT_ENCODER, TinyTextEncoder(**settings["text_encoder"])),
+    )
+    left = set(tensors)
+    for prefix, module in modules:
+        own = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+        left -= {prefix + key for key in own}
+        load_strict(module, own, f"{path.name} ({prefix.rstrip('.')})")
+        module.to(dtype).eval().requires_grad_(False)
+    if left:
+        raise CheckpointError(f"{path.name} has {len(left)} unknown tensors, the first: {sorted(left)[0]}.")
+    return Bundle(config, *(module for _, module in modules), card)
+
+
+def load_strict(module: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
+    """load_state_dict whose error names the first offending keys."""
+    expected = module.state_dict()
+    wrong = [key for key, value in tensors.items() if key in expected and expected[key].shape != value.shape]
+    problems = {
+        "missing": sorted(set(expected) - set(tensors)),
+        "unexpected": sorted(set(tensors) - set(expected)),
+        "of another shape": sorted(wrong),
+    }
+    found = "; ".join(f"{len(keys)} {kind}, first {keys[0]}" for kind, keys in problems.items() if keys)
+    if found:
+        raise CheckpointError(f"{name} does not fit its config: {found}.")
+    module.load_state_dict(tensors)
+
+
+def describe(name: str | Path) -> dict[str, Any]:
+    """What a checkpoint file is: size, parts and parameter counts, dtypes, config, model card.
+
+    Raises:
+        CheckpointError: as `read_settings`.
+    """
+    path = resolve(name)
+    settings, card = read_settings(path)
+    parts: dict[str, dict[str, Any]] = {}
+    prefixes = {TRANSFORMER: "transformer", VIDEO_VAE: "vae", AUDIO_VAE: "audio_vae", TEXT_ENCODER: "text_encoder"}
+    with _open(path) as file:
+        for key in file.keys():  # noqa: SIM118
+            if key.endswith(CONFIG_KEY):
+                continue
+            part = next((title for prefix, title in prefixes.items() if key.startswith(prefix)), "transformer")
+            view = file.get_slice(key)
+            entry = parts.setdefault(part, {"tensors": 0, "parameters": 0, "dtypes": {}})
+            count = 1
+            for size in view.get_shape():
+                count *= size
+            entry["tensors"] += 1
+            entry["parameters"] += count
+            entry["dtypes"][view.get_dtype()] = entry["dtypes"].get(view.get_dtype(), 0) + 1
+    return {
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "layout": "harmony bundle" if len(parts) > 1 else "harmony transformer",
+        "parts": parts,
+        "config": settings["transformer"],
+        "model_card": card,
+    }
+
+
+def _open(path: Path):
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path.name} cannot be read as safetensors: {error}.") from error

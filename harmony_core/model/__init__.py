@@ -1,0 +1,5 @@
+"""The Harmony transformer."""
+
+from .transformer import HarmonyTransformer
+
+__all__ = ["HarmonyTransformer"]

@@ -1,0 +1,78 @@
+"""RoPE positions of both branches and of the attention between them (INTERFACES: audio sequence, positions).
+
+Legend: B batch, L tokens, T_v / T_a latent frames / audio latents, P rotated pairs.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ..config import HarmonyConfig
+from ..geometry import as_fraction, clip_fps
+from ..ops.rope import RopeTable, rope_table
+
+
+@lru_cache(maxsize=16)
+def video_rope(frames: int, height: int, width: int, config: HarmonyConfig) -> RopeTable:
+    """3-D table over frames * height * width tokens, frame-major: temporal, height and width pairs in turn."""
+    grid = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in (frames, height, width)), indexing="ij")
+    parts = [rope_table(axis.reshape(1, -1), dim) for axis, dim in zip(grid, config.rope_dims, strict=True)]
+    cos, sin = (torch.cat(tables, dim=-1) for tables in zip(*parts, strict=True))
+    return cos, sin
+
+
+def audio_positions(num_reference: int, num_audio: int, transcript_BS: Tensor | None) -> Tensor:
+    """Positions of the audio sequence [reference ; target ; speech], float64 [B or 1, L].
+
+    Reference -T_r .. -1, target 0 .. T_a - 1, speech token m of S unpadded ones at (m + 1/2) * T_a / S - 1/2.
+    """
+    line = torch.arange(-num_reference, num_audio, dtype=torch.float64).unsqueeze(0)
+    if transcript_BS is None:
+        return line
+    spoken_B1 = (transcript_BS != 0).sum(dim=1, keepdim=True).clamp(min=1).double()
+    index_1S = torch.arange(transcript_BS.shape[1], dtype=torch.float64, device=transcript_BS.device).unsqueeze(0)
+    speech_BS = (index_1S + 0.5) * num_audio / spoken_B1 - 0.5
+    return torch.cat((line.to(speech_BS.device).expand(len(speech_BS), -1), speech_BS), dim=1)
+
+
+def audio_rope(num_reference: int, num_audio: int, transcript_BS: Tensor | None, config: HarmonyConfig) -> RopeTable:
+    """1-D table over the audio sequence, on the temporal pairs of a head."""
+    positions = audio_positions(num_reference, num_audio, transcript_BS) * config.audio_rope_scale
+    return rope_table(positions, config.rope_dims[0])
+
+
+@lru_cache(maxsize=16)
+def cross_rope(
+    num_latent_frames: int, tokens_per_frame: int, num_audio: int, config: HarmonyConfig
+) -> dict[str, tuple[RopeTable, RopeTable]]:
+    """Query and key tables of frame-wise attention, per direction. Only temporal pairs rotate (paper 3.3).
+
+    The source's index is rescaled to the target's timeline: `index` by the ratio of lengths (the paper's),
+    `timestamp` by true times.
+    """
+    video = torch.arange(num_latent_frames, dtype=torch.float64)
+    audio = torch.arange(num_audio, dtype=torch.float64)
+    if config.rope_alignment == "timestamp":
+        fps = float(clip_fps(num_latent_frames, num_audio, config))
+        rate = float(as_fraction(config.audio_latent_rate))
+        audio_on_video = (fps * (audio + 0.5) / rate + 1) / 4
+        video_on_audio = (4 * video - 1) / fps * rate - 0.5
+    else:
+        audio_on_video = audio * num_latent_frames / num_audio
+        video_on_audio = video * num_audio / num_latent_frames
+
+    def table(positions: Tensor, repeats: int) -> RopeTable:
+        scaled = positions.repeat_interleave(repeats).unsqueeze(0) * config.cross_rope_scale
+        return rope_table(scaled, config.rope_dims[0])
+
+    return {
+        "a2v": (table(video, tokens_per_frame), table(audio_on_video, 1)),
+        "v2a": (table(audio, 1), table(video_on_audio, tokens_per_frame)),
+    }
+
+
+def to_device(table: RopeTable, device: torch.device) -> RopeTable:
+    return table[0].to(device), table[1].to(device)

@@ -1,0 +1,1 @@
+"""Attention and normalisation ops. Each fast op has a naive twin with the same signature."""

@@ -1,0 +1,286 @@
+"""Every task in one pipeline: a prompt, and whatever is given of picture and sound, to a clip of both.
+
+Legend: B batch (1 here), C channels, F frames, H W pixels, N samples, T_v / T_a latent lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..checkpoints import Bundle, load_bundle
+from ..config import HarmonyConfig
+from ..diffusion.anchors import mute_audio, static_video
+from ..diffusion.denoiser import Conditions, Denoiser
+from ..diffusion.flow import sigmas
+from ..diffusion.guidance import GuidancePlan, SyncCFG, TextCFG
+from ..diffusion.latents import AVLatents, draw_noise
+from ..diffusion.solvers import solver
+from ..geometry import ClipGeometry, as_fraction
+from ..media import AudioClip, VideoClip, fit_audio, fit_image, fit_video
+from ..text.transcripts import tokenize_transcript
+
+STATIC_VIDEOS = ("auto", "grey", "image", "estimate")
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateRequest:
+    """What to make. None means the checkpoint's own value.
+
+    `image` becomes the first frame; `video` is kept and gets a sound; `audio` is kept and gets a picture.
+    `static_video`, SyncCFG's still: `image` (the given first frame), `grey`, `estimate` (of each step's own
+    estimate) or `auto` (the image if there is one, else grey).
+    """
+
+    prompt: str
+    audio_prompt: str = ""
+    transcript: str = ""
+    negative_prompt: str = ""
+    negative_audio_prompt: str = ""
+    seconds: float | None = None
+    fps: float | None = None
+    width: int | None = None
+    height: int | None = None
+    image: np.ndarray | None = field(default=None, repr=False)
+    video: VideoClip | None = field(default=None, repr=False)
+    audio: AudioClip | None = field(default=None, repr=False)
+    reference_audio: AudioClip | None = field(default=None, repr=False)
+    reference_seconds: float = 0.48
+    seed: int = 0
+    steps: int | None = None
+    shift: float | None = None
+    solver: str = "euler"
+    video_sync_scale: float | None = None
+    audio_sync_scale: float | None = None
+    video_text_scale: float | None = None
+    audio_text_scale: float | None = None
+    static_video: str = "auto"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A finished clip: `frames` uint8 [F, H, W, 3] at `fps`, `samples` float32 [1, N] at `sample_rate`, exactly as
+    long as asked. `notes` says in words what was snapped, converted or not understood."""
+
+    frames: np.ndarray
+    samples: np.ndarray
+    fps: Fraction
+    sample_rate: int
+    latents_video: Tensor
+    latents_audio: Tensor
+    notes: tuple[str, ...]
+    passes_per_step: float
+    seed: int
+
+
+class HarmonyPipeline:
+    """Holds the models of one checkpoint."""
+
+    def __init__(self, bundle: Bundle, device: torch.device | str = "cpu") -> None:
+        self.config: HarmonyConfig = bundle.config
+        self.model_card = bundle.model_card
+        self.device = torch.device(device)
+        self.transformer = bundle.transformer.to(self.device)
+        self.video_vae = bundle.video_vae
+        self.audio_vae = bundle.audio_vae
+        self.text_encoder = bundle.text_encoder
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path = "harmony-tiny",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> HarmonyPipeline:
+        """Load a checkpoint by file, or by the name of an embedded one. Raises CheckpointError."""
+        return cls(load_bundle(path, dtype), device)
+
+    @torch.no_grad()
+    def __call__(self, request: GenerateRequest, progress: Progress | None = None) -> Generation:
+        """Generate one clip.
+
+        Args:
+            progress: called after every step with (steps done, steps in all).
+
+        Raises:
+            ValueError: a request that cannot be met; the message names the value and the fix.
+        """
+        _check(request)
+        geometry = self.geometry(request)
+        notes = list(geometry.snapped)
+        given, masks = self._given(request, geometry, notes)
+        steps = request.steps if request.steps is not None else self.config.steps
+        schedule = sigmas(steps, request.shift if request.shift is not None else self.config.shift)
+        plan = self._plan(request, steps, masks)
+        denoiser = Denoiser(
+            transformer=self.transformer,
+            plan=plan,
+            positive=self._conditions(request, request.prompt, request.audio_prompt, request.transcript, notes),
+            negative=self._conditions(request, request.negative_prompt, request.negative_audio_prompt, "", []),
+            given=given,
+            masks=masks,
+            anchors=self._anchors(request, geometry).map(lambda x: x.to(self.device)),
+            static_anchor=self._estimated_still(geometry) if request.static_video == "estimate" else None,
+        )
+        solve = solver(request.solver)
+        noise = draw_noise(tuple(given.video.shape), tuple(given.audio.shape), request.seed)
+        noise = noise.map(lambda x, like: x.to(like), given)
+        start = noise.map(lambda noise, given: given + schedule[0] * (noise - given), given)
+        latents = solve(
+            denoiser, start, schedule, lambda step, _: progress(step + 1, steps) if progress is not None else None
+        )
+        latents = latents.map(lambda x, given, mask: x * mask + given * (1 - mask), given, masks)
+        frames, samples = self.decode(latents, geometry)
+        return Generation(
+            frames=frames,
+            samples=samples,
+            fps=geometry.fps,
+            sample_rate=geometry.sample_rate,
+            latents_video=latents.video,
+            latents_audio=latents.audio,
+            notes=tuple(dict.fromkeys(notes)),
+            passes_per_step=plan.passes_per_step,
+            seed=request.seed,
+        )
+
+    def geometry(self, request: GenerateRequest) -> ClipGeometry:
+        """Lengths: as asked, else of the given media, else the checkpoint's own clip."""
+        config = self.config
+        fps = request.fps if request.fps is not None else config.fps
+        given = request.video or request.audio
+        seconds = request.seconds
+        if seconds is None:
+            seconds = given.duration_s if given is not None else as_fraction(config.seconds)
+        height = request.height if request.height is not None else config.height
+        width = request.width if request.width is not None else config.width
+        return ClipGeometry.from_seconds(seconds, fps, height, width, config)
+
+    def decode(self, latents: AVLatents, geometry: ClipGeometry) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 frames [F0, H, W, 3] and float32 samples [1, N], exactly as long as asked."""
+        video_BCFHW = self.video_vae.decode(latents.video.to(self._vae_device))
+        frames = ((video_BCFHW[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 3, 0)
+        samples_BN = self.audio_vae.decode(latents.audio.to(self._vae_device)).float().cpu()
+        samples_BN = torch.nn.functional.pad(samples_BN, (0, max(0, geometry.num_samples - samples_BN.shape[1])))
+        return frames[: geometry.num_frames_asked].cpu().numpy(), samples_BN[:, : geometry.num_samples].numpy()
+
+    def encode_video(self, frames: np.ndarray) -> Tensor:
+        """uint8 [F, H, W, 3], F = 4n + 1, to latents [1, C, T_v, h, w]."""
+        return self.video_vae.encode(_pixels(frames).transpose(0, 1)[None].to(self._vae_device))
+
+    def encode_audio(self, samples_N: np.ndarray, num_latents: int) -> Tensor:
+        """Mono samples at the checkpoint's rate, padded with silence or cut, to latents [1, C, num_latents]."""
+        wanted = num_latents * self.audio_vae.samples_per_latent
+        samples_N = np.pad(samples_N[:wanted], (0, max(0, wanted - len(samples_N))))
+        return self.audio_vae.encode(torch.from_numpy(samples_N)[None].to(self._vae_device))
+
+    @property
+    def _vae_device(self) -> torch.device:
+        return next(self.video_vae.parameters()).device
+
+    def _given(self, request: GenerateRequest, geometry: ClipGeometry, notes: list[str]) -> tuple[AVLatents, AVLatents]:
+        """Given latents and masks (1 = generate). What is not given is zero under a mask of 1."""
+        video_shape = geometry.video_shape(1, self.config.video_channels)
+        audio_shape = geometry.audio_shape(1, self.config.audio_channels)
+        given = AVLatents(torch.zeros(video_shape), torch.zeros(audio_shape))
+        masks = AVLatents(torch.ones(1, 1, video_shape[2], 1, 1), torch.ones(1, 1, audio_shape[2]))
+        if request.video is not None:
+            frames, said = fit_video(request.video, geometry)
+            notes.extend(said)
+            given.video[:], masks.video[:] = self.encode_video(frames), 0
+        if request.audio is not None:
+            samples, said = fit_audio(request.audio, geometry.num_samples, geometry.sample_rate)
+            notes.extend(said)
+            given.audio[:], masks.audio[:] = self.encode_audio(samples, geometry.num_audio_latents), 0
+        if request.image is not None:
+            image, said = fit_image(request.image, geometry.height, geometry.width)
+            notes.extend(said)
+            given.video[:, :, :1], masks.video[:, :, :1] = self.encode_video(image[None]), 0
+        return given.map(lambda x: x.to(self.device)), masks.map(lambda x: x.to(self.device))
+
+    def _plan(self, request: GenerateRequest, steps: int, masks: AVLatents) -> GuidancePlan:
+        config = self.config
+
+        def scale(asked: float | None, default: float) -> float:
+            return default if asked is None else asked
+
+        guidances = (
+            SyncCFG(
+                video_scale=scale(request.video_sync_scale, config.video_sync_scale),
+                audio_scale=scale(request.audio_sync_scale, config.audio_sync_scale),
+            ),
+            TextCFG(
+                video_scale=scale(request.video_text_scale, config.video_text_scale),
+                audio_scale=scale(request.audio_text_scale, config.audio_text_scale),
+            ),
+        )
+        return GuidancePlan(guidances, steps, bool(masks.video.any()), bool(masks.audio.any()))
+
+    def _conditions(
+        self, request: GenerateRequest, prompt: str, audio_prompt: str, transcript: str, notes: list[str]
+    ) -> Conditions:
+        (video_context, audio_context), said = self._encode_text(prompt, audio_prompt)
+        notes.extend(said)
+        ids = None
+        if self.config.speech is not None:
+            tokens, said = tokenize_transcript(transcript, self.config.speech)
+            notes.extend(said)
+            ids = tokens[None].to(self.device)
+        reference = None
+        if request.reference_audio is not None:
+            reference = self._reference(request, notes)
+        return Conditions(video_context, audio_context, ids, reference)
+
+    def _encode_text(self, prompt: str, audio_prompt: str) -> tuple[tuple[Tensor, Tensor], tuple[str, ...]]:
+        features, notes = self.text_encoder.encode([prompt, audio_prompt])
+        features = features.to(self.device)
+        return (features[:1], features[1:]), notes
+
+    def _reference(self, request: GenerateRequest, notes: list[str]) -> Tensor:
+        """Reference latents [1, C, T_r]: the first `reference_seconds` of the clip."""
+        rate = self.config.sample_rate
+        count = int(request.reference_seconds * rate) // self.audio_vae.samples_per_latent
+        if count < 1:
+            raise ValueError(
+                f"reference_seconds is {request.reference_seconds:g}, shorter than one audio latent "
+                f"({self.audio_vae.samples_per_latent / rate:g} s); ask for at least 0.3."
+            )
+        samples, said = fit_audio(request.reference_audio, count * self.audio_vae.samples_per_latent, rate)
+        notes.extend(said)
+        return self.encode_audio(samples, count).to(self.device)
+
+    def _anchors(self, request: GenerateRequest, geometry: ClipGeometry) -> AVLatents:
+        """Static video and mute audio, fixed for the run."""
+        image = None
+        if request.image is not None and request.static_video in ("auto", "image"):
+            image = _pixels(fit_image(request.image, geometry.height, geometry.width)[0])
+        return AVLatents(static_video(self.video_vae, geometry, image), mute_audio(self.audio_vae, geometry))
+
+    def _estimated_still(self, geometry: ClipGeometry) -> Callable[[AVLatents], Tensor]:
+        """A still of the current estimate's first frame."""
+
+        def still(clean: AVLatents) -> Tensor:
+            first = self.video_vae.decode(clean.video[:, :, :1].to(self._vae_device))[0, :, 0]
+            return static_video(self.video_vae, geometry, first).to(self.device)
+
+        return still
+
+
+def _check(request: GenerateRequest) -> None:
+    if request.video is not None and request.audio is not None:
+        raise ValueError("Both video and audio are given, so nothing is left to generate; leave one of them out.")
+    if request.static_video not in STATIC_VIDEOS:
+        raise ValueError(f"static_video is {request.static_video!r}; choose one of {', '.join(STATIC_VIDEOS)}.")
+    if request.static_video == "image" and request.image is None:
+        raise ValueError("static_video is 'image', but no image is given; give one or choose 'grey'.")
+
+
+def _pixels(frames: np.ndarray) -> Tensor:
+    """uint8 [..., H, W, 3] to float [..., 3, H, W] in -1..1."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -3).float() / 127.5 - 1

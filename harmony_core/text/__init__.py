@@ -1,0 +1,1 @@
+"""Captions and transcripts to what the transformer reads."""

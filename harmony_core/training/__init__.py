@@ -1,0 +1,1 @@
+"""Cross-Task Synergy training (paper 3.2.2)."""

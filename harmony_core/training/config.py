@@ -1,0 +1,115 @@
+"""Training configuration: one strict YAML file a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from ..config import HarmonyConfig, preset
+
+OBJECTIVES = ("three_pass", "split_batch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """What a step optimises.
+
+    `three_pass` is the paper's: joint, audio-driven and video-driven losses on the same clips, weighted 1, lambda_v,
+    lambda_a. `split_batch` gives each clip one task by share, at a third of the cost.
+    """
+
+    kind: str = "three_pass"
+    lambda_v: float = 0.1  # weight of the audio-driven loss (on video)
+    lambda_a: float = 0.3  # weight of the video-driven loss (on audio)
+    audio_driven_share: float = 0.15  # split_batch only
+    video_driven_share: float = 0.15
+    shift: float = 5.0  # of the training noise levels
+    text_dropout: float = 0.1
+    reference_share: float = 0.5  # of batches that carry reference audio
+    reference_latents: tuple[int, int] = (8, 12)  # shortest and longest reference
+    first_frame_share: float = 0.1  # of rows with the first video latent given
+    prefix_share: float = 0.05  # of rows with a random prefix of both modalities given
+
+    def __post_init__(self) -> None:
+        if self.kind not in OBJECTIVES:
+            raise ValueError(f"objective.kind is {self.kind!r}, but must be one of {', '.join(OBJECTIVES)}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Muon on the matrices of the layers, AdamW on the rest; a constant rate, then a linear decay to zero."""
+
+    muon_lr: float = 0.02
+    adamw_lr: float = 1.5e-3
+    weight_decay: float = 0.0
+    warmup_steps: int = 30
+    decay_share: float = 0.4  # of the steps, at the end
+    ema: float = 0.997
+    max_grad_norm: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Clips of the procedural world."""
+
+    clips: int = 4000
+    held_out: int = 128
+    reference_seconds: float = 0.48
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Everything a run needs. Times are wall-clock budgets; steps are exact."""
+
+    preset: str
+    steps: int
+    batch_size: int
+    seed: int = 0
+    threads: int = 1
+    model: dict[str, Any] = field(default_factory=dict)  # changes to the preset
+    data: DataConfig = field(default_factory=DataConfig)
+    autoencoders: dict[str, Any] = field(default_factory=dict)  # AutoencoderTraining fields
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    log_every: int = 20
+    save_every: int = 200
+
+    @property
+    def transformer(self) -> HarmonyConfig:
+        return HarmonyConfig.from_dict(preset(self.preset).to_dict() | self.model)
+
+    @classmethod
+    def from_yaml(cls, path: Path, overrides: list[str]) -> TrainingConfig:
+        """Read `path`, then apply `section.key=value` overrides. Unknown keys are errors."""
+        import yaml
+
+        if not path.is_file():
+            raise ValueError(f"There is no training config at {path}; harmony_core/training/configs has examples.")
+        values = yaml.safe_load(path.read_text())
+        for override in overrides:
+            name, separator, text = override.partition("=")
+            if not separator:
+                raise ValueError(f"Override {override!r} must have the form section.key=value.")
+            *sections, key = name.split(".")
+            target = values
+            for section in sections:
+                target = target.setdefault(section, {})
+            target[key] = yaml.safe_load(text)
+        return _strict(cls, values, "")
+
+
+def _strict(cls: type, values: dict[str, Any], where: str) -> Any:
+    """Build a dataclass from a mapping; a key it does not have is an error that names the known ones."""
+    hints = get_type_hints(cls)
+    known = [item.name for item in fields(cls)]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ValueError(f"Unknown training setting {where}{unknown[0]}. Known: {', '.join(where + n for n in known)}.")
+    built = {
+        key: _strict(hints[key], value, f"{where}{key}.")
+        if is_dataclass(hints[key])
+        else (tuple(value) if isinstance(value, list) else value)
+        for key, value in values.items()
+    }
+    return cls(**built)

@@ -1,0 +1,119 @@
+"""Clips of the procedural world, rendered once, then encoded once.
+
+Legend: N clips, C channels, T_v / T_a latent frames / audio latents, S tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
+from ..config import SpeechConfig
+from ..diffusion.latents import AVLatents
+from ..text.captions import TinyTextEncoder
+from ..text.transcripts import tokenize_transcript
+from ..toyworld import reference_audio, render, sample_scene
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class RenderedClips:
+    """Pictures uint8 [N, F, H, W, 3], sound float16 [N, samples], references float16 [N, samples], and texts."""
+
+    videos: np.ndarray
+    sounds: np.ndarray
+    references: np.ndarray
+    video_captions: tuple[str, ...]
+    audio_captions: tuple[str, ...]
+    transcripts: tuple[str, ...]
+
+
+def render_clips(count: int, first_seed: int, reference_seconds: float, progress: Progress) -> RenderedClips:
+    """Scenes of seeds first_seed, first_seed + 1, ..., each with a reference of the same voice or material."""
+    columns: tuple[list, ...] = ([], [], [], [], [], [])
+    for index in range(count):
+        rng = np.random.default_rng(first_seed + index)
+        clip = render(sample_scene(rng))
+        scene = clip.scene
+        reference = reference_audio(scene, reference_seconds, rng)
+        row = (
+            clip.video,
+            clip.audio.astype(np.float16),
+            reference.astype(np.float16),
+            scene.video_caption,
+            scene.audio_caption,
+            scene.transcript,
+        )
+        for column, value in zip(columns, row, strict=True):
+            column.append(value)
+        progress("render", index + 1, count)
+    videos, sounds, references, *texts = columns
+    return RenderedClips(np.stack(videos), np.stack(sounds), np.stack(references), *(tuple(text) for text in texts))
+
+
+@dataclass(frozen=True)
+class LatentDataset:
+    """Encoded clips, in memory: latents float16, token ids int64."""
+
+    video: Tensor  # [N, C, T_v, h, w]
+    audio: Tensor  # [N, C, T_a]
+    reference: Tensor  # [N, C, T_r]
+    video_ids: Tensor  # [N, S]
+    audio_ids: Tensor  # [N, S]
+    transcript: Tensor  # [N, S]
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+    def take(self, rows: Tensor) -> tuple[AVLatents, Tensor, Tensor, Tensor, Tensor]:
+        """(clean latents, reference, video ids, audio ids, transcript ids) of some rows, latents in float32."""
+        clean = AVLatents(self.video[rows].float(), self.audio[rows].float())
+        return clean, self.reference[rows].float(), self.video_ids[rows], self.audio_ids[rows], self.transcript[rows]
+
+    def save(self, path: Path) -> None:
+        save_file({name: tensor.contiguous() for name, tensor in vars(self).items()}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> LatentDataset:
+        return cls(**load_file(path))
+
+
+@torch.no_grad()
+def encode_clips(
+    clips: RenderedClips,
+    video_vae: TinyVideoVAE,
+    audio_vae: TinyAudioVAE,
+    text_encoder: TinyTextEncoder,
+    speech: SpeechConfig,
+    progress: Progress,
+    chunk: int = 16,
+) -> LatentDataset:
+    """Latents and token ids of rendered clips."""
+    video, audio, reference = [], [], []
+    for start in range(0, len(clips.videos), chunk):
+        rows = slice(start, start + chunk)
+        pixels = torch.from_numpy(clips.videos[rows]).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        video.append(video_vae.encode(pixels).half())
+        audio.append(audio_vae.encode(torch.from_numpy(clips.sounds[rows]).float()).half())
+        reference.append(audio_vae.encode(torch.from_numpy(clips.references[rows]).float()).half())
+        progress("encode", min(start + chunk, len(clips.videos)), len(clips.videos))
+
+    def captions(texts: tuple[str, ...]) -> Tensor:
+        return torch.stack([text_encoder.tokenize(text)[0] for text in texts])
+
+    return LatentDataset(
+        torch.cat(video),
+        torch.cat(audio),
+        torch.cat(reference),
+        captions(clips.video_captions),
+        captions(clips.audio_captions),
+        torch.stack([tokenize_transcript(text, speech)[0] for text in clips.transcripts]),
+    )

@@ -1,0 +1,267 @@
+"""`harmony train`: autoencoders, then the transformer with Cross-Task Synergy (paper 3.2.2), through accelerate.
+
+Every stage leaves its result in the output folder, and a run that is stopped goes on from the last one. Batches are
+drawn from generators seeded by the step, so that a resumed run sees what an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
+from ..checkpoints import Bundle, save_bundle
+from ..diffusion.latents import AVLatents
+from ..model import HarmonyTransformer
+from ..model.initialize import initialize
+from ..text.captions import TinyTextEncoder
+from ..toyworld import HELD_OUT_SEED, VOCABULARY
+from .autoencoders import AutoencoderTraining, reconstruction_report, train_audio_vae, train_video_vae
+from .config import ObjectiveConfig, OptimizerConfig, TrainingConfig
+from .data import LatentDataset, encode_clips, render_clips
+from .losses import objective_loss, row_losses
+from .muon import Muon
+from .tasks import NoisedBatch, drop_text, noise_batch, reference_length, split_roles, three_pass_roles
+
+logger = logging.getLogger(__name__)
+
+
+class TrainedModel(nn.Module):
+    """What the optimiser trains: the transformer and its text encoder."""
+
+    def __init__(self, transformer: HarmonyTransformer, text_encoder: TinyTextEncoder) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.text_encoder = text_encoder
+
+    def forward(
+        self, batch: NoisedBatch, video_ids: Tensor, audio_ids: Tensor, transcript: Tensor, reference: Tensor | None
+    ) -> AVLatents:
+        """Predicted velocities."""
+        velocities = self.transformer(
+            *batch.noisy,
+            *batch.sigmas,
+            self.text_encoder(video_ids),
+            self.text_encoder(audio_ids),
+            transcript,
+            reference,
+            roles=batch.roles,
+        )
+        return AVLatents(*velocities)
+
+
+def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] = ()) -> Path:
+    """Train as `config_path` says and write `output/checkpoint.safetensors`.
+
+    Args:
+        resume: continue what `output` holds; otherwise it must not exist or be empty.
+
+    Raises:
+        ValueError: a wrong setting, or an output folder in use.
+    """
+    config = TrainingConfig.from_yaml(config_path, list(overrides))
+    if not resume and output.exists() and any(output.iterdir()):
+        raise ValueError(f"{output} is not empty; pass --resume to continue it, or choose another folder.")
+    output.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    with closing(ProgressBar()) as progress:
+        video_vae, audio_vae = _autoencoders(config, output, progress)
+        transformer_config = config.transformer
+        text_encoder = TinyTextEncoder(VOCABULARY, transformer_config.text_len, transformer_config.text_dim)
+        dataset = _latents(config, output, video_vae, audio_vae, text_encoder, progress)
+        transformer = HarmonyTransformer(transformer_config)
+        initialize(transformer, torch.Generator().manual_seed(config.seed))
+        model, card = _train_transformer(config, output, TrainedModel(transformer, text_encoder), dataset, progress)
+    path = output / "checkpoint.safetensors"
+    bundle = Bundle(transformer_config, model.transformer, video_vae, audio_vae, model.text_encoder, card)
+    save_bundle(path, bundle, torch.float16)
+    return path
+
+
+class ProgressBar:
+    """One tqdm bar for the stage that is running."""
+
+    def __init__(self) -> None:
+        self._bar = None
+
+    def __call__(self, stage: str, done: int, total: int, loss: float | None = None) -> None:
+        from tqdm import tqdm
+
+        if self._bar is None or self._bar.desc != stage:
+            self.close()
+            self._bar = tqdm(total=total, desc=stage, mininterval=2.0)
+        self._bar.update(done - self._bar.n)
+        if loss is not None:
+            self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _autoencoders(config: TrainingConfig, output: Path, progress: ProgressBar) -> tuple[TinyVideoVAE, TinyAudioVAE]:
+    """Trained autoencoders: from the output folder if they are there, else trained now."""
+    video_vae, audio_vae, path = TinyVideoVAE(), TinyAudioVAE(), output / "autoencoders.safetensors"
+    modules = nn.ModuleDict({"video": video_vae, "audio": audio_vae})
+    if path.exists():
+        modules.load_state_dict(load_file(path))
+        return video_vae.eval(), audio_vae.eval()
+    settings = AutoencoderTraining(seed=config.seed, **config.autoencoders)
+    clips = render_clips(settings.clips, 0, config.data.reference_seconds, progress)
+    train_video_vae(settings, clips.videos, video_vae, progress)
+    train_audio_vae(settings, clips.sounds.astype("float32"), audio_vae, progress)
+    held_out = render_clips(config.data.held_out, HELD_OUT_SEED, config.data.reference_seconds, progress)
+    report = reconstruction_report(video_vae, audio_vae, held_out.videos, held_out.sounds.astype("float32"))
+    logger.info("autoencoders: %s", json.dumps(report))
+    (output / "autoencoders.json").write_text(json.dumps(report, indent=1))
+    save_file({name: tensor.contiguous() for name, tensor in modules.state_dict().items()}, path)
+    return video_vae, audio_vae
+
+
+def _latents(
+    config: TrainingConfig,
+    output: Path,
+    video_vae: TinyVideoVAE,
+    audio_vae: TinyAudioVAE,
+    text_encoder: TinyTextEncoder,
+    progress: ProgressBar,
+) -> LatentDataset:
+    path = output / "latents.safetensors"
+    if not path.exists():
+        clips = render_clips(config.data.clips, 0, config.data.reference_seconds, progress)
+        speech = config.transformer.speech
+        encode_clips(clips, video_vae, audio_vae, text_encoder, speech, progress).save(path)
+    return LatentDataset.load(path)
+
+
+def _train_transformer(
+    config: TrainingConfig, output: Path, model: TrainedModel, dataset: LatentDataset, progress: ProgressBar
+) -> tuple[TrainedModel, dict]:
+    """The training loop. Returns the averaged model and its model card."""
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    optimizers = _optimizers(model, config.optimizer)
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(each, lambda step: _rate(step, config.steps, config.optimizer))
+        for each in optimizers
+    ]
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.optimizer.ema))
+    model, *optimizers = accelerator.prepare(model, *optimizers)
+    state = _RunState()
+    accelerator.register_for_checkpointing(state, average, *schedules)
+    if (output / "state").exists():
+        accelerator.load_state(output / "state")
+    log = _Log(output / "log.jsonl", config.log_every)
+    started = time.monotonic()
+    while state.step < config.steps:
+        loss, parts = _step(config, model, dataset, state.step, accelerator)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        average.update_parameters(accelerator.unwrap_model(model))
+        state.step += 1
+        log.add(state.step, parts)
+        progress("train", state.step, config.steps, float(loss.detach()))
+        if state.step % config.save_every == 0 or state.step == config.steps:
+            state.seconds += time.monotonic() - started
+            started = time.monotonic()
+            accelerator.save_state(output / "state")
+    card = {
+        "name": config.preset,
+        "description": "Demonstration model of Harmony on a procedural world of balls and faces.",
+        "steps": config.steps,
+        "batch_size": config.batch_size * accelerator.num_processes,
+        "clips": len(dataset),
+        "objective": vars(config.objective),
+        "training_seconds": round(state.seconds),
+        "license": "Apache-2.0",
+    }
+    return average.module, card
+
+
+def _step(
+    config: TrainingConfig, model: nn.Module, dataset: LatentDataset, step: int, accelerator
+) -> tuple[Tensor, dict[str, float]]:
+    """One batch's loss and its parts."""
+    objective: ObjectiveConfig = config.objective
+    seed = (config.seed * 1_000_003 + step) * accelerator.num_processes + accelerator.process_index
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randint(len(dataset), (config.batch_size,), generator=generator)
+    clean, reference, *ids = dataset.take(rows)
+    ids = drop_text(tuple(ids), objective, generator)
+    length = reference_length(objective, generator)
+    reference = reference[..., :length] if length else None
+    if objective.kind == "three_pass":
+        roles = three_pass_roles(config.batch_size)
+        clean = clean.map(lambda x: x.repeat(3, *[1] * (x.ndim - 1)))
+        ids = tuple(each.repeat(3, 1) for each in ids)
+        reference = None if reference is None else reference.repeat(3, 1, 1)
+    else:
+        roles = split_roles(config.batch_size, objective)
+    batch = noise_batch(clean, roles, objective, generator)
+    predicted = model(batch, *ids, reference)
+    return objective_loss(row_losses(predicted, batch), batch, objective)
+
+
+def _optimizers(model: TrainedModel, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the layers, AdamW for embeddings, heads, norms and biases."""
+    matrices, rest = [], []
+    for name, parameter in model.named_parameters():
+        inside = name.startswith(("transformer.blocks.", "transformer.audio.blocks.", "transformer.interactions."))
+        (matrices if inside and parameter.ndim == 2 else rest).append(parameter)
+    return [
+        Muon(matrices, lr=config.muon_lr),
+        torch.optim.AdamW(rest, lr=config.adamw_lr, betas=(0.9, 0.98), weight_decay=config.weight_decay),
+    ]
+
+
+def _rate(step: int, steps: int, config: OptimizerConfig) -> float:
+    """Warm-up, constant, then linear to zero over the last `decay_share` of the run."""
+    warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    return warm * min(1.0, (steps - step) / max(config.decay_share * steps, 1))
+
+
+class _RunState:
+    """Steps done and seconds spent, kept with the optimiser's state."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.seconds = 0.0
+
+    def state_dict(self) -> dict[str, float]:
+        return dict(vars(self))
+
+    def load_state_dict(self, values: dict[str, float]) -> None:
+        vars(self).update(values)
+
+
+class _Log:
+    """Mean losses per task and modality, one JSON line every so many steps."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        self._path, self._every = path, every
+        self._sums: dict[str, list[float]] = {}
+
+    def add(self, step: int, parts: dict[str, float]) -> None:
+        for name, value in parts.items():
+            self._sums.setdefault(name, []).append(value)
+        if step % self._every == 0:
+            means = {name: round(sum(values) / len(values), 5) for name, values in self._sums.items()}
+            with self._path.open("a") as file:
+                file.write(json.dumps({"step": step, **means}) + "\n")
+            self._sums = {}
