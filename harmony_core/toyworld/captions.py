@@ -81,7 +81,7 @@ def _vocabulary() -> tuple[str, ...]:
     fixed = {word for word in templates.split() if not word.startswith("{")}
     manners = {"quietly", "loudly", "slowly", "quickly"}
     values = {*NUMBERS[2:], *MATERIALS, *COLOURS, *HAIR_COLOURS, *PERSONS}
-    return tuple(sorted(fixed | manners | values))
+    return tuple(sorted(fixed | manners | values | {"an"}))
 
 
 VOCABULARY = _vocabulary()
@@ -104,8 +104,9 @@ def write_captions(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     sounds = _AUDIO[scene.kind]
     if not manners:
         sounds = tuple(template for template in sounds if "{manner}" not in template)
-    video, audio = _VIDEO[subject], sounds
-    return (
-        video[rng.integers(len(video))].format(**values),
-        audio[rng.integers(len(audio))].format(**values),
-    )
+    return _fill(_VIDEO[subject], values, rng), _fill(sounds, values, rng)
+
+
+def _fill(templates: tuple[str, ...], values: dict[str, str], rng: np.random.Generator) -> str:
+    caption = templates[rng.integers(len(templates))].format(**values)
+    return f" {caption}".replace(" a orange", " an orange").strip()

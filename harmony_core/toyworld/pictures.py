@@ -11,7 +11,7 @@ from .sounds import mouth_openness
 FRAME_TIMES = np.arange(NUM_FRAMES) / float(FPS)  # frame i shows the moment of its own timestamp
 BALL_RADIUS = 9.0
 FLOOR_Y = 52.0  # upper edge of the floor
-GRAVITY = 530.0  # pixels / s^2: a flight of 0.7 s rises 32 pixels
+GRAVITY = 480.0  # pixels / s^2: a flight of 0.74 s rises 33 pixels
 
 PAINTS = {
     "red": (222, 44, 48),

@@ -20,7 +20,7 @@ BACKGROUNDS = ("sky", "sand", "mint", "lilac")
 SKINS = ("light", "tan", "brown")
 # An impact outside this span would be heard but not seen to turn round, or the other way about.
 IMPACT_SPAN = (0.12, 1.82)
-BOUNCE_SECONDS = (0.36, 0.70)  # shortest and longest time between two impacts
+BOUNCE_SECONDS = (0.36, 0.74)  # shortest and longest time between two impacts
 WORD_GAP = 0.12
 
 
@@ -110,8 +110,10 @@ def _ball_scene(rng: np.random.Generator, common: dict[str, str]) -> Scene:
 
 
 def _bounce_times(rng: np.random.Generator) -> tuple[float, ...]:
-    """Impacts with a constant restitution: each flight lasts `restitution` times as long as the one before."""
+    """Impacts with a constant restitution: each flight lasts `restitution` times as long as the one before, and
+    never less than the shortest."""
     shortest, longest = BOUNCE_SECONDS
+    count = rng.choice((2, 3, 4, 5), p=(0.15, 0.3, 0.33, 0.22))
     while True:
         flight, restitution = rng.uniform(0.42, longest), rng.uniform(0.85, 1.0)
         times = [rng.uniform(-flight, 0)]
@@ -120,7 +122,7 @@ def _bounce_times(rng: np.random.Generator) -> tuple[float, ...]:
             flight = max(flight * restitution, shortest)
         first, last = IMPACT_SPAN
         inside = [t for t in times if 0 <= t < SECONDS]
-        if 2 <= len(inside) <= 5 and first <= inside[0] and inside[-1] <= last and not times[0] > -0.03:
+        if len(inside) == count and first <= inside[0] and inside[-1] <= last and times[0] <= -0.03:
             return tuple(round(float(t), 4) for t in times)
 
 
