@@ -6,7 +6,7 @@ Legend: B batch, T_v / T_a latent positions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ class Conditions:
 
 @dataclass
 class Denoiser:
-    """`denoise(x, sigma, step)` for a solver.
+    """`denoise(x, sigma, step)` for a solver. Latents keep their dtype; the transformer runs in the conditions'.
 
     Args:
         given: clean latents; they replace x wherever `masks` are 0 (1 = generate).
@@ -80,10 +80,11 @@ class Denoiser:
         if name == STATIC_VIDEO and self.static_anchor is not None:
             cached = False
         batch = len(x.video)
+        dtype = conditions.video_context.dtype
         velocity = AVLatents(
             *self.transformer(
-                x.video,
-                x.audio,
+                x.video.to(dtype),
+                None if x.audio is None else x.audio.to(dtype),
                 _latent_sigma(masks.video, sigma, x.video),
                 None if x.audio is None else _latent_sigma(masks.audio, sigma, x.audio),
                 conditions.video_context,
@@ -96,7 +97,7 @@ class Denoiser:
                 skip_layers=skip,
             )
         )
-        return x.map(lambda x, velocity, mask: x - sigma * mask * velocity, velocity, masks)
+        return x.map(lambda x, velocity, mask: x - sigma * mask * velocity.to(x.dtype), velocity, masks)
 
     def _restore(self, x: AVLatents) -> AVLatents:
         return x.map(lambda x, given, mask: x * mask + given * (1 - mask), self.given, self.masks)
@@ -114,11 +115,3 @@ def _latent_sigma(mask: Tensor, sigma: float, latents: Tensor) -> Tensor:
     """Noise level per latent: sigma times the mask's mean over space and channels. [B, T], float64."""
     mask = mask.double().expand(len(latents), *mask.shape[1:])
     return sigma * mask.transpose(1, 2).flatten(2).mean(-1)
-
-
-def with_batch(conditions: Conditions, batch: int) -> Conditions:
-    """Repeat one row of conditions for a batch."""
-    changes = {
-        name: value.expand(batch, *value.shape[1:]) for name, value in vars(conditions).items() if value is not None
-    }
-    return replace(conditions, **changes)

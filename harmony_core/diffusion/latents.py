@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,3 +26,9 @@ def draw_noise(video_shape: tuple[int, ...], audio_shape: tuple[int, ...] | None
     generator = torch.Generator().manual_seed(seed)
     video = torch.randn(video_shape, generator=generator)
     return AVLatents(video, None if audio_shape is None else torch.randn(audio_shape, generator=generator))
+
+
+def stack(rows: Sequence[AVLatents]) -> AVLatents:
+    """Rows of one batch, joined along it."""
+    audio = None if rows[0].audio is None else torch.cat([row.audio for row in rows])
+    return AVLatents(torch.cat([row.video for row in rows]), audio)

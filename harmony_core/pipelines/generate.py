@@ -5,9 +5,7 @@ Legend: B batch (1 here), C channels, F frames, H W pixels, N samples, T_v / T_a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from fractions import Fraction
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,64 +18,14 @@ from ..diffusion.anchors import mute_audio, static_video
 from ..diffusion.denoiser import Conditions, Denoiser
 from ..diffusion.flow import sigmas
 from ..diffusion.guidance import GuidancePlan, SyncCFG, TextCFG
-from ..diffusion.latents import AVLatents, draw_noise
+from ..diffusion.latents import AVLatents, draw_noise, stack
 from ..diffusion.solvers import solver
 from ..geometry import ClipGeometry, as_fraction
-from ..media import AudioClip, VideoClip, fit_audio, fit_image, fit_video
+from ..media import fit_audio, fit_image, fit_video
 from ..text.transcripts import tokenize_transcript
+from .request import GenerateRequest, Generation, check_batch
 
-STATIC_VIDEOS = ("auto", "grey", "image", "estimate")
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateRequest:
-    """What to make. None means the checkpoint's own value.
-
-    `image` becomes the first frame; `video` is kept and gets a sound; `audio` is kept and gets a picture.
-    `static_video`, SyncCFG's still: `image` (the given first frame), `grey`, `estimate` (of each step's own
-    estimate) or `auto` (the image if there is one, else grey).
-    """
-
-    prompt: str
-    audio_prompt: str = ""
-    transcript: str = ""
-    negative_prompt: str = ""
-    negative_audio_prompt: str = ""
-    seconds: float | None = None
-    fps: float | None = None
-    width: int | None = None
-    height: int | None = None
-    image: np.ndarray | None = field(default=None, repr=False)
-    video: VideoClip | None = field(default=None, repr=False)
-    audio: AudioClip | None = field(default=None, repr=False)
-    reference_audio: AudioClip | None = field(default=None, repr=False)
-    reference_seconds: float = 0.48
-    seed: int = 0
-    steps: int | None = None
-    shift: float | None = None
-    solver: str = "euler"
-    video_sync_scale: float | None = None
-    audio_sync_scale: float | None = None
-    video_text_scale: float | None = None
-    audio_text_scale: float | None = None
-    static_video: str = "auto"
-
-
-@dataclass(frozen=True)
-class Generation:
-    """A finished clip: `frames` uint8 [F, H, W, 3] at `fps`, `samples` float32 [1, N] at `sample_rate`, exactly as
-    long as asked. `notes` says in words what was snapped, converted or not understood."""
-
-    frames: np.ndarray
-    samples: np.ndarray
-    fps: Fraction
-    sample_rate: int
-    latents_video: Tensor
-    latents_audio: Tensor
-    notes: tuple[str, ...]
-    passes_per_step: float
-    seed: int
 
 
 class HarmonyPipeline:
@@ -88,6 +36,7 @@ class HarmonyPipeline:
         self.model_card = bundle.model_card
         self.device = torch.device(device)
         self.transformer = bundle.transformer.to(self.device)
+        self.dtype = next(self.transformer.parameters()).dtype
         self.video_vae = bundle.video_vae
         self.audio_vae = bundle.audio_vae
         self.text_encoder = bundle.text_encoder
@@ -102,53 +51,74 @@ class HarmonyPipeline:
         """Load a checkpoint by file, or by the name of an embedded one. Raises CheckpointError."""
         return cls(load_bundle(path, dtype), device)
 
-    @torch.no_grad()
     def __call__(self, request: GenerateRequest, progress: Progress | None = None) -> Generation:
-        """Generate one clip.
+        """Generate one clip; see `batch`."""
+        return self.batch([request], progress)[0]
+
+    @torch.no_grad()
+    def batch(self, requests: Sequence[GenerateRequest], progress: Progress | None = None) -> list[Generation]:
+        """Generate several clips of one shape together. Each comes out as it would alone.
 
         Args:
             progress: called after every step with (steps done, steps in all).
 
         Raises:
-            ValueError: a request that cannot be met; the message names the value and the fix.
+            ValueError: a request that cannot be met, or requests that differ in more than texts, seeds and media;
+                the message names the value and the fix.
         """
-        _check(request)
-        geometry = self.geometry(request)
-        notes = list(geometry.snapped)
-        given, masks = self._given(request, geometry, notes)
-        steps = request.steps if request.steps is not None else self.config.steps
-        schedule = sigmas(steps, request.shift if request.shift is not None else self.config.shift)
-        plan = self._plan(request, steps, masks)
+        check_batch(requests)
+        shared, geometries = requests[0], [self.geometry(request) for request in requests]
+        geometry = geometries[0]
+        if any(other != geometry for other in geometries):
+            raise ValueError("Requests of one batch differ in length or size; pass seconds, or run them apart.")
+        notes: list[list[str]] = [list(geometry.snapped) for _ in requests]
+        parts = [self._given(request, geometry, said) for request, said in zip(requests, notes, strict=True)]
+        given = stack([part[0] for part in parts]).map(lambda x: x.to(self.device))
+        masks = stack([part[1] for part in parts]).map(lambda x: x.to(self.device))
+        steps = shared.steps if shared.steps is not None else self.config.steps
+        schedule = sigmas(steps, shared.shift if shared.shift is not None else self.config.shift)
+        plan = self._plan(shared, steps, masks)
         denoiser = Denoiser(
             transformer=self.transformer,
             plan=plan,
-            positive=self._conditions(request, request.prompt, request.audio_prompt, request.transcript, notes),
-            negative=self._conditions(request, request.negative_prompt, request.negative_audio_prompt, "", []),
+            positive=self._conditions(requests, notes, negative=False),
+            negative=self._conditions(requests, [[] for _ in requests], negative=True),
             given=given,
             masks=masks,
-            anchors=self._anchors(request, geometry).map(lambda x: x.to(self.device)),
-            static_anchor=self._estimated_still(geometry) if request.static_video == "estimate" else None,
+            anchors=stack([self._anchors(request, geometry) for request in requests]).map(
+                lambda x: x.to(self.device)
+            ),
+            static_anchor=self._estimated_still(geometry) if shared.static_video == "estimate" else None,
         )
-        solve = solver(request.solver)
-        noise = draw_noise(tuple(given.video.shape), tuple(given.audio.shape), request.seed)
+        solve = solver(shared.solver)
+        noise = stack([draw_noise(given.video[:1].shape, given.audio[:1].shape, each.seed) for each in requests])
         noise = noise.map(lambda x, like: x.to(like), given)
-        start = noise.map(lambda noise, given: given + schedule[0] * (noise - given), given)
-        latents = solve(
-            denoiser, start, schedule, lambda step, _: progress(step + 1, steps) if progress is not None else None
-        )
+        start = given.map(lambda given, noise: given + float(schedule[0]) * (noise - given), noise)
+
+        def report(step: int, _: AVLatents) -> None:
+            if progress is not None:
+                progress(step + 1, steps)
+
+        latents = solve(denoiser, start, schedule, report)
         latents = latents.map(lambda x, given, mask: x * mask + given * (1 - mask), given, masks)
-        frames, samples = self.decode(latents, geometry)
-        return Generation(
-            frames=frames,
-            samples=samples,
-            fps=geometry.fps,
-            sample_rate=geometry.sample_rate,
-            latents_video=latents.video,
-            latents_audio=latents.audio,
-            notes=tuple(dict.fromkeys(notes)),
-            passes_per_step=plan.passes_per_step,
-            seed=request.seed,
-        )
+        generations = []
+        for row, request in enumerate(requests):
+            own = latents.map(lambda x, row=row: x[row : row + 1])
+            frames, samples = self.decode(own, geometry)
+            generations.append(
+                Generation(
+                    frames=frames,
+                    samples=samples,
+                    fps=geometry.fps,
+                    sample_rate=geometry.sample_rate,
+                    latents_video=own.video,
+                    latents_audio=own.audio,
+                    notes=tuple(dict.fromkeys(notes[row])),
+                    passes_per_step=plan.passes_per_step,
+                    seed=request.seed,
+                )
+            )
+        return generations
 
     def geometry(self, request: GenerateRequest) -> ClipGeometry:
         """Lengths: as asked, else of the given media, else the checkpoint's own clip."""
@@ -202,7 +172,7 @@ class HarmonyPipeline:
             image, said = fit_image(request.image, geometry.height, geometry.width)
             notes.extend(said)
             given.video[:, :, :1], masks.video[:, :, :1] = self.encode_video(image[None]), 0
-        return given.map(lambda x: x.to(self.device)), masks.map(lambda x: x.to(self.device))
+        return given, masks
 
     def _plan(self, request: GenerateRequest, steps: int, masks: AVLatents) -> GuidancePlan:
         config = self.config
@@ -222,25 +192,30 @@ class HarmonyPipeline:
         )
         return GuidancePlan(guidances, steps, bool(masks.video.any()), bool(masks.audio.any()))
 
-    def _conditions(
-        self, request: GenerateRequest, prompt: str, audio_prompt: str, transcript: str, notes: list[str]
-    ) -> Conditions:
-        (video_context, audio_context), said = self._encode_text(prompt, audio_prompt)
-        notes.extend(said)
-        ids = None
-        if self.config.speech is not None:
-            tokens, said = tokenize_transcript(transcript, self.config.speech)
-            notes.extend(said)
-            ids = tokens[None].to(self.device)
-        reference = None
-        if request.reference_audio is not None:
-            reference = self._reference(request, notes)
-        return Conditions(video_context, audio_context, ids, reference)
+    def _conditions(self, requests: Sequence[GenerateRequest], notes: list[list[str]], negative: bool) -> Conditions:
+        """What the transformer reads beside the latents, a row a request."""
+        video_rows, audio_rows, transcripts, references = [], [], [], []
+        for request, said in zip(requests, notes, strict=True):
+            texts = (request.prompt, request.audio_prompt, request.transcript)
+            if negative:
+                texts = (request.negative_prompt, request.negative_audio_prompt, "")
+            features, unknown = self.text_encoder.encode(list(texts[:2]))
+            said.extend(unknown)
+            video_rows.append(features[0])
+            audio_rows.append(features[1])
+            if self.config.speech is not None:
+                tokens, left_out = tokenize_transcript(texts[2], self.config.speech)
+                said.extend(left_out)
+                transcripts.append(tokens)
+            if request.reference_audio is not None:
+                references.append(self._reference(request, said))
 
-    def _encode_text(self, prompt: str, audio_prompt: str) -> tuple[tuple[Tensor, Tensor], tuple[str, ...]]:
-        features, notes = self.text_encoder.encode([prompt, audio_prompt])
-        features = features.to(self.device)
-        return (features[:1], features[1:]), notes
+        def rows(tensors: list[Tensor]) -> Tensor | None:
+            return torch.stack(tensors).to(self.device) if tensors else None
+
+        reference = torch.cat(references).to(self.device, self.dtype) if references else None
+        video, audio = (rows(part).to(self.dtype) for part in (video_rows, audio_rows))
+        return Conditions(video, audio, rows(transcripts), reference)
 
     def _reference(self, request: GenerateRequest, notes: list[str]) -> Tensor:
         """Reference latents [1, C, T_r]: the first `reference_seconds` of the clip."""
@@ -253,7 +228,7 @@ class HarmonyPipeline:
             )
         samples, said = fit_audio(request.reference_audio, count * self.audio_vae.samples_per_latent, rate)
         notes.extend(said)
-        return self.encode_audio(samples, count).to(self.device)
+        return self.encode_audio(samples, count)
 
     def _anchors(self, request: GenerateRequest, geometry: ClipGeometry) -> AVLatents:
         """Static video and mute audio, fixed for the run."""
@@ -270,15 +245,6 @@ class HarmonyPipeline:
             return static_video(self.video_vae, geometry, first).to(self.device)
 
         return still
-
-
-def _check(request: GenerateRequest) -> None:
-    if request.video is not None and request.audio is not None:
-        raise ValueError("Both video and audio are given, so nothing is left to generate; leave one of them out.")
-    if request.static_video not in STATIC_VIDEOS:
-        raise ValueError(f"static_video is {request.static_video!r}; choose one of {', '.join(STATIC_VIDEOS)}.")
-    if request.static_video == "image" and request.image is None:
-        raise ValueError("static_video is 'image', but no image is given; give one or choose 'grey'.")
 
 
 def _pixels(frames: np.ndarray) -> Tensor:

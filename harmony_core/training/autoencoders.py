@@ -37,7 +37,7 @@ class AutoencoderTraining:
     moving_weight: float = 4.0  # extra weight of pixels that move
     detail_weight: float = 2.0  # extra weight of pixels beside an edge: eyes, outlines, the floor's pattern
     edge_weight: float = 0.5  # of the loss on differences of neighbouring pixels
-    audio_steps: int = 700
+    audio_steps: int = 550
     audio_batch: int = 12  # crops
     audio_crop: int = 40  # latents
     latent_noise: float = 0.08  # deviation of the noise that the decoders learn to bear; latents have 1
@@ -80,6 +80,7 @@ def train_video_vae(
     videos: np.ndarray,
     vae: TinyVideoVAE | None = None,
     progress: Progress | None = None,
+    decoder_only: bool = False,
 ) -> TinyVideoVAE:
     """Train on single frames of clips.
 
@@ -87,6 +88,7 @@ def train_video_vae(
         videos: uint8 [clips, F, H, W, 3].
         vae: continue with this one instead of a fresh default.
         progress: called after every step.
+        decoder_only: leave the encoder and the latents' scale as they are, so that encoded clips stay valid.
 
     Returns:
         The autoencoder in eval mode, its latents normalised over the clips.
@@ -95,7 +97,14 @@ def train_video_vae(
     rng = np.random.default_rng(config.seed)
     vae = (vae or TinyVideoVAE()).train()
     ever_moves = np.ptp(videos, axis=1).max(-1) > MOVES  # [clips, H, W]
-    optimisers = _optimisers(vae, config)
+    optimisers = _optimisers(vae.decoder if decoder_only else vae, config)
+
+    def latents_of(frames_BCHW: Tensor) -> Tensor:
+        if not decoder_only:
+            return _normalised(vae.encode_frames(frames_BCHW))
+        with torch.no_grad():
+            raw = vae.encode_frames(frames_BCHW)
+            return (raw - vae.latent_mean[:, None, None]) / vae.latent_std[:, None, None]
 
     def loss_of_batch() -> Tensor:
         clip = rng.integers(len(videos), size=config.video_batch)
@@ -105,12 +114,14 @@ def train_video_vae(
         moves = np.abs(videos[clip, frame].astype(np.int16) - videos[clip, before]).max(-1) > MOVES
         motion_BHW = torch.from_numpy(moves + 0.5 * ever_moves[clip]).float()
         weight_B1HW = 1 + config.moving_weight * motion_BHW[:, None] + config.detail_weight * _detail(frames_BCHW)
-        raw = vae.encode_frames(frames_BCHW)
-        decoded_BCHW = vae.decode_frames(_noisy_latents(raw, config.latent_noise))
+        latents = latents_of(frames_BCHW)
+        decoded_BCHW = vae.decode_frames(latents + config.latent_noise * torch.randn_like(latents))
         return _picture_loss(decoded_BCHW - frames_BCHW, weight_B1HW, config.edge_weight)
 
     _run("video", config.video_steps, optimisers, loss_of_batch, progress)
     vae.eval()
+    if decoder_only:
+        return vae
     some = videos[:: max(len(videos) // 256, 1), :: max(videos.shape[1] // 4, 1)].reshape(-1, *videos.shape[2:])
     with torch.no_grad():
         _set_latent_scale(vae, torch.cat([vae.encode_frames(_as_frames(part)) for part in np.array_split(some, 16)]))
@@ -149,8 +160,8 @@ def train_audio_vae(
         with torch.no_grad():
             target_BKL = vae.spectrogram.log_magnitude(waveform_BN)
             mel_BML = vae.mel(waveform_BN)
-        latents = _noisy_latents(vae.encode_mel(mel_BML), config.latent_noise)
-        decoded_BKL = vae.decode_spectrum(latents)
+        latents = _normalised(vae.encode_mel(mel_BML))
+        decoded_BKL = vae.decode_spectrum(latents + config.latent_noise * torch.randn_like(latents))
         return _spectrum_loss(vae, decoded_BKL, target_BKL, mel_BML)
 
     _run("audio", config.audio_steps, optimisers, loss_of_batch, progress)
@@ -208,11 +219,11 @@ def _detail(frames_BCHW: Tensor) -> Tensor:
     return ((highest - lowest).amax(1, keepdim=True) > 0.2).float()
 
 
-def _noisy_latents(raw: Tensor, noise: float) -> Tensor:
-    """Latents normalised over the batch, plus noise."""
+def _normalised(raw: Tensor) -> Tensor:
+    """Latents normalised per channel over the batch."""
     axes = [axis for axis in range(raw.ndim) if axis != 1]
     mean, std = raw.mean(axes, keepdim=True), raw.std(axes, keepdim=True)
-    return (raw - mean) / (std + 1e-5) + noise * torch.randn_like(raw)
+    return (raw - mean) / (std + 1e-5)
 
 
 def _set_latent_scale(vae: TinyVideoVAE | TinyAudioVAE, raw: Tensor) -> None:

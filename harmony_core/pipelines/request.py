@@ -1,0 +1,95 @@
+"""What is asked for, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from fractions import Fraction
+
+import numpy as np
+from torch import Tensor
+
+from ..media import AudioClip, VideoClip
+
+STATIC_VIDEOS = ("auto", "grey", "image", "estimate")
+MEDIA = ("image", "video", "audio", "reference_audio")
+PER_CLIP = ("prompt", "audio_prompt", "transcript", "negative_prompt", "negative_audio_prompt", "seed", *MEDIA)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateRequest:
+    """What to make. None means the checkpoint's own value.
+
+    `image` (uint8 [H, W, 3]) becomes the first frame; `video` is kept and gets a sound; `audio` is kept and gets a
+    picture. `static_video`, SyncCFG's still: `image` (the given first frame), `grey`, `estimate` (of each step's own
+    estimate) or `auto` (the image if there is one, else grey).
+
+    Raises:
+        ValueError: settings that contradict each other.
+    """
+
+    prompt: str
+    audio_prompt: str = ""
+    transcript: str = ""
+    negative_prompt: str = ""
+    negative_audio_prompt: str = ""
+    seconds: float | None = None
+    fps: float | None = None
+    width: int | None = None
+    height: int | None = None
+    image: np.ndarray | None = field(default=None, repr=False)
+    video: VideoClip | None = field(default=None, repr=False)
+    audio: AudioClip | None = field(default=None, repr=False)
+    reference_audio: AudioClip | None = field(default=None, repr=False)
+    reference_seconds: float = 0.48
+    seed: int = 0
+    steps: int | None = None
+    shift: float | None = None
+    solver: str = "euler"
+    video_sync_scale: float | None = None
+    audio_sync_scale: float | None = None
+    video_text_scale: float | None = None
+    audio_text_scale: float | None = None
+    static_video: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.video is not None and self.audio is not None:
+            raise ValueError("Both video and audio are given, so nothing is left to generate; leave one of them out.")
+        if self.video is not None and self.image is not None:
+            raise ValueError("Both video and image are given, but the video already has a first frame; leave one out.")
+        if self.static_video not in STATIC_VIDEOS:
+            raise ValueError(f"static_video is {self.static_video!r}; choose one of {', '.join(STATIC_VIDEOS)}.")
+        if self.static_video == "image" and self.image is None:
+            raise ValueError("static_video is 'image', but no image is given; give one or choose 'grey'.")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A finished clip: `frames` uint8 [F, H, W, 3] at `fps`, `samples` float32 [1, N] at `sample_rate`, exactly as
+    long as asked. `notes` says in words what was snapped, converted or not understood."""
+
+    frames: np.ndarray
+    samples: np.ndarray
+    fps: Fraction
+    sample_rate: int
+    latents_video: Tensor
+    latents_audio: Tensor
+    notes: tuple[str, ...]
+    passes_per_step: float
+    seed: int
+
+
+def check_batch(requests: Sequence[GenerateRequest]) -> None:
+    """Requests of one batch differ in texts, seeds and the content of media only.
+
+    Raises:
+        ValueError: names the first setting that differs.
+    """
+    first = requests[0]
+    for request in requests[1:]:
+        for name in (item.name for item in fields(GenerateRequest)):
+            one, other = getattr(first, name), getattr(request, name)
+            if name in MEDIA:
+                one, other = one is not None, other is not None
+            if (name in MEDIA or name not in PER_CLIP) and one != other:
+                raise ValueError(f"Requests of one batch differ in {name} ({one} and {other}); run them apart.")

@@ -1,0 +1,113 @@
+"""The denoiser: masks, roles, anchors, and the driver cache."""
+
+from __future__ import annotations
+
+import torch
+
+from harmony_core.diffusion.denoiser import Conditions, Denoiser
+from harmony_core.diffusion.flow import sigmas
+from harmony_core.diffusion.guidance import GuidancePlan, SkipLayer, SyncCFG, TextCFG
+from harmony_core.diffusion.latents import AVLatents, draw_noise
+from harmony_core.diffusion.solvers import solver
+from tests.model.test_transformer import random_model, small_config
+
+STEPS = 3
+
+
+def build(masks: AVLatents | None = None, guidances=(SyncCFG(video_scale=3, audio_scale=2),)):
+    config = small_config()
+    given, anchors = draw_noise((1, 5, 3, 4, 6), (1, 3, 18), 5), draw_noise((1, 5, 3, 4, 6), (1, 3, 18), 6)
+    masks = masks or AVLatents(torch.ones(1, 1, 3, 1, 1), torch.ones(1, 1, 18))
+    text = torch.randn(2, 1, 4, config.text_dim, generator=torch.Generator().manual_seed(3))
+    plan = GuidancePlan(guidances, STEPS, bool(masks.video.any()), bool(masks.audio.any()))
+    positive, negative = (Conditions(part, part) for part in text)
+    return Denoiser(random_model(config), plan, positive, negative, given, masks, anchors)
+
+
+@torch.no_grad()
+def sample(denoiser: Denoiser, name: str = "euler") -> AVLatents:
+    x = draw_noise((1, 5, 3, 4, 6), (1, 3, 18), 0)
+    return solver(name)(denoiser, x, sigmas(STEPS, 3.0), lambda step, clean: None)
+
+
+def test_given_latents_come_back_unchanged_with_every_solver():
+    first_frame = torch.ones(1, 1, 3, 1, 1)
+    first_frame[:, :, 0] = 0
+    some_audio = torch.ones(1, 1, 18)
+    some_audio[..., :7] = 0
+    for name in ("euler", "dpmpp_2m"):
+        denoiser = build(AVLatents(first_frame, some_audio))
+        out = sample(denoiser, name)
+        torch.testing.assert_close(out.video[:, :, 0], denoiser.given.video[:, :, 0], atol=1e-6, rtol=0)
+        torch.testing.assert_close(out.audio[..., :7], denoiser.given.audio[..., :7], atol=1e-6, rtol=0)
+        assert (out.video[:, :, 1:] - denoiser.given.video[:, :, 1:]).abs().mean() > 0.1
+
+
+def test_roles_follow_the_masks():
+    ones, zeros = AVLatents(torch.ones(1, 1, 3, 1, 1), torch.ones(1, 1, 18)), torch.zeros(1, 1, 18)
+    assert build().role == "joint"
+    assert build(ones._replace(audio=zeros)).role == "audio_given"
+    assert build(ones._replace(video=torch.zeros(1, 1, 3, 1, 1))).role == "video_given"
+    part = torch.ones(1, 1, 18)
+    part[..., 0] = 0
+    assert build(ones._replace(audio=part)).role == "joint"
+
+
+def test_the_driver_cache_changes_nothing():
+    cached, live = build(), build()
+    live.cache = None
+    for one, other in zip(sample(cached), sample(live), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
+def test_anchored_passes_see_a_clean_anchor():
+    """Seen from inside the model: noise levels (t, t), (t, 0) and (0, t), and the anchor itself."""
+    denoiser = build()
+    seen = []
+    forward = denoiser.transformer.forward
+
+    def spy(video, audio, sigma_video, sigma_audio, *args, **kwargs):
+        seen.append((video, audio, float(sigma_video.max()), float(sigma_audio.max()), kwargs["roles"]))
+        return forward(video, audio, sigma_video, sigma_audio, *args, **kwargs)
+
+    denoiser.transformer.forward = spy
+    with torch.no_grad():
+        denoiser(draw_noise((1, 5, 3, 4, 6), (1, 3, 18), 0), torch.tensor(0.5), 0)
+    joint, mute, static = seen
+    assert joint[2:] == (0.5, 0.5, ("joint",))
+    assert mute[2:] == (0.5, 0.0, ("audio_given",))
+    assert static[2:] == (0.0, 0.5, ("video_given",))
+    assert torch.equal(mute[1], denoiser.anchors.audio)
+    assert torch.equal(static[0], denoiser.anchors.video)
+
+
+def test_soft_mask_scales_noise_level_and_velocity():
+    half = AVLatents(torch.full((1, 1, 3, 1, 1), 0.5), torch.ones(1, 1, 18))
+    denoiser = build(half, guidances=())
+    seen = {}
+    forward = denoiser.transformer.forward
+
+    def spy(video, audio, sigma_video, sigma_audio, *args, **kwargs):
+        seen.update(video=video, sigma=sigma_video, out=forward(video, audio, sigma_video, sigma_audio, *args, **kwargs))
+        return seen["out"]
+
+    denoiser.transformer.forward = spy
+    x = draw_noise((1, 5, 3, 4, 6), (1, 3, 18), 0)
+    with torch.no_grad():
+        clean = denoiser(x, torch.tensor(0.8), 0)
+    model_input = 0.5 * x.video + 0.5 * denoiser.given.video
+    torch.testing.assert_close(seen["video"], model_input)
+    torch.testing.assert_close(seen["sigma"], torch.full((1, 3), 0.4, dtype=torch.float64), atol=1e-7, rtol=0)
+    estimate = model_input - 0.8 * 0.5 * seen["out"][0]
+    torch.testing.assert_close(clean.video, 0.5 * estimate + 0.5 * denoiser.given.video, atol=1e-6, rtol=1e-6)
+
+
+def test_text_and_skip_layer_passes_differ_from_the_joint_one():
+    x = draw_noise((1, 5, 3, 4, 6), (1, 3, 18), 0)
+    plain = build(guidances=())
+    with torch.no_grad():
+        joint = plain(x, torch.tensor(0.5), 0)
+        for guidance in (TextCFG(video_scale=2, audio_scale=2), SkipLayer(video_scale=2, audio_scale=2, layers=(1,))):
+            guided = build(guidances=(guidance,))(x, torch.tensor(0.5), 0)
+            assert (guided.video - joint.video).abs().max() > 1e-3
+            assert (guided.audio - joint.audio).abs().max() > 1e-3

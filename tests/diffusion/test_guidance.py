@@ -1,0 +1,79 @@
+"""Guidance: the paper's equations, the planner, and what a scale of 1 costs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harmony_core.diffusion.guidance import GuidancePlan, Isolated, SkipLayer, SyncCFG, TextCFG
+from harmony_core.diffusion.latents import AVLatents
+
+
+def predictions(*names: str) -> dict[str, AVLatents]:
+    generator = torch.Generator().manual_seed(len(names))
+    return {
+        name: AVLatents(torch.randn(1, 2, 2, 2, 2, generator=generator), torch.randn(1, 2, 5, generator=generator))
+        for name in names
+    }
+
+
+def test_sync_cfg_is_equations_9_and_10():
+    each = predictions("joint", "mute_audio", "static_video")
+    plan = GuidancePlan((SyncCFG(video_scale=3, audio_scale=2),), num_steps=4)
+    video, audio = plan.combine(0, each)
+    mute, static = each["mute_audio"].video, each["static_video"].audio
+    torch.testing.assert_close(video, mute + 3 * (each["joint"].video - mute))
+    torch.testing.assert_close(audio, static + 2 * (each["joint"].audio - static))
+
+
+def test_text_cfg_is_the_ordinary_formula_per_modality():
+    each = predictions("joint", "negative_text")
+    plan = GuidancePlan((TextCFG(video_scale=5, audio_scale=3),), num_steps=1)
+    video, audio = plan.combine(0, each)
+    negative = each["negative_text"]
+    torch.testing.assert_close(video, negative.video + 5 * (each["joint"].video - negative.video))
+    torch.testing.assert_close(audio, negative.audio + 3 * (each["joint"].audio - negative.audio))
+
+
+def test_guidances_add_up():
+    each = predictions("joint", "mute_audio", "static_video", "negative_text")
+    sync, text = SyncCFG(video_scale=2, audio_scale=1.5), TextCFG(video_scale=4, audio_scale=1)
+    both = GuidancePlan((sync, text), 1).combine(0, each)
+    alone = [GuidancePlan((one,), 1).combine(0, each) for one in (sync, text)]
+    torch.testing.assert_close(both.video, alone[0].video + alone[1].video - each["joint"].video)
+    torch.testing.assert_close(both.audio, alone[0].audio)
+
+
+@pytest.mark.parametrize(
+    ("guidances", "video", "audio", "expected"),
+    [
+        ((SyncCFG(video_scale=1, audio_scale=1),), True, True, ("joint",)),
+        ((SyncCFG(video_scale=3, audio_scale=1),), True, True, ("joint", "mute_audio")),
+        ((SyncCFG(video_scale=3, audio_scale=2),), True, True, ("joint", "mute_audio", "static_video")),
+        ((SyncCFG(video_scale=3, audio_scale=2),), True, False, ("joint", "mute_audio")),
+        ((SyncCFG(video_scale=3, audio_scale=2),), False, True, ("joint", "static_video")),
+        ((TextCFG(video_scale=3, audio_scale=2), Isolated(video_scale=2, audio_scale=2)), True, True,
+         ("joint", "negative_text", "isolated")),
+        ((SkipLayer(video_scale=2, audio_scale=1, layers=(1,)),), False, True, ("joint",)),
+    ],
+)  # fmt: skip
+def test_planner_runs_only_what_is_needed(guidances, video: bool, audio: bool, expected: tuple[str, ...]):
+    assert GuidancePlan(guidances, 10, video, audio).passes(0) == expected
+
+
+def test_scale_one_changes_nothing_bit_for_bit():
+    each = predictions("joint")
+    out = GuidancePlan((SyncCFG(video_scale=1, audio_scale=1), TextCFG(video_scale=1, audio_scale=1)), 1).combine(0, each)
+    assert torch.equal(out.video, each["joint"].video)
+    assert torch.equal(out.audio, each["joint"].audio)
+
+
+def test_ranges_and_intervals():
+    plan = GuidancePlan((SyncCFG(video_scale=3, audio_scale=1, start=0.2, stop=0.8, interval=2),), num_steps=10)
+    guided = [step for step in range(10) if "mute_audio" in plan.passes(step)]
+    assert guided == [2, 4, 6]
+    assert plan.passes_per_step == pytest.approx(1.3)
+    with pytest.raises(ValueError, match=r"0\.8 to 0\.2"):
+        SyncCFG(video_scale=3, audio_scale=2, start=0.8, stop=0.2)
+    with pytest.raises(ValueError, match="interval is 0"):
+        SyncCFG(video_scale=3, audio_scale=2, interval=0)

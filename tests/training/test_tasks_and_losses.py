@@ -1,0 +1,90 @@
+"""Cross-Task Synergy: what each task noises, and what each loss weighs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harmony_core.diffusion.latents import AVLatents
+from harmony_core.training.config import ObjectiveConfig
+from harmony_core.training.losses import objective_loss, row_losses
+from harmony_core.training.tasks import drop_text, noise_batch, reference_length, split_roles, three_pass_roles
+
+NO_PARTS = {"first_frame_share": 0.0, "prefix_share": 0.0}
+
+
+def batch_of(roles, objective: ObjectiveConfig, seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    clean = AVLatents(
+        torch.randn(len(roles), 2, 3, 2, 2, generator=generator), torch.randn(len(roles), 4, 5, generator=generator)
+    )
+    return clean, noise_batch(clean, roles, objective, torch.Generator().manual_seed(seed + 1))
+
+
+def test_the_driver_of_a_row_is_clean_and_its_noise_level_zero():
+    clean, batch = batch_of(three_pass_roles(2), ObjectiveConfig(**NO_PARTS))
+    assert batch.roles == ("joint",) * 2 + ("audio_given",) * 2 + ("video_given",) * 2
+    assert torch.equal(batch.noisy.audio[2:4], clean.audio[2:4])
+    assert torch.equal(batch.noisy.video[4:], clean.video[4:])
+    assert batch.sigmas.audio[2:4].abs().max() == 0
+    assert batch.sigmas.video[4:].abs().max() == 0
+    for row in (0, 1):
+        assert batch.sigmas.video[row].unique() == batch.sigmas.audio[row].unique(), "joint rows share one level"
+        assert (batch.noisy.video[row] - clean.video[row]).abs().max() > 1e-3
+
+
+def test_noisy_minus_sigma_velocity_is_clean():
+    clean, batch = batch_of(("joint",) * 4, ObjectiveConfig(first_frame_share=0.5, prefix_share=0.5))
+    sigma = batch.sigmas.video[:, None, :, None, None]
+    torch.testing.assert_close(batch.noisy.video - sigma * batch.velocity.video, clean.video, atol=1e-5, rtol=1e-5)
+
+
+def test_first_frames_and_prefixes_are_given_and_carry_no_loss():
+    clean, batch = batch_of(("joint",) * 6, ObjectiveConfig(first_frame_share=1.0, prefix_share=0.0))
+    assert torch.equal(batch.noisy.video[:, :, 0], clean.video[:, :, 0])
+    wrong_there = batch.velocity.map(torch.clone)
+    wrong_there.video[:, :, 0] += 100
+    assert row_losses(wrong_there, batch).video.abs().max() == 0
+
+
+def test_row_losses_are_means_over_generated_positions():
+    _, batch = batch_of(("joint", "audio_given", "video_given"), ObjectiveConfig(**NO_PARTS))
+    predicted = batch.velocity.map(lambda x: x + 2)
+    losses = row_losses(predicted, batch)
+    torch.testing.assert_close(losses.video, torch.tensor([4.0, 4.0, 0.0]))
+    torch.testing.assert_close(losses.audio, torch.tensor([4.0, 0.0, 4.0]))
+
+
+def test_three_pass_objective_is_the_papers_sum():
+    objective = ObjectiveConfig(**NO_PARTS)
+    _, batch = batch_of(three_pass_roles(1), objective)
+    video, audio = torch.tensor([1.0, 10.0, 0.0]), torch.tensor([2.0, 0.0, 20.0])
+    total, parts = objective_loss(AVLatents(video, audio), batch, objective)
+    assert float(total) == pytest.approx(1 + 2 + 0.1 * 10 + 0.3 * 20)
+    assert parts == {"joint/video": 1, "joint/audio": 2, "audio_driven/video": 10, "video_driven/audio": 20}
+
+
+def test_split_batch_shares_and_mean():
+    objective = ObjectiveConfig(kind="split_batch", audio_driven_share=0.25, video_driven_share=0.25, **NO_PARTS)
+    roles = split_roles(8, objective)
+    assert [roles.count(role) for role in ("joint", "audio_given", "video_given")] == [4, 2, 2]
+    _, batch = batch_of(roles, objective)
+    losses = row_losses(batch.velocity.map(lambda x: x + 1), batch)
+    assert float(objective_loss(losses, batch, objective)[0]) == pytest.approx(2.0)
+
+
+def test_reference_and_text_dropout_happen_at_their_shares():
+    generator = torch.Generator().manual_seed(0)
+    lengths = [reference_length(ObjectiveConfig(), generator) for _ in range(400)]
+    with_reference = [length for length in lengths if length]
+    assert 0.42 < len(with_reference) / 400 < 0.58
+    assert set(with_reference) == {8, 9, 10, 11, 12}
+    ids = torch.ones(1000, 3, dtype=torch.long)
+    one, other = drop_text((ids, ids), ObjectiveConfig(), generator)
+    assert torch.equal(one, other), "all texts of a row are dropped together"
+    assert 0.06 < float((one[:, 0] == 0).float().mean()) < 0.14
+
+
+def test_unknown_objective_is_an_error():
+    with pytest.raises(ValueError, match=r"'two_pass'.*three_pass"):
+        ObjectiveConfig(kind="two_pass")

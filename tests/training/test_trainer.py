@@ -1,0 +1,117 @@
+"""`harmony train` at the smallest size: it learns, resumes exactly, and writes a checkpoint that generates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from harmony_core.pipelines import GenerateRequest, HarmonyPipeline
+from harmony_core.training.config import TrainingConfig
+from harmony_core.training.muon import Muon, orthogonalize
+from harmony_core.training.trainer import run
+
+SMALL = {
+    "preset": "harmony-tiny",
+    "steps": 6,
+    "batch_size": 4,
+    "model": {"dim": 48, "ffn_dim": 64, "num_heads": 4, "num_layers": 2},
+    "data": {"clips": 6, "held_out": 2},
+    "autoencoders": {"video_steps": 2, "video_batch": 4, "audio_steps": 2, "audio_batch": 2, "clips": 4},
+    "objective": {"kind": "split_batch", "audio_driven_share": 0.25, "video_driven_share": 0.25},
+    "optimizer": {"warmup_steps": 1},
+    "log_every": 2,
+    "save_every": 3,
+}
+
+
+def write(path: Path, **changes) -> Path:
+    path.write_text(yaml.safe_dump(SMALL | changes))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("train")
+    run(write(folder / "small.yaml"), folder / "run", resume=False)
+    return folder
+
+
+def test_checkpoint_generates(finished: Path):
+    pipeline = HarmonyPipeline.from_file(finished / "run" / "checkpoint.safetensors")
+    assert pipeline.config.dim == 48
+    assert pipeline.model_card["steps"] == 6
+    clip = pipeline(GenerateRequest(prompt="a blue ball bounces on metal", steps=2))
+    assert clip.frames.shape == (25, 64, 64, 3)
+    assert clip.samples.shape == (1, 32000)
+
+
+def test_every_task_and_modality_is_logged(finished: Path):
+    lines = [json.loads(line) for line in (finished / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert set(lines[0]) == {"step", "joint/video", "joint/audio", "audio_driven/video", "video_driven/audio"}
+    assert set(json.loads((finished / "run" / "autoencoders.json").read_text())) >= {"psnr", "psnr_moving", "mel_l1"}
+
+
+def test_a_stopped_run_resumes_to_the_same_weights(finished: Path, tmp_path: Path):
+    """Three steps, stop, three more: bit for bit what six steps in one go give."""
+    part = tmp_path / "run"
+    part.mkdir()
+    for name in ("autoencoders.safetensors", "latents.safetensors"):
+        (part / name).write_bytes((finished / "run" / name).read_bytes())
+    config = write(tmp_path / "small.yaml", optimizer={"warmup_steps": 1, "decay_share": 0.01})
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    for name in ("autoencoders.safetensors", "latents.safetensors"):
+        (whole / name).write_bytes((finished / "run" / name).read_bytes())
+    run(config, whole, resume=True)
+    run(config, part, resume=True, overrides=["steps=3"])
+    run(config, part, resume=True)
+    weights = [HarmonyPipeline.from_file(each / "checkpoint.safetensors").transformer for each in (whole, part)]
+    for one, other in zip(weights[0].parameters(), weights[1].parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_used_folder_and_unknown_settings_are_errors(finished: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match="--resume"):
+        run(finished / "small.yaml", finished / "run", resume=False)
+    with pytest.raises(ValueError, match=r"objective\.kid.*objective\.kind"):
+        TrainingConfig.from_yaml(finished / "small.yaml", ["objective.kid=1"])
+    with pytest.raises(ValueError, match="section.key=value"):
+        TrainingConfig.from_yaml(finished / "small.yaml", ["steps"])
+    with pytest.raises(ValueError, match="no training config"):
+        TrainingConfig.from_yaml(tmp_path / "none.yaml", [])
+
+
+def test_the_shipped_config_is_valid_and_the_default_objective_is_the_papers():
+    shipped = Path(__file__).parents[2] / "harmony_core" / "training" / "configs" / "tiny.yaml"
+    config = TrainingConfig.from_yaml(shipped, [])
+    assert config.transformer.dim == 160
+    default = TrainingConfig(preset="harmony-tiny", steps=1, batch_size=1).objective
+    assert (default.kind, default.lambda_v, default.lambda_a) == ("three_pass", 0.1, 0.3)
+
+
+@pytest.mark.parametrize("shape", [(2, 9, 9), (1, 5, 13), (3, 17, 4)])
+def test_orthogonalize_brings_singular_values_near_one(shape: tuple[int, ...]):
+    values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
+    assert values.max() < 1.3
+    assert values.min() > 0.3
+
+
+def test_muon_descends():
+    torch.manual_seed(0)
+    target, parameter = torch.randn(8, 6), torch.nn.Parameter(torch.zeros(8, 6))
+    optimizer = Muon([parameter], lr=0.05)
+    losses = []
+    for _ in range(60):
+        loss = (parameter - target).square().mean()
+        losses.append(float(loss))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < 0.2 * losses[0]
+    assert np.isfinite(losses).all()
