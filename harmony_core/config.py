@@ -196,6 +196,7 @@ PRESETS: dict[str, HarmonyConfig] = {
         audio_latent_rate="25",
         spatial_stride=8,
         shift=3.0,
+        steps=25,
         video_sync_scale=2.0,
         audio_sync_scale=1.5,
     ),

@@ -36,6 +36,10 @@ class RowGroup:
         return self.role != ISOLATED and not (self.role == AUDIO_GIVEN and config.driver_isolation)
 
     @property
+    def driven(self) -> bool:
+        return self.role in (AUDIO_GIVEN, VIDEO_GIVEN)
+
+    @property
     def cache_key(self) -> Hashable:
         return self.role, self.driver, len(self.rows)
 

@@ -256,7 +256,7 @@ class HarmonyTransformer(Branch):
             # Without a reference there is nothing to align; training still runs it, so that its gradients exist.
             if interaction.style is not None and (run.target.start > 0 or torch.is_grad_enabled()):
                 sources["style"] = interaction.style.keys_values(self._style_context(x_v, video.e_BTD.shape[1]))
-        if run.cache is not None and group.driver is not None:
+        if run.cache is not None and group.driven and group.driver is not None:
             run.cache.store(group.cache_key, sources)
         return sources
 

@@ -31,7 +31,8 @@ def orthogonalize(g_NRS: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For 2-D parameters. Updates are scaled by sqrt(max(1, rows / columns))."""
+    """For matrices, and convolutions taken as matrices of [out, in * kernel]. Updates are scaled by
+    sqrt(max(1, rows / columns))."""
 
     def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
@@ -47,10 +48,11 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(param)
                 state["momentum"].lerp_(param.grad, 1 - group["momentum"])
-                by_shape[param.shape].append((param, torch.lerp(param.grad, state["momentum"], group["momentum"])))
+                ahead = torch.lerp(param.grad, state["momentum"], group["momentum"]).flatten(1)
+                by_shape[ahead.shape].append((param, ahead))
             for (rows, columns), members in by_shape.items():
                 params, updates = zip(*members, strict=True)
                 directions = orthogonalize(torch.stack(updates))
                 scale = group["lr"] * max(1.0, rows / columns) ** 0.5
                 for param, direction in zip(params, directions, strict=True):
-                    param.add_(direction, alpha=-scale)
+                    param.add_(direction.view_as(param), alpha=-scale)
