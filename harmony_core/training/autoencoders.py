@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..autoencoders.mel import FLOOR
 from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
+from .muon import Muon
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class AutoencoderTraining:
     """How the autoencoders are trained. Learning rates fall to zero along a half cosine over the steps."""
 
     seed: int = 0
+    clips: int = 1500  # rendered for them
     video_steps: int = 2400
     video_batch: int = 16  # single frames
     moving_weight: float = 4.0  # extra weight of pixels that move
@@ -43,36 +45,6 @@ class AutoencoderTraining:
     latent_noise: float = 0.08  # deviation of the noise that the decoders learn to bear; latents have 1
     matrix_lr: float = 0.02
     other_lr: float = 2e-3
-
-
-class Muon(torch.optim.Optimizer):
-    """Momentum whose step is replaced by the nearest semi-orthogonal matrix; convolutions count as matrices."""
-
-    def __init__(self, params: list[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
-
-    @torch.no_grad()
-    def step(self) -> None:
-        for group in self.param_groups:
-            for param in group["params"]:
-                state = self.state[param]
-                velocity = state.setdefault("velocity", torch.zeros_like(param))
-                velocity.lerp_(param.grad, 1 - group["momentum"])
-                ahead = param.grad.lerp(velocity, group["momentum"])
-                update = orthogonalised(ahead.flatten(1))
-                gain = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
-                param.add_(update.view(param.shape), alpha=-group["lr"] * gain)
-
-
-def orthogonalised(matrix: Tensor) -> Tensor:
-    """Newton-Schulz iteration that brings all singular values of a matrix near 1 (between about 0.7 and 1.2)."""
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
-    for _ in range(5):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
-    return x.T if tall else x
 
 
 def train_video_vae(
@@ -122,9 +94,9 @@ def train_video_vae(
     vae.eval()
     if decoder_only:
         return vae
-    some = videos[:: max(len(videos) // 256, 1), :: max(videos.shape[1] // 4, 1)].reshape(-1, *videos.shape[2:])
+    step = max(len(videos) // 256, 1)
     with torch.no_grad():
-        _set_latent_scale(vae, torch.cat([vae.encode_frames(_as_frames(part)) for part in np.array_split(some, 16)]))
+        _set_latent_scale(vae, torch.cat([vae.encode_frames(_as_frames(video[::4])) for video in videos[::step]]))
     return vae
 
 

@@ -73,9 +73,9 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
         raise ValueError(f"{output} is not empty; pass --resume to continue it, or choose another folder.")
     output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
     with closing(ProgressBar()) as progress:
         video_vae, audio_vae = _autoencoders(config, output, progress)
+        torch.manual_seed(config.seed)  # after the autoencoders, so that a resumed run starts from the same weights
         transformer_config = config.transformer
         text_encoder = TinyTextEncoder(VOCABULARY, transformer_config.text_len, transformer_config.text_dim)
         dataset = _latents(config, output, video_vae, audio_vae, text_encoder, progress)
