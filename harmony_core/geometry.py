@@ -15,8 +15,15 @@ from .config import HarmonyConfig
 
 
 def as_fraction(value: float | str | Fraction) -> Fraction:
-    """The decimal a person wrote (12.5, 23.976, "30000/1001"), not its nearest binary float."""
-    return value if isinstance(value, Fraction) else Fraction(str(value))
+    """The decimal a person wrote (12.5, 23.976, "30000/1001"), not its nearest binary float.
+
+    Raises:
+        ValueError: not a finite number.
+    """
+    try:
+        return value if isinstance(value, Fraction) else Fraction(str(value))
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{value} is not a number of seconds or fps; write it like 12.5 or 30000/1001.") from error
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class ClipGeometry:
         """
         seconds, fps = as_fraction(seconds), as_fraction(fps)
         if fps <= 0:
-            raise ValueError(f"fps is {fps}, but must be above 0; this checkpoint was trained at {config.fps}.")
+            raise _bad_fps(fps, config)
         asked = round(seconds * fps)
         if asked < 1:
             raise ValueError(
@@ -66,6 +73,10 @@ class ClipGeometry:
     ) -> ClipGeometry:
         """Lengths for exactly `num_frames_asked` frames at `fps`. Raises ValueError as `from_seconds` does."""
         fps, stride = as_fraction(fps), config.temporal_stride
+        if fps <= 0:
+            raise _bad_fps(fps, config)
+        if num_frames_asked < 1:
+            raise ValueError(f"A clip of {num_frames_asked} frames was asked for; ask for at least 1.")
         unit = config.spatial_stride * config.patch_size[1]
         if height % unit or width % unit or height < unit or width < unit:
             near = max(unit, round(height / unit) * unit), max(unit, round(width / unit) * unit)
@@ -113,6 +124,10 @@ class ClipGeometry:
     def audio_shape(self, batch: int, channels: int) -> tuple[int, int, int]:
         """[B, C, T_a] of the audio latents."""
         return batch, channels, self.num_audio_latents
+
+
+def _bad_fps(fps: Fraction, config: HarmonyConfig) -> ValueError:
+    return ValueError(f"fps is {fps}, but must be above 0; this checkpoint was trained at {config.fps}.")
 
 
 def num_audio_latents(num_latent_frames: int, fps: Fraction, config: HarmonyConfig) -> int:

@@ -85,9 +85,7 @@ class HarmonyPipeline:
             negative=self._conditions(requests, [[] for _ in requests], negative=True),
             given=given,
             masks=masks,
-            anchors=stack([self._anchors(request, geometry) for request in requests]).map(
-                lambda x: x.to(self.device)
-            ),
+            anchors=stack([self._anchors(request, geometry) for request in requests]).map(lambda x: x.to(self.device)),
             static_anchor=self._estimated_still(geometry) if shared.static_video == "estimate" else None,
         )
         solve = solver(shared.solver)

@@ -27,7 +27,7 @@ def build(masks: AVLatents | None = None, guidances=(SyncCFG(video_scale=3, audi
 @torch.no_grad()
 def sample(denoiser: Denoiser, name: str = "euler") -> AVLatents:
     x = draw_noise((1, 5, 3, 4, 6), (1, 3, 18), 0)
-    return solver(name)(denoiser, x, sigmas(STEPS, 3.0), lambda step, clean: None)
+    return solver(name)(denoiser, x, sigmas(STEPS, 3.0), lambda *_: None)
 
 
 def test_given_latents_come_back_unchanged_with_every_solver():
@@ -88,7 +88,9 @@ def test_soft_mask_scales_noise_level_and_velocity():
     forward = denoiser.transformer.forward
 
     def spy(video, audio, sigma_video, sigma_audio, *args, **kwargs):
-        seen.update(video=video, sigma=sigma_video, out=forward(video, audio, sigma_video, sigma_audio, *args, **kwargs))
+        seen.update(
+            video=video, sigma=sigma_video, out=forward(video, audio, sigma_video, sigma_audio, *args, **kwargs)
+        )
         return seen["out"]
 
     denoiser.transformer.forward = spy

@@ -40,7 +40,7 @@ def test_shift_one_is_identity_and_noise_is_linear():
     torch.testing.assert_close(add_noise(clean, noise, torch.tensor(0.25)), 0.75 * clean + 0.25 * noise)
 
 
-def toy_denoise(x: AVLatents, sigma: torch.Tensor, step: int) -> AVLatents:
+def toy_denoise(x: AVLatents, sigma: torch.Tensor, _: int) -> AVLatents:
     """The exact clean estimate for data of mean 1 and deviation 0.5: a smooth, nonlinear-in-time ODE."""
     sigma = float(sigma)
     gain = (1 - sigma) * 0.25 / ((1 - sigma) ** 2 * 0.25 + sigma**2)
@@ -49,7 +49,7 @@ def toy_denoise(x: AVLatents, sigma: torch.Tensor, step: int) -> AVLatents:
 
 def run(name: str, steps: int) -> torch.Tensor:
     noise = draw_noise((1, 1, 1, 2, 2), (1, 1, 3), seed=0).map(lambda x: x.double())
-    result = solver(name)(toy_denoise, noise, sigmas(steps, 1.0).double(), lambda step, clean: None)
+    result = solver(name)(toy_denoise, noise, sigmas(steps, 1.0).double(), lambda *_: None)
     exact = noise.map(lambda x: 1 + 0.5 * x)
     return torch.cat([(result.video - exact.video).flatten(), (result.audio - exact.audio).flatten()]).abs().max()
 
@@ -65,7 +65,7 @@ def test_callback_sees_every_step_and_unknown_solver_is_an_error():
     for name in SOLVERS:
         seen = []
         noise = draw_noise((1, 1, 1, 1, 1), (1, 1, 1), 0)
-        solver(name)(toy_denoise, noise, sigmas(3, 2.0), lambda step, clean, seen=seen: seen.append(step))
+        solver(name)(toy_denoise, noise, sigmas(3, 2.0), lambda step, _, seen=seen: seen.append(step))
         assert seen == [0, 1, 2]
     with pytest.raises(ValueError, match=r"'rk45'.*euler"):
         solver("rk45")

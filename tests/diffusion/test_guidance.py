@@ -63,7 +63,9 @@ def test_planner_runs_only_what_is_needed(guidances, video: bool, audio: bool, e
 
 def test_scale_one_changes_nothing_bit_for_bit():
     each = predictions("joint")
-    out = GuidancePlan((SyncCFG(video_scale=1, audio_scale=1), TextCFG(video_scale=1, audio_scale=1)), 1).combine(0, each)
+    out = GuidancePlan((SyncCFG(video_scale=1, audio_scale=1), TextCFG(video_scale=1, audio_scale=1)), 1).combine(
+        0, each
+    )
     assert torch.equal(out.video, each["joint"].video)
     assert torch.equal(out.audio, each["joint"].audio)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -65,7 +67,7 @@ def test_windows_of_a_real_clip():
     v2a = tuple((*run[:2], run[2] * tokens, run[3] * tokens) for run in group_windows(v2a_windows(7, 50, config)))
     for groups, keys in ((a2v, 50), (v2a, 7 * tokens)):
         assert groups[0][0] == 0
-        assert all(before[1] == after[0] for before, after in zip(groups, groups[1:], strict=False))
+        assert all(before[1] == after[0] for before, after in pairwise(groups))
         assert max(group[3] for group in groups) == keys
         q, k, v = (torch.randn(1, length, 2, 8) for length in (groups[-1][1], keys, keys))
         torch.testing.assert_close(

@@ -65,7 +65,7 @@ def test_a_stopped_run_resumes_to_the_same_weights(finished: Path, tmp_path: Pat
     for name in ("autoencoders.safetensors", "latents.safetensors"):
         (part / name).write_bytes((finished / "run" / name).read_bytes())
 
-    def stop(log: trainer._Log, step: int, parts: dict[str, float]) -> None:
+    def stop(_log: trainer._Log, step: int, _parts: dict[str, float]) -> None:
         if step == 5:
             raise KeyboardInterrupt
 
@@ -87,7 +87,7 @@ def test_a_used_folder_and_unknown_settings_are_errors(finished: Path, tmp_path:
         run(finished / "small.yaml", finished / "run", resume=False)
     with pytest.raises(ValueError, match=r"objective\.kid.*objective\.kind"):
         TrainingConfig.from_yaml(finished / "small.yaml", ["objective.kid=1"])
-    with pytest.raises(ValueError, match="section.key=value"):
+    with pytest.raises(ValueError, match=r"section\.key=value"):
         TrainingConfig.from_yaml(finished / "small.yaml", ["steps"])
     with pytest.raises(ValueError, match="no training config"):
         TrainingConfig.from_yaml(tmp_path / "none.yaml", [])

@@ -1,0 +1,41 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+COMFYUI_PATH ?= $(HOME)/.cache/comfyui-harmony/ComfyUI
+
+.PHONY: help setup demo test check bench comfy-demo clean
+
+help:
+	@echo "make demo                         set up, then write out/demo.mp4 from the embedded checkpoint"
+	@echo "make test                         set up, then run all tests"
+	@echo "make check                        lint and formatting"
+	@echo "make bench                        time generation on this machine"
+	@echo "make comfy-demo COMFYUI_PATH=...  the same demo through a ComfyUI"
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c "import torch, torchvision, torchaudio" 2>/dev/null || $(BIN)/pip install torch torchvision torchaudio
+	$(BIN)/pip install -e ".[standalone,train,dev]"
+	touch $@
+
+demo: setup
+	$(BIN)/harmony generate "a red ball bounces on metal" --audio-prompt "a ball hits metal" --seed 3 -o out/demo.mp4
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+bench: setup
+	$(BIN)/harmony bench sampling -o out/bench.csv
+
+comfy-demo: setup
+	$(BIN)/python -m tests.host.demo $(COMFYUI_PATH)
+
+clean:
+	rm -rf $(VENV) out .pytest_cache .ruff_cache

@@ -1,0 +1,287 @@
+"""The commands of `harmony`. Heavy imports stay inside them, so that --help is instant."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .bench_commands import bench
+from .command_options import Device, Dtype, Json, Model, load_pipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .evaluation.sync import SyncReport
+
+app = typer.Typer(
+    help="Harmony: video and sound generated together, in sync.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+app.add_typer(bench, name="bench")
+
+VIEWABLE_SIDE = 256  # smaller clips are enlarged to about this when saved
+PREVIEW_SIDE = 160  # frames of a measured file, enough for the film strip
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What is to be seen.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="MP4 to write.")] = Path("out/harmony.mp4"),
+    audio_prompt: Annotated[str, typer.Option(help="What is to be heard.")] = "",
+    transcript: Annotated[str, typer.Option(help="Words to be spoken.")] = "",
+    negative_prompt: Annotated[str, typer.Option(help="What is not to be seen (text guidance).")] = "",
+    negative_audio_prompt: Annotated[str, typer.Option(help="What is not to be heard (text guidance).")] = "",
+    image: Annotated[Path | None, typer.Option(help="First frame.")] = None,
+    video: Annotated[Path | None, typer.Option(help="Video that gets a sound.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="Sound that gets a picture.")] = None,
+    reference_audio: Annotated[Path | None, typer.Option(help="Voice or timbre to follow.")] = None,
+    reference_seconds: Annotated[float, typer.Option(help="How much of the reference is heard.")] = 0.48,
+    seconds: Annotated[float | None, typer.Option(help="Length; default: the given media's, else the model's.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second; default: the model's.")] = None,
+    width: Annotated[int | None, typer.Option(help="Default: the model's.")] = None,
+    height: Annotated[int | None, typer.Option(help="Default: the model's.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same clip.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps; default: the model's.")] = None,
+    shift: Annotated[float | None, typer.Option(help="Of the noise schedule; default: the model's.")] = None,
+    solver: Annotated[str, typer.Option(help="Name of a solver; a wrong one lists them.")] = "euler",
+    video_sync_scale: Annotated[float | None, typer.Option(help="SyncCFG of the video; 1 is off, no cost.")] = None,
+    audio_sync_scale: Annotated[float | None, typer.Option(help="SyncCFG of the sound; 1 is off, no cost.")] = None,
+    video_text_scale: Annotated[float | None, typer.Option(help="Text guidance of the video; 1 is off.")] = None,
+    audio_text_scale: Annotated[float | None, typer.Option(help="Text guidance of the sound; 1 is off.")] = None,
+    static_video: Annotated[str, typer.Option(help="SyncCFG's still: auto, grey, image or estimate.")] = "auto",
+    scale: Annotated[int | None, typer.Option(help="Enlarge the saved video; default: to be viewable.")] = None,
+    plot: Annotated[bool, typer.Option(help="Also write the sync plot, a PNG beside the video.")] = True,
+    save_latents: Annotated[Path | None, typer.Option(help="Also write both latents (.safetensors).")] = None,
+    model: Model = "harmony-tiny",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    as_json: Json = False,
+) -> None:
+    """Make a clip with sound from a prompt, and from a given first frame, video, sound or voice."""
+    from .media import prepare_output, read_audio, read_image, read_video, write_video
+
+    if video is not None and audio is not None:
+        raise ValueError("--video and --audio are both given, so nothing is left to generate; leave one of them out.")
+    if output.suffix.lower() != ".mp4":
+        raise ValueError(f"-o {output} must end in .mp4, for example {output.with_suffix('.mp4')}.")
+    if scale is not None and scale < 1:
+        raise ValueError(f"--scale is {scale}, but must be a whole number from 1.")
+    _check_seconds("--seconds", seconds)
+    _check_seconds("--reference-seconds", reference_seconds)
+    plot_path = output.with_suffix(".png") if plot else None
+    for path in (output, plot_path, save_latents):
+        if path is not None:
+            prepare_output(path)
+    short_side = None if width is None or height is None else max(width, height)
+    given = {
+        "image": None if image is None else read_image(image),
+        "video": None if video is None else read_video(video, seconds=seconds, short_side=short_side or 1080),
+        "audio": None if audio is None else read_audio(audio, seconds=seconds),
+        "reference_audio": None if reference_audio is None else read_audio(reference_audio),
+    }
+
+    from .pipelines import GenerateRequest
+
+    request = GenerateRequest(
+        prompt=prompt,
+        audio_prompt=audio_prompt,
+        transcript=transcript,
+        negative_prompt=negative_prompt,
+        negative_audio_prompt=negative_audio_prompt,
+        seconds=seconds,
+        fps=fps,
+        width=width,
+        height=height,
+        reference_seconds=reference_seconds,
+        seed=seed,
+        steps=steps,
+        shift=shift,
+        solver=solver,
+        video_sync_scale=video_sync_scale,
+        audio_sync_scale=audio_sync_scale,
+        video_text_scale=video_text_scale,
+        audio_text_scale=audio_text_scale,
+        static_video=static_video,
+        **given,
+    )
+    pipeline = load_pipeline(model, device, dtype)
+    with _progress_bar() as progress:
+        clip = pipeline(request, progress)
+    if scale is None:
+        scale = max(1, math.ceil(VIEWABLE_SIDE / min(clip.frames.shape[1:3])))
+    write_video(output, clip.frames, clip.fps, clip.samples, clip.sample_rate, scale=scale)
+    if save_latents is not None:
+        from safetensors.torch import save_file
+
+        latents = {"video": clip.latents_video.contiguous(), "audio": clip.latents_audio.contiguous()}
+        save_file(latents, save_latents, metadata={"fps": str(clip.fps), "sample_rate": str(clip.sample_rate)})
+    report = _measure(clip.frames, clip.fps, clip.samples, clip.sample_rate, plot_path, prompt)
+    written = [str(path) for path in (output, plot_path, save_latents) if path is not None]
+    if as_json:
+        facts = {
+            "written": written,
+            "seed": seed,
+            "frames": len(clip.frames),
+            "fps": float(clip.fps),
+            "size": [clip.frames.shape[2], clip.frames.shape[1]],
+            "samples": clip.samples.shape[1],
+            "sample_rate": clip.sample_rate,
+            "passes_per_step": clip.passes_per_step,
+            "notes": clip.notes,
+            "sync": report.to_dict(),
+        }
+        print(json.dumps(facts))
+        return
+    from .evaluation.plot import describe
+
+    for note in clip.notes:
+        print(f"note: {note}")
+    length = f"{float(len(clip.frames) / clip.fps):g} s"
+    print(f"{', '.join(written)}: {length}, seed {seed}, {clip.passes_per_step:g} passes a step")
+    print(describe(report))
+
+
+@app.command()
+def sync(
+    file: Annotated[Path, typer.Argument(help="Any video file with sound.")],
+    seconds: Annotated[float, typer.Option(help="How much of the file is measured.")] = 60.0,
+    plot: Annotated[Path | None, typer.Option(help="PNG to write.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how far sound and picture of a file are apart."""
+    from .evaluation.plot import describe
+    from .media import prepare_output, read_audio, read_video
+
+    _check_seconds("--seconds", seconds)
+    if plot is not None:
+        prepare_output(plot)
+    audio = read_audio(file, seconds=seconds)
+    video = read_video(file, seconds=seconds, short_side=PREVIEW_SIDE)
+    report = _measure(video.frames, video.fps, audio.samples, audio.sample_rate, plot, file.name)
+    if as_json:
+        print(json.dumps({"file": str(file), **report.to_dict()}))
+        return
+    print(describe(report))
+    print(f"{len(report.video_events)} events in the picture at {_times(report.video_events)}")
+    print(f"{len(report.audio_events)} onsets in the sound at {_times(report.audio_events)}")
+
+
+@app.command()
+def info(
+    checkpoint: Annotated[str, typer.Argument(help="A .safetensors file or the name of an embedded checkpoint.")],
+    as_json: Json = False,
+) -> None:
+    """Print what a checkpoint is."""
+    from .checkpoints import describe
+
+    facts = describe(checkpoint)
+    if as_json:
+        print(json.dumps(facts))
+        return
+    print(f"{facts['file']}: {facts['layout']}, {facts['bytes'] / 1e6:.1f} MB")
+    for name, part in facts["parts"].items():
+        dtypes = ", ".join(part["dtypes"])
+        print(f"  {name:14} {part['parameters']:>15,} parameters in {part['tensors']} tensors, {dtypes}")
+    for title in ("config", "model_card"):
+        print(f"{title.replace('_', ' ')}:")
+        for name, value in facts[title].items():
+            print(f"  {name:22} {value if isinstance(value, str) else json.dumps(value)}")
+
+
+@app.command()
+def train(
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings over the file's: section.name=value.")] = None,
+    config: Annotated[str, typer.Option("--config", "-c", help="YAML file, or the name of a shipped one.")] = "tiny",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")] = Path("runs/tiny"),
+    resume: Annotated[bool, typer.Option(help="Continue the run in the folder.")] = False,
+) -> None:
+    """Train autoencoders and transformer as a config says."""
+    import logging
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    shipped = Path(__file__).parent / "training" / "configs"
+    path = shipped / f"{config}.yaml" if (shipped / f"{config}.yaml").is_file() else Path(config)
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in shipped.glob("*.yaml")))
+        raise ValueError(f"There is no training config {config}; give a YAML file or one of: {names}.")
+    from .training.trainer import run
+
+    print(run(path, output, resume, overrides or []))
+
+
+@app.command()
+def encode(
+    file: Annotated[Path, typer.Argument(help="Video with sound.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Latents to write (.safetensors).")],
+    preview: Annotated[Path | None, typer.Option(help="MP4 of the latents decoded again.")] = None,
+    model: Model = "harmony-tiny",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+) -> None:
+    """Encode a file with a checkpoint's autoencoders, and look at what they keep."""
+    from safetensors.torch import save_file
+
+    from .diffusion.latents import AVLatents
+    from .media import fit_audio, fit_video, prepare_output, read_audio, read_video, write_video
+    from .pipelines import GenerateRequest
+
+    for path in (output, preview):
+        if path is not None:
+            prepare_output(path)
+    video, audio = read_video(file), read_audio(file)
+    pipeline = load_pipeline(model, device, dtype)
+    geometry = pipeline.geometry(GenerateRequest(prompt="", video=video))
+    frames, video_notes = fit_video(video, geometry)
+    samples, audio_notes = fit_audio(audio, geometry.num_samples, geometry.sample_rate)
+    latents = AVLatents(pipeline.encode_video(frames), pipeline.encode_audio(samples, geometry.num_audio_latents))
+    facts = {"fps": str(geometry.fps), "sample_rate": str(geometry.sample_rate), "model": model}
+    save_file({"video": latents.video.contiguous(), "audio": latents.audio.contiguous()}, output, metadata=facts)
+    if preview is not None:
+        decoded_frames, decoded_samples = pipeline.decode(latents, geometry)
+        scale = max(1, math.ceil(VIEWABLE_SIDE / min(decoded_frames.shape[1:3])))
+        write_video(preview, decoded_frames, geometry.fps, decoded_samples, geometry.sample_rate, scale=scale)
+    for note in (*geometry.snapped, *video_notes, *audio_notes):
+        print(f"note: {note}")
+    print(f"{output}: video {list(latents.video.shape)}, audio {list(latents.audio.shape)}")
+
+
+def _check_seconds(option: str, seconds: float | None) -> None:
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise ValueError(f"{option} is {seconds:g}, but must be a number above 0.")
+
+
+def _measure(frames, fps, samples, sample_rate: int, plot: Path | None, title: str) -> SyncReport:
+    from .evaluation.plot import sync_plot
+    from .evaluation.sync import measure
+
+    report = measure(frames, fps, samples, sample_rate)
+    if plot is not None:
+        sync_plot(report, frames, samples, sample_rate, title).save(plot)
+    return report
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[int, int], None]]:
+    from tqdm import tqdm
+
+    with tqdm(desc="sampling", unit="step", leave=False) as bar:
+
+        def update(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield update
+
+
+def _times(events: tuple[float, ...]) -> str:
+    shown = ", ".join(f"{seconds:.2f}" for seconds in events[:20])
+    return f"{shown}{', ...' if len(events) > 20 else ''} s" if events else "no time"

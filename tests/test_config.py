@@ -1,0 +1,69 @@
+"""HarmonyConfig is strict and survives JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from harmony_core.config import PRESETS, HarmonyConfig, preset
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_survive_json(name: str) -> None:
+    config = preset(name)
+    again = HarmonyConfig.from_json(config.to_json())
+    assert again == config
+    assert hash(again) == hash(config)  # windows are cached by config
+    assert json.loads(config.to_json()) == json.loads(again.to_json())
+
+
+def test_unknown_preset_lists_the_known() -> None:
+    with pytest.raises(ValueError, match=r"'harmony-7b'.*harmony-tiny"):
+        preset("harmony-7b")
+
+
+def test_unknown_and_missing_keys_are_named() -> None:
+    values = preset("harmony-tiny").to_dict()
+    del values["dim"]
+    with pytest.raises(ValueError, match=r"unknown: colour; missing: dim"):
+        HarmonyConfig.from_dict(values | {"colour": "red"})
+
+
+def test_unknown_speech_keys_are_named() -> None:
+    values = preset("harmony-tiny").to_dict()
+    values["speech"] = dict(values["speech"], volume=11)
+    with pytest.raises(ValueError, match=r"SpeechConfig.*unknown: volume"):
+        HarmonyConfig.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"interaction": "local"}, r"interaction is 'local'.*framewise, global, none"),
+        ({"rope_alignment": "time"}, r"rope_alignment is 'time'.*timestamp"),
+        ({"style_pooling": "mean"}, r"style_pooling is 'mean'"),
+        ({"audio_patch_embedding": "conv"}, r"audio_patch_embedding is 'conv'"),
+        ({"num_heads": 7}, r"dim \d+ .*num_heads \(7\)"),
+        ({"dim": 18, "num_heads": 6}, r"even head size"),
+        ({"audio": False}, r"'framewise' needs an audio branch"),
+        ({"temporal_stride": 8}, r"temporal stride of 4, not 8"),
+    ],
+)
+def test_values_that_do_not_fit(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        preset("harmony-tiny").with_(**changes)
+
+
+def test_head_is_split_as_in_wan() -> None:
+    assert preset("wan2.2-ti2v-5b").head_dim == 128
+    assert preset("wan2.2-ti2v-5b").rope_dims == (44, 42, 42)
+    assert sum(preset("harmony-tiny").rope_dims) == preset("harmony-tiny").head_dim
+
+
+def test_the_5b_model_is_wan_with_an_audio_branch() -> None:
+    wan, harmony = preset("wan2.2-ti2v-5b"), preset("harmony-5b")
+    for name in ("dim", "ffn_dim", "num_heads", "num_layers", "text_dim", "video_channels", "patch_size"):
+        assert getattr(wan, name) == getattr(harmony, name)
+    assert (wan.audio, harmony.audio, harmony.interaction) == (False, True, "framewise")
+    assert (harmony.video_sync_scale, harmony.audio_sync_scale) == (3.0, 2.0)  # paper 4.1
