@@ -13,6 +13,7 @@ import typer
 
 from .bench_commands import bench
 from .command_options import Device, Dtype, Json, Model, load_pipeline
+from .convert_command import convert
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 
 app.add_typer(bench, name="bench")
+app.command()(convert)
 
 VIEWABLE_SIDE = 256  # smaller clips are enlarged to about this when saved
 PREVIEW_SIDE = 160  # frames of a measured file, enough for the film strip

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 CORE, NODES = ROOT / "harmony_core", ROOT / "nodes"
 MAX_LINES = 450
 
-COMMANDS = {CORE / name for name in ("commands.py", "bench_commands.py", "command_options.py")}
+COMMANDS = {CORE / name for name in ("commands.py", "bench_commands.py", "command_options.py", "convert_command.py")}
 LAZY = {"triton", "accelerate", "peft", "diffusers", "tqdm", "yaml", "scipy", "transformers"}
 HOST_ONLY = {"comfy", "folder_paths", "comfy_extras", "comfy_execution", "node_helpers", "nodes"}
 
@@ -37,7 +37,7 @@ LAYERS = {
     "cli": {"commands"},
     "__main__": {"cli"},
 }
-COMMAND_FILES = {"commands", "bench_commands", "command_options"}
+COMMAND_FILES = {"commands", "bench_commands", "command_options", "convert_command"}
 ANYTHING_BELOW = {"training", "evaluation", *COMMAND_FILES}  # may import every layer; only commands may import them
 
 

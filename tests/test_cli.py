@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -217,3 +218,13 @@ def test_fps_of_the_output_is_exact(harmony, random_checkpoint: Path, tmp_path: 
     clip = read_video(out)
     assert clip.fps == Fraction(10)
     assert clip.frames.shape == (4, 64, 64, 3)
+
+
+def test_convert_writes_safetensors_and_names_what_it_cannot_read(harmony, tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "a.pth")
+    code, printed, err = harmony("convert", tmp_path / "a.pth", "-o", tmp_path / "a.safetensors")
+    assert code == 0, err
+    assert "1 tensors" in printed
+    assert load_file(tmp_path / "a.safetensors")["a"].tolist() == [1, 1]
+    result = harmony("convert", tmp_path / "a.pth", "-o", tmp_path / "b.safetensors", "--kind", "magic")
+    assert_error(result, "'magic'", "mmaudio")

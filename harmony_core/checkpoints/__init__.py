@@ -1,5 +1,17 @@
 """Reading and writing checkpoint files."""
 
-from .io import Bundle, CheckpointError, describe, embedded_checkpoints, load_bundle, resolve, save_bundle
+from .errors import CheckpointError
+from .io import Bundle, describe, embedded_checkpoints, load_bundle, resolve, save_bundle
+from .stream import initialize_from_wan, load_transformer
 
-__all__ = ["Bundle", "CheckpointError", "describe", "embedded_checkpoints", "load_bundle", "resolve", "save_bundle"]
+__all__ = [
+    "Bundle",
+    "CheckpointError",
+    "describe",
+    "embedded_checkpoints",
+    "initialize_from_wan",
+    "load_bundle",
+    "load_transformer",
+    "resolve",
+    "save_bundle",
+]

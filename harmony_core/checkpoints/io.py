@@ -19,14 +19,11 @@ from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from ..config import HarmonyConfig
 from ..model import HarmonyTransformer
 from ..text.captions import TinyTextEncoder
+from .errors import CheckpointError
 
 ASSETS = Path(__file__).parent.parent / "assets"
 TRANSFORMER, VIDEO_VAE, AUDIO_VAE, TEXT_ENCODER = "model.diffusion_model.", "vae.", "audio_vae.", "text_encoders."
 CONFIG_KEY = "harmony_config"
-
-
-class CheckpointError(ValueError):
-    """A file that is not a checkpoint we can load; the message names it and what it lacks."""
 
 
 @dataclass
@@ -112,7 +109,7 @@ def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def load_bundle(name: str | Path, dtype: torch.dtype = torch.float32) -> Bundle:
-    """Load a bundle by embedded name or path, with every weight in `dtype`.
+    """Load a bundle by embedded name or path: the transformer in `dtype`, the small parts in float32.
 
     Raises:
         CheckpointError: not a bundle, or keys that do not fit its config.
@@ -137,7 +134,7 @@ def load_bundle(name: str | Path, dtype: torch.dtype = torch.float32) -> Bundle:
         own = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
         left -= {prefix + key for key in own}
         load_strict(module, own, f"{path.name} ({prefix.rstrip('.')})")
-        module.to(dtype).eval().requires_grad_(False)
+        module.to(dtype if prefix == TRANSFORMER else torch.float32).eval().requires_grad_(False)
     if left:
         raise CheckpointError(f"{path.name} has {len(left)} unknown tensors, the first: {sorted(left)[0]}.")
     return Bundle(config, *(module for _, module in modules), card)

@@ -1,0 +1,176 @@
+"""Pickled weights to safetensors, and published weights to the files that ComfyUI or Harmony read.
+
+The only place that reads pickles, and only as tensors (`weights_only=True`), which cannot run code.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..autoencoders.audio import MelConverter
+from .components import audio_config, audio_tensors, check_audio_tensors
+from .errors import CheckpointError
+from .stream import CONFIG_KEY, DTYPES, PICKLES, load_transformer, open_files, plain_sources, read_tensors
+
+WRAPPERS = ("generator", "state_dict", "model", "module")  # keys under which training code nests weights
+SAFETENSORS_DTYPES = {dtype: name for name, dtype in DTYPES.items()} | {
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.int16: "I16",
+    torch.int32: "I32",
+    torch.int64: "I64",
+    torch.bool: "BOOL",
+}
+
+
+def convert(sources: Path | Sequence[Path], target: Path, kind: str, dtype: torch.dtype | None = None) -> list[str]:
+    """Write `target` (.safetensors) from weight files.
+
+    Args:
+        sources: .pth, .pt, .ckpt, .bin or safetensors files.
+        kind: `weights`: the same tensors; `mmaudio`: MMAudio's 16 kHz autoencoder and vocoder to the one file that
+            ComfyUI's VAELoader reads; `ovi`: Ovi, in one file or two, to Harmony's layout with its config.
+        dtype: of floating-point weights; None keeps theirs.
+
+    Returns:
+        The keys written.
+
+    Raises:
+        CheckpointError: a wrong kind, suffix or file, or keys that do not fit the kind.
+    """
+    sources = [sources] if isinstance(sources, Path) else list(sources)
+    if kind not in CONVERSIONS:
+        raise CheckpointError(f"Unknown conversion {kind!r}. Conversions: {', '.join(CONVERSIONS)}.")
+    if target.suffix != ".safetensors":
+        raise CheckpointError(f"{target.name} must end in .safetensors, for example {target.stem}.safetensors.")
+    if target.resolve() in [source.resolve() for source in sources]:
+        raise CheckpointError(f"{target.name} is also the source; write to another file.")
+    tensors, metadata = CONVERSIONS[kind](sources, dtype)
+    write_safetensors(target, tensors, metadata)
+    return sorted(tensors)
+
+
+def _weights(sources: Sequence[Path], dtype: torch.dtype | None) -> tuple[dict[str, Tensor], dict[str, str]]:
+    tensors = read_any(sources)
+    if dtype is not None:
+        tensors = {key: value.to(dtype) if value.is_floating_point() else value for key, value in tensors.items()}
+    return tensors, {}
+
+
+def _mmaudio(sources: Sequence[Path], dtype: torch.dtype | None) -> tuple[dict[str, Tensor], dict[str, str]]:
+    name = " + ".join(source.name for source in sources)
+    tensors = audio_tensors(read_any(sources), name)
+    config = audio_config({key: tuple(value.shape) for key, value in tensors.items()}, name)
+    converter = MelConverter(config["num_mels"]).state_dict()
+    tensors = {**{"mel_converter." + key: value for key, value in converter.items()}, **tensors}
+    keep = ("mel_converter.", "vae.data_")
+    if dtype is not None:
+        tensors = {key: value if key.startswith(keep) else value.to(dtype) for key, value in tensors.items()}
+    check_audio_tensors(tensors, config, name)
+    return tensors, {}
+
+
+def _ovi(sources: Sequence[Path], dtype: torch.dtype | None) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights stay in the source's own dtype (its first block's), unless asked otherwise; scaled fp8 becomes bf16."""
+    files = open_files(sources)
+    if dtype is None:
+        stored = {DTYPES.get(entry.dtype) for entry in files.entries.values() if len(entry.shape) > 1}
+        wide = [each for each in (torch.float32, torch.float16, torch.bfloat16) if each in stored]
+        dtype = wide[0] if len(stored) == 1 and wide else torch.bfloat16
+    config, model = load_transformer(sources, dtype)
+    if config.interaction != "global":
+        raise CheckpointError(f"{files.name} is not Ovi: it has no video and audio streams that are fused.")
+    text = json.dumps({"transformer": config.to_dict()})
+    settings = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    return {CONFIG_KEY: settings, **model.state_dict()}, {"config": text}
+
+
+Conversion = Callable[[Sequence[Path], torch.dtype | None], tuple[dict[str, Tensor], dict[str, str]]]
+CONVERSIONS: Mapping[str, Conversion] = {"weights": _weights, "mmaudio": _mmaudio, "ovi": _ovi}
+
+
+def read_any(sources: Sequence[Path]) -> dict[str, Tensor]:
+    """Every tensor of pickled or safetensors files.
+
+    Raises:
+        CheckpointError: not weights alone, or a tensor in two files.
+    """
+    tensors: dict[str, Tensor] = {}
+    for source in sources:
+        if source.suffix in PICKLES:
+            found = read_pickle(source)
+        else:
+            files = open_files(source)
+            found = dict(read_tensors(files, *plain_sources(files), None, "cpu"))
+        twice = sorted(set(found) & set(tensors))
+        if twice:
+            raise CheckpointError(f"{source.name} and an earlier file both have {twice[0]}; give one of them.")
+        tensors.update(found)
+    return tensors
+
+
+def read_pickle(path: Path) -> dict[str, Tensor]:
+    """The state dict in a .pth or .pt file, mapped rather than read where its format allows it.
+
+    Raises:
+        CheckpointError: it holds anything but tensors, or cannot be read without running its code.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"There is no file {path}.")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path.name} cannot be read as weights alone, so it is refused: {reason}") from error
+    while isinstance(found, Mapping) and not any(isinstance(value, Tensor) for value in found.values()):
+        inner = next((name for name in WRAPPERS if name in found), None)
+        if inner is None:
+            break
+        found = found[inner]
+    if not isinstance(found, Mapping) or not found:
+        raise CheckpointError(f"{path.name} holds no tensors under names.")
+    other = [str(key) for key, value in found.items() if not isinstance(value, Tensor)]
+    if other:
+        raise CheckpointError(f"{path.name} holds more than tensors; the first other entry is {other[0]}.")
+    return dict(found)
+
+
+def _is_zip(path: Path) -> bool:
+    """torch's present format, which can be memory-mapped."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensor by tensor, so that mapped sources are never in memory as a whole, and replace `path` at the end."""
+    order = sorted(tensors, key=lambda key: (-tensors[key].element_size(), key))
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
+    end = 0
+    for key in order:
+        tensor = tensors[key]
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[key] = {
+            "dtype": SAFETENSORS_DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        _write(file.write, json.dumps(header).encode(), (tensors[key] for key in order))
+    part.replace(path)
+
+
+def _write(write: Callable[[bytes], int], header: bytes, tensors: Iterable[Tensor]) -> None:
+    header += b" " * (-len(header) % 8)
+    write(len(header).to_bytes(8, "little"))
+    write(header)
+    for tensor in tensors:
+        if tensor.numel():
+            write(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

@@ -1,0 +1,300 @@
+"""Which checkpoint layouts exist, as data, and which one a set of keys is.
+
+Everything here works on names and shapes alone, so that a file is judged before any of its weights are read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ..config import PRESETS, HarmonyConfig, SpeechConfig
+from .errors import CheckpointError
+from .ovi import OVI, OVI_SPLIT
+from .wan import DIFFUSERS, WAN, Rules
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+# What the fields of a rule stand for.
+FIELDS: Mapping[str, str] = {
+    "n": r"\d+",
+    "m": r"\d+",
+    "seq": "[02]",
+    "p": "weight|bias",
+    "qkvo": "[qkvo]",
+    "qkv": "[qkv]",
+    "kv": "[kv]",
+    "w": "w[123]",
+    "attn": "self_attn|cross_attn",
+    "norm": "norm_q|norm_k",
+    "side": "a2v|v2a|style",
+    "ln": "norm_x|norm_ctx",
+    "conv": "dwconv|norm|pwconv1|pwconv2",
+    "grn": "gamma|beta",
+}
+
+_HARMONY_KEYS = (
+    *(key for key, _ in WAN),
+    *("audio." + key for key, _ in WAN),
+    "audio.patch_embedding.0.{p}",
+    "audio.patch_embedding.2.{w}.weight",
+    "interactions.{n}.{side}.{qkvo}.{p}",
+    "interactions.{n}.{side}.{norm}.weight",
+    "interactions.{n}.{side}.{ln}.{p}",
+    "speech.text_embed.weight",
+    "speech.text_blocks.{n}.{conv}.{p}",
+    "speech.text_blocks.{n}.grn.{grn}",
+    "speech.proj.{p}",
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A naming of the transformer's weights.
+
+    `needs` are keys without which a file is not this layout; `preset` gives the settings that shapes cannot tell.
+    """
+
+    name: str
+    title: str
+    rules: Rules
+    needs: tuple[str, ...]
+    preset: str
+
+
+LAYOUTS: tuple[Layout, ...] = (
+    Layout(
+        "harmony",
+        "Harmony",
+        tuple((key, key) for key in _HARMONY_KEYS),
+        ("patch_embedding.weight", "head.modulation", "audio.head.modulation"),
+        "harmony-5b",
+    ),
+    Layout(
+        "wan",
+        "Wan2.2-TI2V-5B in its original (ComfyUI's) layout",
+        WAN,
+        ("patch_embedding.weight", "head.modulation"),
+        "wan2.2-ti2v-5b",
+    ),
+    Layout(
+        "wan-diffusers",
+        "Wan2.2-TI2V-5B in diffusers' layout",
+        DIFFUSERS,
+        ("patch_embedding.weight", "scale_shift_table", "proj_out.weight"),
+        "wan2.2-ti2v-5b",
+    ),
+    Layout(
+        "ovi",
+        "Ovi in one file (DreamID-Omni has the same keys)",
+        OVI,
+        ("video_model.patch_embedding.weight", "video_model.head.modulation", "audio_model.head.modulation"),
+        "ovi-11b",
+    ),
+    Layout(
+        "ovi-split",
+        "Ovi split into a video and an audio file (give both)",
+        OVI_SPLIT,
+        ("patch_embedding.weight", "head.modulation", "audio_model.head.modulation"),
+        "ovi-11b",
+    ),
+)
+
+PREFIXES = ("model.diffusion_model.", "diffusion_model.")
+OTHER_PARTS = ("vae.", "audio_vae.", "text_encoders.")  # of a bundle, beside a prefixed transformer
+SCALE_SUFFIXES = (".weight_scale", ".scale_weight")  # scaled fp8: ComfyUI's, and the older style
+# Not weights: settings, which are read apart, and what quantised matrix products would use.
+MARKERS = ("harmony_config", ".comfy_quant", ".input_scale", ".scale_input", "scaled_fp8")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a file's keys become a HarmonyTransformer's.
+
+    Attributes:
+        sources: our key -> key in the file.
+        scales: our key -> key of the scale that its fp8 weight is multiplied by.
+    """
+
+    layout: Layout
+    sources: dict[str, str]
+    scales: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Fit:
+    layout: Layout
+    sources: dict[str, str]
+    strange: tuple[str, ...]
+    absent: tuple[str, ...]
+
+    @property
+    def complaint(self) -> str:
+        return offending({"unexpected": self.strange, "missing": self.absent})
+
+
+def plan(keys: Iterable[str], name: str) -> Plan:
+    """Recognise a file by its keys.
+
+    Raises:
+        CheckpointError: no known layout; names the first offending keys and the nearest layout.
+    """
+    stripped = strip_prefix(keys)
+    weights, scales = split_scales(stripped, name)
+    fits = [_fit(layout, weights) for layout in LAYOUTS]
+    nearest = min(fits, key=lambda fit: len(fit.strange) + len(fit.absent))
+    if nearest.complaint:
+        raise CheckpointError(
+            f"{name} has no layout that is known here. The nearest is {nearest.layout.title}: {nearest.complaint}."
+        )
+    sources = nearest.sources
+    return Plan(
+        nearest.layout,
+        {target: stripped[source] for target, source in sources.items()},
+        {target: stripped[scales[source]] for target, source in sources.items() if source in scales},
+    )
+
+
+def strip_prefix(keys: Iterable[str]) -> dict[str, str]:
+    """Transformer keys without their common prefix -> keys in the file; a bundle's other parts are left out."""
+    keys = list(keys)
+    prefix = next((prefix for prefix in PREFIXES if any(key.startswith(prefix) for key in keys)), "")
+    if not prefix:
+        return {key: key for key in keys}
+    return {key.removeprefix(prefix): key for key in keys if not key.startswith(OTHER_PARTS)}
+
+
+def split_scales(keys: Iterable[str], name: str) -> tuple[list[str], dict[str, str]]:
+    """Weights, and for each scaled one (`X.weight`) the key of its scale. `MARKERS` are left out.
+
+    Raises:
+        CheckpointError: a scale without its weight.
+    """
+    keys = [key for key in keys if not key.endswith(MARKERS)]
+    scales = {
+        key.removesuffix(suffix) + ".weight": key for suffix in SCALE_SUFFIXES for key in keys if key.endswith(suffix)
+    }
+    weights = [key for key in keys if not key.endswith(SCALE_SUFFIXES)]
+    orphans = sorted(set(scales) - set(weights))
+    if orphans:
+        raise CheckpointError(f"{name} has a scale for {orphans[0]}, but not that weight.")
+    return weights, scales
+
+
+def map_keys(rules: Rules, keys: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """({our key: key in the file}, keys that no rule knows)."""
+    compiled = _compile(rules)
+    sources, strange = {}, []
+    for key in keys:
+        for pattern, target in compiled:
+            match = pattern.fullmatch(key)
+            if match:
+                sources[target.format(**match.groupdict())] = key
+                break
+        else:
+            strange.append(key)
+    return sources, strange
+
+
+@lru_cache(maxsize=32)
+def _compile(rules: Rules) -> tuple[tuple[re.Pattern, str], ...]:
+    def pattern(source: str) -> re.Pattern:
+        parts = re.split(r"\{(\w+)\}", source)
+        texts = (f"(?P<{part}>{FIELDS[part]})" if index % 2 else re.escape(part) for index, part in enumerate(parts))
+        return re.compile("".join(texts))
+
+    return tuple((pattern(source), target) for source, target in rules)
+
+
+def _fit(layout: Layout, keys: list[str]) -> _Fit:
+    sources, strange = map_keys(layout.rules, keys)
+    present = set(keys)
+    return _Fit(layout, sources, tuple(strange), tuple(key for key in layout.needs if key not in present))
+
+
+def offending(problems: Mapping[str, Iterable[str]]) -> str:
+    """ "2 missing, first a.b, a.c; 1 unexpected, first d" for whatever there is, else ""."""
+    parts = []
+    for kind, keys in problems.items():
+        keys = list(keys)
+        if keys:
+            parts.append(f"{len(keys)} {kind}, first {', '.join(keys[:3])}")
+    return "; ".join(parts)
+
+
+# (config field, our key, axis of its shape)
+_SIZES = (
+    ("dim", "patch_embedding.weight", 0),
+    ("video_channels", "patch_embedding.weight", 1),
+    ("ffn_dim", "blocks.0.ffn.0.weight", 0),
+    ("freq_dim", "time_embedding.0.weight", 1),
+    ("text_dim", "text_embedding.0.weight", 1),
+)
+_OPTIONAL_SIZES = (
+    ("audio_channels", "audio.head.head.weight", 0),
+    ("audio_ffn_conv_dim", "audio.patch_embedding.2.w1.weight", 0),
+)
+
+
+def config_from_shapes(shapes: Shapes, layout: Layout, name: str, head_dim: int = 128) -> HarmonyConfig:
+    """The config of a file that stores none: sizes from its tensors, the rest from the layout's preset.
+
+    Args:
+        shapes: of our keys.
+        head_dim: width of an attention head; 128 in every published model.
+
+    Raises:
+        CheckpointError: keys that tell a size are missing, or sizes that are not this model's.
+    """
+    missing = [key for _, key, _ in _SIZES if key not in shapes]
+    if missing:
+        raise CheckpointError(f"{name} looks like {layout.title}, but {offending({'missing': missing})}.")
+    sizes = {field: shapes[key][axis] for field, key, axis in _SIZES}
+    sizes |= {field: shapes[key][axis] for field, key, axis in _OPTIONAL_SIZES if key in shapes}
+    base = PRESETS[layout.preset]
+    if sizes["video_channels"] != base.video_channels:
+        raise CheckpointError(
+            f"{name} has {sizes['video_channels']} video channels, but {layout.title} has {base.video_channels}."
+        )
+    if sizes["dim"] % head_dim:
+        raise CheckpointError(
+            f"{name} stores no config and its width {sizes['dim']} is no multiple of {head_dim}, so the number of "
+            "heads cannot be told; pass head_dim or config."
+        )
+    indices = [int(match[1]) for key in shapes if (match := re.match(r"blocks\.(\d+)\.", key))]
+    sizes |= {"num_heads": sizes["dim"] // head_dim, "num_layers": max(indices) + 1}
+    if layout.name == "harmony":
+        sizes |= {"speech": _speech(shapes), "style_alignment": any(".style." in key for key in shapes)}
+    return base.with_(**sizes)
+
+
+def _speech(shapes: Shapes) -> SpeechConfig | None:
+    if "speech.text_embed.weight" not in shapes:
+        return None
+    rows, dim = shapes["speech.text_embed.weight"]
+    blocks = {key.split(".")[2] for key in shapes if key.startswith("speech.text_blocks.")}
+    hidden = shapes["speech.text_blocks.0.pwconv1.weight"][0]
+    return SpeechConfig(vocab_size=rows - 1, dim=dim, num_blocks=len(blocks), conv_mult=hidden // dim)
+
+
+def check_keys(expected: Shapes, found: Shapes, name: str, title: str) -> None:
+    """Every key there, none too many, every shape right.
+
+    Raises:
+        CheckpointError: names the first offending keys and `title`.
+    """
+    wrong = [
+        f"{key} {list(found[key])} instead of {list(expected[key])}"
+        for key in expected
+        if key in found and tuple(found[key]) != tuple(expected[key])
+    ]
+    problems = {
+        "missing": [key for key in expected if key not in found],
+        "unexpected": [key for key in found if key not in expected],
+        "of another shape": wrong,
+    }
+    complaint = offending(problems)
+    if complaint:
+        raise CheckpointError(f"{name} does not fit {title}: {complaint}.")

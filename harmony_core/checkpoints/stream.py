@@ -1,0 +1,274 @@
+"""Reading weight files of any known layout without holding them twice.
+
+The model is built without storage, and its parameters become the file's own tensors: memory-mapped where they already
+have the wanted dtype on the CPU, else converted one by one while the mapping is let go every `PIECE` bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from ..config import HarmonyConfig
+from ..model import HarmonyTransformer
+from .errors import CheckpointError
+from .layout import MARKERS, Plan, Shapes, check_keys, config_from_shapes, plan, split_scales
+
+Paths = str | Path | Sequence[str | Path]
+
+PICKLES = (".pt", ".pth", ".ckpt", ".bin")
+PIECE = 256 * 2**20
+CONFIG_KEY, QUANT_KEY = "harmony_config", ".comfy_quant"
+FP8_FORMATS = ("float8_e4m3fn", "float8_e5m2")
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor in a file, unread."""
+
+    path: Path
+    key: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def num_bytes(self) -> int:
+        return torch.Size(self.shape).numel() * (DTYPES[self.dtype].itemsize if self.dtype in DTYPES else 1)
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """One or more safetensors files seen as one: their entries, and the settings that a Harmony file stores."""
+
+    name: str
+    entries: dict[str, Entry]
+    settings: dict | None
+
+    @property
+    def shapes(self) -> Shapes:
+        return {key: entry.shape for key, entry in self.entries.items()}
+
+
+def load_transformer(
+    paths: Paths,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    config: HarmonyConfig | None = None,
+    head_dim: int = 128,
+) -> tuple[HarmonyConfig, HarmonyTransformer]:
+    """Load a transformer of any layout in `layout.LAYOUTS`.
+
+    Args:
+        paths: a .safetensors file, an index.json of shards, a folder with either, or several files (Ovi's two).
+        config: for files that store none and whose shapes do not tell all (toy sizes).
+        head_dim: as `layout.config_from_shapes`, where no config is given or stored.
+
+    Returns:
+        The config, and the model in eval mode, without gradients.
+
+    Raises:
+        CheckpointError: unreadable, unknown, or keys that are missing or too many.
+    """
+    files = open_files(paths)
+    keys = plan(files.entries, files.name)
+    shapes = {target: files.entries[source].shape for target, source in keys.sources.items()}
+    if config is None and files.settings is not None:
+        config = HarmonyConfig.from_dict(files.settings["transformer"])
+    config = config or config_from_shapes(shapes, keys.layout, files.name, head_dim)
+    model = HarmonyTransformer(config, device="meta", dtype=dtype)
+    assign(model, files, keys.sources, keys.scales, dtype, device, title=keys.layout.title)
+    return config, model
+
+
+@torch.no_grad()
+def initialize_from_wan(model: HarmonyTransformer, paths: Paths) -> Plan:
+    """Copy a Wan2.2 checkpoint into the video branch of `model`; audio branch and interactions keep their weights.
+
+    With interactions whose outputs are zero (`model.initialize`) the video side then equals Wan's bit for bit.
+
+    Raises:
+        CheckpointError: not Wan's layout, or another size than the model's.
+    """
+    files = open_files(paths)
+    keys = plan(files.entries, files.name)
+    own = model.state_dict()
+    video = {key: own[key] for key in own if not key.startswith(("audio.", "interactions.", "speech."))}
+    shapes = {target: files.entries[source].shape for target, source in keys.sources.items()}
+    check_keys({key: tuple(value.shape) for key, value in video.items()}, shapes, files.name, "the video branch")
+    for target, tensor in read_tensors(files, keys.sources, keys.scales, None, "cpu"):
+        video[target].copy_(tensor)
+    return keys
+
+
+def assign(
+    model: nn.Module,
+    files: WeightFiles,
+    sources: Mapping[str, str],
+    scales: Mapping[str, str],
+    dtype: torch.dtype | None,
+    device: torch.device | str,
+    title: str,
+) -> None:
+    """Give a model on the meta device its weights, and put it in eval mode without gradients.
+
+    Raises:
+        CheckpointError: keys or shapes that do not fit.
+    """
+    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    shapes = {target: files.entries[source].shape for target, source in sources.items()}
+    check_keys(expected, shapes, files.name, title)
+    tensors = dict(read_tensors(files, sources, scales, dtype, device))
+    model.load_state_dict(tensors, assign=True)
+    model.eval().requires_grad_(False)
+
+
+def read_tensors(
+    files: WeightFiles,
+    sources: Mapping[str, str],
+    scales: Mapping[str, str],
+    dtype: torch.dtype | None,
+    device: torch.device | str,
+) -> Iterator[tuple[str, Tensor]]:
+    """(our key, tensor) in `dtype` (None: as stored) on `device`, fp8 weights multiplied by their scales."""
+    by_file: dict[Path, list[tuple[str, Entry]]] = defaultdict(list)
+    for target, source in sources.items():
+        by_file[files.entries[source].path].append((target, files.entries[source]))
+    for path, wanted in by_file.items():
+        keep = not scales and (dtype is None or all(DTYPES.get(entry.dtype) == dtype for _, entry in wanted))
+        for piece in [wanted] if keep else _pieces(wanted):
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                for target, entry in piece:
+                    tensor = file.get_tensor(entry.key)
+                    if not keep:
+                        scale = files.entries[scales[target]] if target in scales else None
+                        tensor = _convert(tensor, file, scale, dtype)
+                    yield target, tensor
+
+
+def _pieces(wanted: list[tuple[str, Entry]]) -> Iterator[list[tuple[str, Entry]]]:
+    """Runs of about `PIECE` bytes."""
+    piece, size = [], 0
+    for item in wanted:
+        piece.append(item)
+        size += item[1].num_bytes
+        if size >= PIECE:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
+
+
+def _convert(tensor: Tensor, file: safe_open, scale: Entry | None, dtype: torch.dtype | None) -> Tensor:
+    """A copy in `dtype` that does not hold on to the file."""
+    if scale is None:
+        return tensor.to(dtype or tensor.dtype, copy=True)
+    factor = file.get_tensor(scale.key).float()
+    if factor.numel() not in (1, len(tensor)):
+        raise CheckpointError(
+            f"{scale.path.name}: {scale.key} has {factor.numel()} values for {len(tensor)} rows; only one scale per "
+            "tensor or per row is supported."
+        )
+    factor = factor.reshape(-1, *[1] * (tensor.ndim - 1)) if factor.numel() > 1 else factor.reshape(())
+    return (tensor.float() * factor).to(dtype or torch.bfloat16)
+
+
+def open_files(paths: Paths) -> WeightFiles:
+    """Read the headers of one or more files.
+
+    Raises:
+        CheckpointError: a pickle, unreadable, a shard missing, or a tensor in two files.
+    """
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    entries: dict[str, Entry] = {}
+    settings = None
+    for path in [shard for each in given for shard in _shards(Path(each))]:
+        with _open(path) as file:
+            keys = list(file.keys())
+            settings = _settings(file, keys) or settings
+            _check_quantisation(file, keys, path)
+            for key in keys:
+                if key.endswith(MARKERS):
+                    continue
+                if key in entries:
+                    raise CheckpointError(f"{key} is in both {entries[key].path.name} and {path.name}; give one.")
+                view = file.get_slice(key)
+                entries[key] = Entry(path, key, tuple(view.get_shape()), view.get_dtype())
+    return WeightFiles(" + ".join(Path(each).name for each in given), entries, settings)
+
+
+def _shards(path: Path) -> list[Path]:
+    """The safetensors files that a path stands for."""
+    if path.is_dir():
+        found = sorted(path.glob("*.safetensors.index.json")) or sorted(path.glob("*.safetensors"))
+        if len(found) != 1:
+            raise CheckpointError(
+                f"{path.name} is a folder with {len(found)} weight files or indices; name the file to load."
+            )
+        return _shards(found[0])
+    if path.suffix in PICKLES:
+        raise CheckpointError(
+            f"{path.name} is a pickle, which can run code when it is read; convert it once with "
+            f"`harmony convert {path.name}` and load the .safetensors file."
+        )
+    if not path.is_file():
+        raise CheckpointError(f"There is no file {path}.")
+    if path.suffix == ".json":
+        index = json.loads(path.read_text())
+        if "weight_map" not in index:
+            raise CheckpointError(f"{path.name} is no index of safetensors shards: it has no weight_map.")
+        shards = [path.parent / name for name in sorted(set(index["weight_map"].values()))]
+        missing = [shard.name for shard in shards if not shard.is_file()]
+        if missing:
+            raise CheckpointError(f"{path.name} names shards that are not beside it: {', '.join(missing)}.")
+        return shards
+    return [path]
+
+
+def _open(path: Path):
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path.name} cannot be read as safetensors: {error}.") from error
+
+
+def _settings(file: safe_open, keys: list[str]) -> dict | None:
+    """What a Harmony file says about itself, in its metadata or in a tensor."""
+    text = (file.metadata() or {}).get("config")
+    stored = next((key for key in keys if key.endswith(CONFIG_KEY)), None)
+    if text is None and stored is not None:
+        text = bytes(file.get_tensor(stored).tolist()).decode()
+    settings = None if text is None else json.loads(text)
+    return settings if settings is not None and "transformer" in settings else None
+
+
+def _check_quantisation(file: safe_open, keys: list[str], path: Path) -> None:
+    for key in keys:
+        if key.endswith(QUANT_KEY):
+            form = json.loads(bytes(file.get_tensor(key).tolist()))["format"]
+            if form not in FP8_FORMATS:
+                raise CheckpointError(
+                    f"{path.name} holds {key.removesuffix(QUANT_KEY)} as {form}, which is not supported; use a file in "
+                    f"bf16, fp16, fp32, or {' or '.join(FP8_FORMATS)}."
+                )
+
+
+def plain_sources(files: WeightFiles, prefix: str = "") -> tuple[dict[str, str], dict[str, str]]:
+    """(weights, scales) of a file by their own names, those under `prefix` alone and without it."""
+    names = {key.removeprefix(prefix): key for key in files.entries if key.startswith(prefix)}
+    weights, scales = split_scales(names, files.name)
+    return {key: names[key] for key in weights}, {key: names[scale] for key, scale in scales.items()}
