@@ -4,7 +4,7 @@
 
 audio_to_video: hand claps (bursts of filtered noise at irregular times) drive a ball; sentences that espeak-ng speaks
 in voices and words that no recording of the toy world has drive a face (skipped without the program).
-video_to_audio: a ball of another size and path, with its own gravity, filmed at 30 fps and 120x90, drives the sound.
+video_to_audio: a ball of another colour and path, with its own gravity, filmed at 30 fps and 120x90, drives the sound.
 Each is scored against the same pictures and sounds shuffled.
 """
 
@@ -65,8 +65,8 @@ def speech(index: int) -> AudioClip:
 
 
 def strange_ball(rng: np.random.Generator) -> VideoClip:
-    """A small teal ball on a plain floor: 120x90 at 30 fps, with a gravity of its own."""
-    fps, width, height, radius, floor = 30, 120, 90, 9, 74
+    """A teal ball on a plain floor: 120x90 at 30 fps, with a gravity of its own."""
+    fps, width, height, radius, floor = 30, 120, 90, 12, 74
     flight, phase = rng.uniform(0.45, 0.68), rng.uniform(0, 0.45)
     rows, columns = np.mgrid[:height, :width]
     frames = []

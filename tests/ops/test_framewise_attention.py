@@ -9,7 +9,6 @@ import torch
 
 from harmony_core.config import preset
 from harmony_core.geometry import a2v_windows, group_windows, v2a_windows
-from harmony_core.ops import registry
 from harmony_core.ops.framewise_attention import framewise_attention_naive, framewise_attention_sdpa
 from harmony_core.ops.rope import rope_table
 
@@ -73,14 +72,3 @@ def test_windows_of_a_real_clip():
         torch.testing.assert_close(
             framewise_attention_sdpa(q, k, v, groups), framewise_attention_naive(q, k, v, groups), atol=1e-5, rtol=1e-5
         )
-
-
-def test_registry_override_and_its_error(monkeypatch: pytest.MonkeyPatch):
-    q, k, v = draw(CASES["uneven"], 2, 4)
-    monkeypatch.setenv("HARMONY_FRAMEWISE_ATTENTION", "naive")
-    torch.testing.assert_close(
-        registry.framewise_attention(q, k, v, CASES["uneven"]), framewise_attention_naive(q, k, v, CASES["uneven"])
-    )
-    monkeypatch.setenv("HARMONY_FRAMEWISE_ATTENTION", "fastest")
-    with pytest.raises(ValueError, match=r"'fastest'.*naive, sdpa"):
-        registry.framewise_attention(q, k, v, CASES["uneven"])

@@ -1,0 +1,47 @@
+"""ComfyUI nodes, one file a concern. Each file is imported behind its own guard: a broken one costs its nodes only."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+
+from comfy_api.latest import ComfyExtension, io
+
+logger = logging.getLogger(__name__)
+
+NODES: dict[str, tuple[str, ...]] = {
+    "loaders": ("HarmonyCheckpointLoader",),
+    "text": ("HarmonyTextEncode",),
+    "clip": ("HarmonyClip",),
+    "guidance": ("HarmonySyncCFG",),
+    "given": ("HarmonyGivenAudio", "HarmonyGivenVideo", "HarmonyFirstFrame"),
+    "reference": ("HarmonyReferenceAudio",),
+    "decode": ("HarmonyDecode",),
+    "report": ("HarmonySyncReport",),
+}
+
+
+class HarmonyExtension(ComfyExtension):
+    """Registers the model with ComfyUI, then lists every node whose module imports."""
+
+    async def on_load(self) -> None:
+        try:
+            from .host.registration import register_model
+        except Exception as error:
+            logger.warning("Harmony: ComfyUI's own loaders will not know Harmony files: %s", _reason(error))
+        else:
+            register_model()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        found: list[type[io.ComfyNode]] = []
+        for name, classes in NODES.items():
+            try:
+                module = importlib.import_module(f".{name}", __package__)
+                found += [getattr(module, class_name) for class_name in classes]
+            except Exception as error:
+                logger.warning("Harmony: %s not available: %s", ", ".join(classes), _reason(error))
+        return found
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

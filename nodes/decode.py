@@ -1,0 +1,46 @@
+"""Nodes that turn latents into pictures and sound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import InputImpl, Types, io
+
+from .host.clips import decode_clip
+from .host.notes import warn
+
+
+class HarmonyDecode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HarmonyDecode",
+            display_name="Harmony Decode",
+            category="Harmony",
+            description="Pictures, sound and both as a video, exactly as long as Harmony Clip was asked for. "
+            "A batch comes out as a list, one clip each.",
+            search_aliases=["vae decode audio video", "harmony vae decode", "latent to video"],
+            inputs=[
+                io.Latent.Input("latent"),
+                io.Vae.Input("vae"),
+                io.Vae.Input("audio_vae"),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", is_output_list=True),
+                io.Audio.Output(display_name="audio", is_output_list=True),
+                io.Video.Output(display_name="video", is_output_list=True),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, latent: dict[str, Any], vae: Any, audio_vae: Any) -> io.NodeOutput:
+        clips, warnings = decode_clip(latent, vae, audio_vae)
+        warn(cls.hidden.unique_id, warnings)
+        videos = [
+            InputImpl.VideoFromComponents(
+                Types.VideoComponents(images=clip.images, audio=clip.audio, frame_rate=clip.fps)
+            )
+            for clip in clips
+        ]
+        return io.NodeOutput([clip.images for clip in clips], [clip.audio for clip in clips], videos)

@@ -1,0 +1,183 @@
+"""Our small autoencoders as ComfyUI VAEs, and any VAE pair as what a clip needs of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import ceil
+from typing import Any
+
+import comfy.model_management
+import comfy.sd
+import torch
+from comfy.model_patcher import CoreModelPatcher
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from ...harmony_core.autoencoders.tiny import FRAMES_PER_LATENT, PIXELS_PER_LATENT, TinyAudioVAE, TinyVideoVAE
+from ...harmony_core.config import PRESETS, HarmonyConfig
+
+WAN22_CHANNELS, MMAUDIO_CHANNELS = 48, 20
+DECODE_BYTES_PER_PIXEL = 400  # activations of the widest decoder stage
+DECODE_BYTES_PER_SAMPLE = 60
+
+
+class VideoStage(nn.Module):
+    """TinyVideoVAE for frame counts that ComfyUI may pass."""
+
+    def __init__(self, model: TinyVideoVAE) -> None:
+        super().__init__()
+        self.model = model
+
+    def encode(self, video_BCFHW: Tensor) -> Tensor:
+        frames = video_BCFHW.shape[2]
+        return self.model.encode(video_BCFHW[:, :, : frames - (frames - 1) % FRAMES_PER_LATENT])
+
+    def decode(self, latents: Tensor, **_: Any) -> Tensor:
+        return self.model.decode(latents)
+
+
+class AudioStage(nn.Module):
+    """TinyAudioVAE with ComfyUI's channel axis: [B, 1, N]."""
+
+    def __init__(self, model: TinyAudioVAE) -> None:
+        super().__init__()
+        self.model = model
+
+    def encode(self, waveform_BCN: Tensor) -> Tensor:
+        missing = -waveform_BCN.shape[-1] % self.model.samples_per_latent
+        return self.model.encode(pad(waveform_BCN.mean(1), (0, missing)))
+
+    def decode(self, latents: Tensor, **_: Any) -> Tensor:
+        return self.model.decode(latents)[:, None]
+
+
+class BundleVAE(comfy.sd.VAE):
+    """What both have in common. `harmony` tells the nodes which lengths belong to it."""
+
+    def __init__(self, stage: nn.Module, harmony: HarmonyConfig) -> None:
+        with _without_empty_vae_warning():
+            super().__init__(sd={})
+        self.harmony = harmony
+        self.first_stage_model = stage.eval()
+        self.latent_channels = stage.model.latent_channels
+        self.working_dtypes = [torch.float32]
+        self.vae_dtype = torch.float32
+        self.device = comfy.model_management.vae_device()
+        self.output_device = comfy.model_management.intermediate_device()
+        self.first_stage_model.to(self.vae_dtype)
+        comfy.model_management.archive_model_dtypes(self.first_stage_model)
+        self.patcher = CoreModelPatcher(
+            self.first_stage_model, load_device=self.device, offload_device=comfy.model_management.vae_offload_device()
+        )
+        self.model_size()
+
+
+class BundleVideoVAE(BundleVAE):
+    def __init__(self, model: TinyVideoVAE, harmony: HarmonyConfig) -> None:
+        super().__init__(VideoStage(model), harmony)
+        stride, size = FRAMES_PER_LATENT, PIXELS_PER_LATENT
+        self.latent_dim = 3
+        self.upscale_ratio = (lambda frames: max(0, frames * stride - stride + 1), size, size)
+        self.upscale_index_formula = (stride, size, size)
+        self.downscale_ratio = (lambda frames: (frames + stride - 1) // stride, size, size)
+        self.downscale_index_formula = (stride, size, size)
+        self.memory_used_encode = lambda shape, _: DECODE_BYTES_PER_PIXEL * shape[2] * shape[3] * shape[4]
+        self.memory_used_decode = lambda shape, _: (
+            DECODE_BYTES_PER_PIXEL * stride * shape[2] * size * size * shape[3] * shape[4]
+        )
+
+    def preview_factors(self) -> tuple[list[list[float]], list[float]]:
+        """Linear colours of a latent frame's first slot, fitted to what the decoder makes of random latents."""
+        model = self.first_stage_model.model
+        channels = model.config["channels"]
+        latents_BCHW = torch.randn(16, channels, 8, 8, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            frames_BCHW = model.decode_frames(latents_BCHW).clamp(-1, 1)
+        colours = nn.functional.avg_pool2d(frames_BCHW, PIXELS_PER_LATENT).movedim(1, -1).flatten(0, 2)
+        inputs = latents_BCHW.movedim(1, -1).flatten(0, 2)
+        inputs = torch.cat((inputs, torch.ones(len(inputs), 1)), dim=1)
+        weights = torch.linalg.lstsq(inputs, colours).solution
+        unused = [[0.0] * 3] * (channels * (FRAMES_PER_LATENT - 1))
+        return weights[:-1].tolist() + unused, weights[-1].tolist()
+
+
+class BundleAudioVAE(BundleVAE):
+    def __init__(self, model: TinyAudioVAE, harmony: HarmonyConfig) -> None:
+        super().__init__(AudioStage(model), harmony)
+        self.latent_dim = 1
+        self.output_channels = 1
+        self.crop_input = False
+        self.audio_sample_rate = model.sample_rate
+        self.upscale_ratio = self.downscale_ratio = model.samples_per_latent
+        self.process_input = self.process_output = lambda audio: audio
+        self.memory_used_encode = lambda shape, _: DECODE_BYTES_PER_SAMPLE * shape[2]
+        self.memory_used_decode = lambda shape, _: DECODE_BYTES_PER_SAMPLE * shape[2] * model.samples_per_latent
+
+    def vae_encode_crop_pixels(self, pixels: Tensor) -> Tensor:
+        """[B, N, channels] to mono: ComfyUI would keep the first channel alone."""
+        return pixels.mean(-1, keepdim=True)
+
+
+def vae_config(vae: Any) -> HarmonyConfig | None:
+    """Which checkpoint's lengths belong to an autoencoder; None if no Harmony model uses it."""
+    if isinstance(vae, BundleVAE):
+        return vae.harmony
+    wan22, mmaudio = (3, WAN22_CHANNELS), (1, MMAUDIO_CHANNELS)
+    return PRESETS["harmony-5b"] if (vae.latent_dim, vae.latent_channels) in (wan22, mmaudio) else None
+
+
+def clip_config(vae: Any, audio_vae: Any) -> HarmonyConfig:
+    """Which checkpoint's lengths belong to a pair of autoencoders.
+
+    Raises:
+        ValueError: a pair that no Harmony model uses.
+    """
+    config = vae_config(vae)
+    if config is None or config != vae_config(audio_vae):
+        raise ValueError(
+            f"A VAE of {vae.latent_channels} channels and an audio VAE of {audio_vae.latent_channels} do not belong "
+            "together; take both from HarmonyCheckpointLoader, or Wan2.2's VAE and MMAudio's 16 kHz one."
+        )
+    return config
+
+
+def encode_frames(vae: Any, images_FHWC: Tensor) -> Tensor:
+    """Pictures in 0..1, one clip of 4n+1, to latents [1,C,T_v,h,w]."""
+    return vae.encode(images_FHWC[..., :3])
+
+
+def encode_waveform(audio_vae: Any, waveform_BCN: Tensor, num_latents: int) -> Tensor:
+    """A waveform at the VAE's own rate to exactly `num_latents` latents: silence follows a short one."""
+    per_latent = audio_vae.downscale_ratio
+    missing = max(0, ceil(num_latents * per_latent) - waveform_BCN.shape[-1])
+    latents = audio_vae.encode(pad(waveform_BCN, (0, missing)).movedim(1, -1))
+    return latents[:, :, :num_latents]
+
+
+def decode_frames(vae: Any, latents: Tensor) -> Tensor:
+    """Latents to pictures in 0..1, [B,F,H,W,3]."""
+    images = vae.decode(latents)
+    return images if images.ndim == 5 else images.unflatten(0, (len(latents), -1))
+
+
+def decode_waveform(audio_vae: Any, latents: Tensor) -> tuple[Tensor, int]:
+    """Latents to a waveform [B,C,N] and its rate in Hz."""
+    rate = getattr(audio_vae, "audio_sample_rate_output", audio_vae.audio_sample_rate)
+    return audio_vae.decode(latents).movedim(-1, 1).float(), int(rate)
+
+
+@contextmanager
+def _without_empty_vae_warning() -> Iterator[None]:
+    """ComfyUI's VAE warns when it is built without weights; ours get their model right afterwards."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "No VAE weights detected" not in record.getMessage()
+
+    root = logging.getLogger()
+    root.addFilter(keep)
+    try:
+        yield
+    finally:
+        root.removeFilter(keep)

@@ -1,0 +1,190 @@
+"""HarmonyTransformer as a ComfyUI model: packed latents, masks as noise levels, roles, attention overrides."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import comfy.conds
+import comfy.ldm.modules.attention
+import comfy.model_base
+import torch
+from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ...harmony_core.config import HarmonyConfig
+from ...harmony_core.model.roles import AUDIO_GIVEN, JOINT, VIDEO_GIVEN
+from ...harmony_core.model.transformer import HarmonyTransformer
+from ...harmony_core.text.transcripts import tokenize_transcript
+from .streams import Shapes, pack, unpack
+
+MAX_REMEMBERED_ROLES = 256
+
+
+class ComfyTransformer(HarmonyTransformer):
+    """The transformer with ComfyUI's calling convention; its parameters keep their names."""
+
+    def __init__(self, harmony: HarmonyConfig, device: Any, dtype: Any, operations: Any, **_: Any) -> None:
+        super().__init__(harmony, device=device, dtype=dtype, operations=operations)
+        self.roles: dict[Any, str] = {}  # by cond uuid, filled by HarmonyModel.extra_conds
+
+    def forward(
+        self, x: list[Tensor], timestep: tuple[Tensor, Tensor], transformer_options: dict[str, Any], **kwargs: Any
+    ) -> list[Tensor]:
+        """Latents [video, audio] and their noise levels ([B,T_v], [B,T_a]) to velocities [video, audio]."""
+        wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, transformer_options)
+        executor = WrapperExecutor.new_class_executor(self._predict, self, wrappers)
+        return executor.execute(x, timestep, transformer_options=transformer_options, **kwargs)
+
+    def _predict(
+        self,
+        x: list[Tensor],
+        timestep: tuple[Tensor, Tensor],
+        transformer_options: dict[str, Any],
+        context: Tensor,
+        audio_context: Tensor,
+        video_mask: Tensor,
+        audio_mask: Tensor,
+        transcript: Tensor | None = None,
+        reference_audio: Tensor | None = None,
+        **_: Any,
+    ) -> list[Tensor]:
+        video, audio = x
+        # ComfyUI stacks conds, each with the same number of rows
+        conds = transformer_options.get("uuids") or [None]
+        drivers = tuple(uuid for uuid in conds for _ in range(len(video) // len(conds)))
+        attention = partial(comfy.ldm.modules.attention.optimized_attention, transformer_options=transformer_options)
+        velocity_video, velocity_audio = super().forward(
+            video,
+            audio,
+            *timestep,
+            context,
+            audio_context,
+            transcript,
+            reference_audio,
+            roles=tuple(self.roles.get(driver, JOINT) for driver in drivers),
+            drivers=drivers,
+            driver_cache=transformer_options.get("harmony_driver_cache"),
+            attention=attention,
+        )
+        # ComfyUI steps every latent by the step's sigma; where the mask is below 1 the noise level was lower.
+        return [velocity_video * video_mask, velocity_audio * audio_mask]
+
+
+class HarmonyModel(comfy.model_base.BaseModel):
+    """Everything ComfyUI asks of a model. `latent_shapes` is what newer cores set before each run."""
+
+    def __init__(self, model_config: Any, harmony: HarmonyConfig, device: Any = None) -> None:
+        super().__init__(model_config, comfy.model_base.ModelType.FLOW, device=device, unet_model=ComfyTransformer)
+        self.harmony = harmony
+        self._shapes: Shapes | None = None
+        self._shapes_are_fresh = False
+        self.latent_format.latent_rgb_factors_reshape = self._preview_frame
+
+    @property
+    def latent_shapes(self) -> Shapes | None:
+        return self._shapes
+
+    @latent_shapes.setter
+    def latent_shapes(self, shapes: Shapes) -> None:
+        self._shapes, self._shapes_are_fresh = shapes, True
+
+    def process_latent_in(self, latent: Any) -> Any:
+        """Normalise the video stream. A packed latent of unknown shape is marked and finished by `extra_conds`."""
+        if torch.is_tensor(latent) and latent.ndim == 3 and not self._shapes_are_fresh:
+            latent = latent.clone()
+            latent.harmony_raw = True
+            return latent
+        return self._map_video(latent, self.latent_format.process_in)
+
+    def process_latent_out(self, latent: Any) -> Any:
+        return self._map_video(latent, self.latent_format.process_out)
+
+    def _map_video(self, latent: Any, function: Any) -> Any:
+        if getattr(latent, "is_nested", False):
+            video, audio = latent.unbind()
+            return type(latent)((function(video), audio))
+        if latent.ndim == 5:
+            return function(latent)
+        video, audio = unpack(latent, self._shapes)
+        return pack(function(video), audio)
+
+    def _preview_frame(self, latent: Any) -> Tensor:
+        """The middle latent frame [B,C,1,h,w] of whatever a previewer is handed."""
+        if getattr(latent, "is_nested", False):
+            latent = latent.unbind()[0]
+        elif latent.ndim == 3:
+            latent = unpack(latent, self._shapes)[0]
+        middle = latent.shape[2] // 2
+        return latent[:, :, middle : middle + 1]
+
+    def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
+        """What one conditioning contributes; the same keys and shapes for all, so that ComfyUI can batch them."""
+        shapes = kwargs.get("latent_shapes")
+        if shapes is None or len(shapes) != 2:
+            raise ValueError(
+                "This model makes video and sound together, but the latent holds only one of them; "
+                "make it with HarmonyClip (or join both with core's LTXVConcatAVLatent)."
+            )
+        self._finish_latent(kwargs.get("latent_image"), shapes)
+        masks = self._masks(kwargs.get("denoise_mask"), shapes, kwargs["device"])
+        self._remember_role(kwargs.get("uuid"), masks)
+        video_context = kwargs["cross_attn"]
+        audio_context = kwargs.get("harmony_audio_context", video_context)
+        conds = {
+            "c_crossattn": self._padded(video_context),
+            "audio_context": self._padded(audio_context),
+            "video_mask": masks[0],
+            "audio_mask": masks[1],
+        }
+        if self.harmony.speech is not None:
+            tokens, _ = tokenize_transcript(kwargs.get("harmony_transcript", ""), self.harmony.speech)
+            conds["transcript"] = tokens[None]
+        if kwargs.get("harmony_reference_audio") is not None:
+            conds["reference_audio"] = kwargs["harmony_reference_audio"]
+        device = kwargs["device"]
+        out = {name: comfy.conds.CONDRegular(value.to(device)) for name, value in conds.items()}
+        out["latent_shapes"] = comfy.conds.CONDConstant(shapes)
+        return out
+
+    def _finish_latent(self, latent: Tensor | None, shapes: Shapes) -> None:
+        """Complete what `process_latent_in` could not do for want of shapes, in the tensor that ComfyUI holds."""
+        self._shapes, self._shapes_are_fresh = shapes, False
+        if getattr(latent, "harmony_raw", False):
+            latent.copy_(self._map_video(latent, self.latent_format.process_in))
+            latent.harmony_raw = False
+
+    def _masks(self, mask: Tensor | None, shapes: Shapes, device: Any) -> list[Tensor]:
+        """Generate masks [B,1,T_v,h,w] and [B,1,T_a] from the packed mask."""
+        if mask is None:
+            return [torch.ones(1, 1, *shape[2:], device=device) for shape in shapes]
+        return [stream[:, :1] for stream in unpack(mask, shapes)]
+
+    def _remember_role(self, uuid: Any, masks: list[Tensor]) -> None:
+        given = [not bool(mask.any()) for mask in masks]
+        roles = self.diffusion_model.roles
+        if len(roles) >= MAX_REMEMBERED_ROLES:
+            roles.clear()
+        roles[uuid] = {(True, False): VIDEO_GIVEN, (False, True): AUDIO_GIVEN}.get(tuple(given), JOINT)
+
+    def _padded(self, context: Tensor) -> Tensor:
+        """Text features zero-padded to the model's length. Raises ValueError when they are longer."""
+        missing = self.harmony.text_len - context.shape[1]
+        if missing < 0:
+            raise ValueError(f"The text has {context.shape[1]} tokens, but this model takes {self.harmony.text_len}.")
+        return pad(context, (0, 0, 0, missing))
+
+    def process_timestep(self, timestep: Tensor, video_mask: Tensor, audio_mask: Tensor, **_: Any) -> Any:
+        """Noise level of every latent, 0..1: the step's times the mask's mean over space and channels."""
+        sigma_B1 = timestep[:, None] / self.model_sampling.multiplier
+        return sigma_B1 * video_mask.float().mean((1, 3, 4)), sigma_B1 * audio_mask.float().mean(1)
+
+    def scale_latent_inpaint(self, latent_image: Tensor, **_: Any) -> Tensor:
+        """Given latents enter clean; the mask tells the model so."""
+        return latent_image
+
+    def memory_required(self, input_shape: Any, **_: Any) -> float:
+        """ComfyUI counts positions; a packed latent [B, 1, N] has its channels among them."""
+        batch, _, numbers = input_shape
+        return super().memory_required([batch, 1, numbers // self.harmony.video_channels])

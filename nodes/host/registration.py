@@ -1,0 +1,97 @@
+"""Harmony in ComfyUI's list of known models, so that its own loaders recognise our files."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import fields
+from typing import Any
+
+import comfy.supported_models
+import comfy.supported_models_base
+import torch
+from torch import Tensor
+
+from ...harmony_core.checkpoints.io import CONFIG_KEY
+from ...harmony_core.config import PRESETS, HarmonyConfig
+from .latent_format import latent_format
+from .model import HarmonyModel
+
+logger = logging.getLogger(__name__)
+
+AUDIO_KEY = "audio.head.modulation"
+WAN_HEAD_DIM = 128  # what ComfyUI assumes of every Wan-like file
+MEMORY_WIDTH = 2222  # ComfyUI's own scale for Wan: width / 2222
+SMALL_WIDTH = 1024
+
+
+class HarmonyModelConfig(comfy.supported_models_base.BASE):
+    """Recognises a Wan2.2 layout with an audio branch."""
+
+    unet_config = {"image_model": "wan2.1"}  # noqa: RUF012
+    unet_extra_config = {}  # noqa: RUF012
+    supported_inference_dtypes = [torch.bfloat16, torch.float16, torch.float32]  # noqa: RUF012
+    vae_key_prefix = ["vae."]  # noqa: RUF012
+    text_encoder_key_prefix = ["text_encoders."]  # noqa: RUF012
+
+    def __init__(self, unet_config: dict[str, Any]) -> None:
+        super().__init__(unet_config)
+        if unet_config["dim"] < SMALL_WIDTH:  # half precision saves nothing here; the command line runs it in float32
+            self.supported_inference_dtypes = [torch.float32]
+
+    @classmethod
+    def matches(cls, unet_config: dict[str, Any], state_dict: dict[str, Tensor] | None = None) -> bool:
+        return super().matches(unet_config) and any(key.endswith(AUDIO_KEY) for key in state_dict or ())
+
+    def get_model(self, state_dict: dict[str, Tensor], prefix: str = "", device: Any = None) -> HarmonyModel:
+        """The model for these weights. Raises ValueError when they do not say what they are."""
+        harmony = read_config(state_dict, prefix, self.unet_config)
+        self.unet_config["harmony"] = harmony
+        self.sampling_settings = {"shift": harmony.shift}
+        self.latent_format = latent_format(harmony)
+        self.memory_usage_factor = harmony.dim / MEMORY_WIDTH
+        return HarmonyModel(self, harmony, device=device)
+
+    def process_unet_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        state_dict.pop(CONFIG_KEY, None)
+        return state_dict
+
+    def process_unet_state_dict_for_saving(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        text = json.dumps({"transformer": self.unet_config["harmony"].to_dict()})
+        config = torch.tensor(list(text.encode()), dtype=torch.uint8)
+        return super().process_unet_state_dict_for_saving({**state_dict, CONFIG_KEY: config})
+
+    def process_vae_state_dict(self, _: dict[str, Tensor]) -> dict[str, Tensor]:
+        logger.warning("Harmony: use HarmonyCheckpointLoader for this file's autoencoders and text encoder.")
+        return {}
+
+    def clip_target(self, **_: Any) -> None:
+        return None
+
+
+def read_config(state_dict: dict[str, Tensor], prefix: str, detected: dict[str, Any]) -> HarmonyConfig:
+    """The checkpoint's config: its tensor, else its metadata (which ComfyUI merged into `detected`), else its shapes.
+
+    Raises:
+        ValueError: none of the three says how many heads there are.
+    """
+    if prefix + CONFIG_KEY in state_dict:
+        settings = json.loads(bytes(state_dict[prefix + CONFIG_KEY].tolist()))
+        return HarmonyConfig.from_dict(settings["transformer"])
+    known = {field.name for field in fields(HarmonyConfig)}
+    if "audio_latent_rate" in detected:
+        return HarmonyConfig.from_dict({name: value for name, value in detected.items() if name in known})
+    if detected["dim"] % WAN_HEAD_DIM:
+        raise ValueError(
+            f"This Harmony file of width {detected['dim']} does not say how many heads it has: its config is missing "
+            f"from both metadata and tensors. Save it again with `harmony convert`."
+        )
+    shape = {name: detected[name] for name in ("dim", "ffn_dim", "num_layers", "num_heads")}
+    return PRESETS["harmony-5b"].with_(**shape)
+
+
+def register_model() -> None:
+    """Put our config first in ComfyUI's list, once."""
+    models = comfy.supported_models.models
+    models[:] = [model for model in models if model.__name__ != HarmonyModelConfig.__name__]
+    models.insert(0, HarmonyModelConfig)

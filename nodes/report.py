@@ -1,0 +1,51 @@
+"""Nodes that measure sync."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..harmony_core.evaluation.plot import describe, sync_plot
+from ..harmony_core.evaluation.sync import measure
+from .host.notes import show
+
+
+class HarmonySyncReport(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HarmonySyncReport",
+            display_name="Harmony Sync Report",
+            category="Harmony",
+            description="Measures how far the sound lags behind the picture of any video, and draws both.",
+            search_aliases=["av-align", "lag", "lip sync score", "measure sync"],
+            is_output_node=True,
+            inputs=[io.Video.Input("video", tooltip="Join pictures and sound with core's Create Video.")],
+            outputs=[
+                io.Float.Output(
+                    display_name="lag_ms", tooltip="Positive: the sound is late. NaN where nothing can be measured."
+                ),
+                io.Float.Output(display_name="av_align", tooltip="0..1: how many events of picture and sound meet."),
+                io.Image.Output(display_name="plot"),
+                io.String.Output(display_name="report"),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, video: Any) -> io.NodeOutput:
+        clip = video.get_components()
+        if clip.audio is None:
+            raise ValueError("The video has no sound to measure; join it with one in Create Video.")
+        frames = (clip.images[..., :3] * 255).round().clamp(0, 255).byte().cpu().numpy()
+        samples, rate = clip.audio["waveform"][0].float().cpu().numpy(), int(clip.audio["sample_rate"])
+        report = measure(frames, clip.frame_rate, samples, rate)
+        plot = torch.from_numpy(np.array(sync_plot(report, frames, samples, rate)))[None].float() / 255
+        line = describe(report)
+        show(cls.hidden.unique_id, [line])
+        lag, score = (math.nan if value is None else float(value) for value in (report.lag_ms, report.av_align))
+        return io.NodeOutput(lag, score, plot, line, ui=ui.PreviewImage(plot, cls=cls))

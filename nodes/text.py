@@ -1,0 +1,61 @@
+"""Nodes that turn words into conditioning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from .host.notes import show
+from .host.text_encoder import encode_captions, unread_words
+
+
+class HarmonyTextEncode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HarmonyTextEncode",
+            display_name="Harmony Text Encode",
+            category="Harmony",
+            description="What to see, what to hear, and which words to say.",
+            search_aliases=["harmony prompt", "audio prompt", "transcript", "speech", "lyrics"],
+            inputs=[
+                io.Clip.Input("clip"),
+                io.String.Input(
+                    "video_caption",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="What the video shows. The built-in model knows balls on wood, metal, rubber and glass, "
+                    "and talking faces.",
+                ),
+                io.String.Input(
+                    "audio_caption",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="What is heard: sounds, or the kind of voice.",
+                ),
+                io.String.Input(
+                    "transcript",
+                    multiline=True,
+                    default="",
+                    tooltip="The words that are spoken, empty for none.",
+                ),
+                io.Combo.Input(
+                    "language",
+                    options=["auto", "en", "zh"],
+                    default="auto",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Language of the transcript.",
+                ),
+            ],
+            outputs=[io.Conditioning.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls, clip: Any, video_caption: str, audio_caption: str, transcript: str, language: str = "auto"
+    ) -> io.NodeOutput:
+        show(cls.hidden.unique_id, unread_words(clip, video_caption, audio_caption))
+        return io.NodeOutput(encode_captions(clip, video_caption, audio_caption, transcript, language))

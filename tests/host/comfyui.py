@@ -1,0 +1,258 @@
+"""A real ComfyUI for tests and demos: finds a tree, gives it a venv of its own, boots it on the CPU with this pack.
+
+Everything lives under ~/.cache/comfyui-harmony. The venv holds ComfyUI's own requirements and nothing else, so a test
+that passes here proves that the pack needs nothing more.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CACHE = Path.home() / ".cache" / "comfyui-harmony"
+UPSTREAM = "https://github.com/comfyanonymous/ComfyUI.git"
+RELEASE = "v0.20.1"
+TREE_NAMES = ("ComfyUI", "ComfyUI-0.20.1")
+PACK_NAME = "ComfyUI-Harmony"
+BOOT_SECONDS = 300
+
+
+class ComfyUnavailableError(RuntimeError):
+    """No ComfyUI tree here and none could be fetched."""
+
+
+def local_trees() -> list[Path]:
+    """ComfyUI checkouts on this machine: $COMFYUI_PATH alone if set, else those in the cache."""
+    if path := os.environ.get("COMFYUI_PATH"):
+        tree = Path(path).expanduser().resolve()
+        if not (tree / "main.py").is_file():
+            raise ComfyUnavailableError(f"COMFYUI_PATH is {path}, but there is no main.py in it.")
+        return [tree]
+    return [CACHE / name for name in TREE_NAMES if (CACHE / name / "main.py").is_file()]
+
+
+def fetch_tree() -> Path:
+    """Clone the released ComfyUI into the cache. Raises ComfyUnavailableError when that fails."""
+    tree = CACHE / TREE_NAMES[0]
+    CACHE.mkdir(parents=True, exist_ok=True)
+    command = ["git", "clone", "--quiet", "--depth", "1", "--branch", RELEASE, UPSTREAM, str(tree)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ComfyUnavailableError(f"cannot clone ComfyUI: {error}") from error
+    if done.returncode:
+        raise ComfyUnavailableError(f"cannot clone ComfyUI: {done.stderr.strip()}")
+    return tree
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Several test processes may want the venv at once; one builds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def ensure_python(tree: Path) -> Path:
+    """The interpreter that runs `tree`: $COMFYUI_PYTHON, else the cache's venv, made on first use (minutes)."""
+    if python := os.environ.get("COMFYUI_PYTHON"):
+        return Path(python)
+    venv = CACHE / "venv"
+    complete, python = venv / "complete", venv / "bin" / "python"
+    with _lock(CACHE / "venv.lock"):
+        if not complete.exists():
+            install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
+            # torch first, so that its own index options apply before anything depends on it
+            subprocess.run([*install, "torch", "torchvision", "torchaudio"], check=True)
+            subprocess.run([*install, "-r", str(tree / "requirements.txt")], check=True)
+            complete.touch()
+    return python
+
+
+def install_pack(custom_nodes: Path) -> Path:
+    """What a clone of this working tree would hold, put into `custom_nodes`."""
+    target = custom_nodes / PACK_NAME
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        source = REPOSITORY / name
+        if source.is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target / name)
+    return target
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass
+class Run:
+    """What one queued prompt did."""
+
+    prompt_id: str
+    events: list[dict[str, Any]] = field(default_factory=list)
+    num_previews: int = 0
+    outputs: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] | None = None
+    interrupted: bool = False
+
+    def last_progress(self) -> int:
+        """Value of the newest message if it is one of progress, else 0."""
+        event = self.events[-1] if self.events else {}
+        return int(event["data"]["value"]) if event.get("type") == "progress" else 0
+
+    def progress(self, node_id: str) -> list[tuple[int, int]]:
+        """(value, max) messages of one node, in order."""
+        messages = (event["data"] for event in self.events if event["type"] == "progress")
+        return [(int(data["value"]), int(data["max"])) for data in messages if data.get("node") == node_id]
+
+
+class ComfyServer:
+    """One ComfyUI process over a base directory of its own."""
+
+    def __init__(self, tree: Path, base: Path, python: Path, arguments: tuple[str, ...] = ()) -> None:
+        self.tree, self.base, self.python, self.arguments = tree, base, python, arguments
+        self.port = _free_port()
+        self.log_path = base / "server.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        for name in ("custom_nodes", "input", "output", "models"):
+            (base / name).mkdir(parents=True, exist_ok=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def start(self) -> None:
+        """Boot and wait until the server answers. Raises RuntimeError with the log's end when it does not."""
+        environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        environment |= {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+        environment.setdefault("OMP_NUM_THREADS", "1")  # two threads of a tiny model stall each other on a busy machine
+        command = [str(self.python), str(self.tree / "main.py"), "--cpu", "--listen", "127.0.0.1"]
+        command += ["--port", str(self.port), "--base-directory", str(self.base), "--disable-api-nodes"]
+        command += ["--database-url", f"sqlite:///{self.base / 'comfyui.db'}", "--preview-method", "latent2rgb"]
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, *self.arguments], cwd=self.base, env=environment, stdout=log, stderr=subprocess.STDOUT
+            )
+        deadline = time.monotonic() + BOOT_SECONDS
+        while time.monotonic() < deadline:
+            self.check_alive()
+            try:
+                self.get("/system_stats")
+                return
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.3)
+        raise RuntimeError(f"ComfyUI did not answer within {BOOT_SECONDS} s:\n{self.log[-4000:]}")
+
+    def check_alive(self) -> None:
+        if self.process is None or self.process.poll() is not None:
+            raise RuntimeError(f"ComfyUI is not running:\n{self.log[-4000:]}")
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def get_bytes(self, path: str) -> bytes:
+        with urllib.request.urlopen(self.url + path, timeout=60) as response:
+            return response.read()
+
+    def get(self, path: str) -> Any:
+        return json.loads(self.get_bytes(path))
+
+    def post(self, path: str, data: dict[str, Any]) -> Any:
+        """POST JSON. Raises ValueError with the server's answer on a 4xx."""
+        request = urllib.request.Request(
+            self.url + path, json.dumps(data).encode(), {"Content-Type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                body = response.read()
+        except urllib.error.HTTPError as error:
+            raise ValueError(f"{path} answered {error.code}: {error.read().decode(errors='replace')}") from error
+        return json.loads(body) if body else None
+
+    def view(self, output: dict[str, str]) -> bytes:
+        """The bytes of one saved output, as history lists it."""
+        query = {name: output[name] for name in ("filename", "subfolder", "type")}
+        return self.get_bytes(f"/view?{urllib.parse.urlencode(query)}")
+
+    def run(self, prompt: dict[str, Any], timeout_s: float = 300, interrupt_at: int | None = None) -> Run:
+        """Queue an API-format prompt, follow it on the websocket, return what happened.
+
+        `interrupt_at` interrupts when any node reports that progress value. Raises ValueError when the server refuses
+        the prompt, TimeoutError when it does not end.
+        """
+        import websocket
+
+        client_id = uuid.uuid4().hex
+        socket_ = websocket.create_connection(f"ws://127.0.0.1:{self.port}/ws?clientId={client_id}", timeout=5)
+        try:
+            run = Run(self.post("/prompt", {"prompt": prompt, "client_id": client_id})["prompt_id"])
+            deadline = time.monotonic() + timeout_s
+            while self._follow(socket_, run):
+                if interrupt_at is not None and run.last_progress() >= interrupt_at:
+                    self.post("/interrupt", {})
+                    interrupt_at = None
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"The prompt did not end within {timeout_s} s:\n{self.log[-4000:]}")
+        finally:
+            socket_.close()
+        run.outputs = self.get(f"/history/{run.prompt_id}")[run.prompt_id]["outputs"]
+        return run
+
+    def _follow(self, socket_: Any, run: Run) -> bool:
+        """Take one websocket message into `run`; False when the prompt has ended."""
+        import websocket
+
+        try:
+            message = socket_.recv()
+        except websocket.WebSocketTimeoutException:
+            self.check_alive()
+            return True
+        if isinstance(message, bytes):
+            run.num_previews += 1
+            return True
+        event = json.loads(message)
+        run.events.append(event)
+        if event.get("data", {}).get("prompt_id") != run.prompt_id:
+            return True
+        if event["type"] == "execution_error":
+            run.error = event["data"]
+        run.interrupted |= event["type"] == "execution_interrupted"
+        # the history is written before this message and after execution_success
+        return not (event["type"] == "executing" and event["data"]["node"] is None)

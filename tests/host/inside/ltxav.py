@@ -1,0 +1,123 @@
+"""SyncCFG on ComfyUI's native LTX-2 model class, tiny and with random weights.
+
+python ltxav.py COMFYUI_TREE
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pack import load_pack
+
+load_pack(sys.argv[1])
+
+import comfy.model_patcher  # noqa: E402
+import comfy.nested_tensor  # noqa: E402
+import comfy.samplers  # noqa: E402
+import comfy.supported_models  # noqa: E402
+import torch  # noqa: E402
+from harmony_pack.harmony_core.diffusion.guidance import SyncCFG, TextCFG  # noqa: E402
+from harmony_pack.nodes.host.guider import SyncCFGGuider  # noqa: E402
+
+WIDTH, HEADS = 64, 2
+CONFIG = {
+    "image_model": "ltxav",
+    "num_layers": 2,
+    "num_attention_heads": HEADS,
+    "attention_head_dim": WIDTH // HEADS,
+    "audio_num_attention_heads": HEADS,
+    "audio_attention_head_dim": WIDTH // HEADS,
+    "cross_attention_dim": WIDTH,
+    "audio_cross_attention_dim": WIDTH,
+    "caption_channels": WIDTH,
+    "connector_attention_head_dim": WIDTH // HEADS,
+    "connector_num_attention_heads": HEADS,
+    "connector_num_layers": 1,
+}
+VIDEO, AUDIO = (1, 128, 3, 2, 2), (1, 8, 9, 16)
+
+
+def tiny_ltxav() -> comfy.model_patcher.ModelPatcher:
+    """The model with every weight drawn from a small normal distribution."""
+    config = comfy.supported_models.LTXAV(CONFIG)
+    config.set_inference_dtype(torch.float32, None)
+    model = config.get_model({}, "")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.diffusion_model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    return comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
+
+
+def nested(*tensors: torch.Tensor) -> comfy.nested_tensor.NestedTensor:
+    return comfy.nested_tensor.NestedTensor(tensors)
+
+
+def random_pair(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(VIDEO, generator=generator), torch.randn(AUDIO, generator=generator)
+
+
+def run(guider: comfy.samplers.CFGGuider, latent: tuple, mask: tuple | None = None) -> list[torch.Tensor]:
+    """Two Euler steps from one noise; [video, audio]."""
+    sampler = comfy.samplers.sampler_object("euler")
+    sigmas = torch.tensor([1.0, 0.6, 0.0])
+    masks = None if mask is None else nested(*mask)
+    return guider.sample(nested(*random_pair(1)), nested(*latent), sampler, sigmas, masks, seed=1).unbind()
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    patcher = tiny_ltxav()
+    positive = [[torch.randn(1, 128, 2 * WIDTH, generator=torch.Generator().manual_seed(3)), {"frame_rate": 25}]]
+    negative = [[torch.randn(1, 128, 2 * WIDTH, generator=torch.Generator().manual_seed(4)), {"frame_rate": 25}]]
+    empty = torch.zeros(VIDEO), torch.zeros(AUDIO)
+    anchors = random_pair(2)
+
+    seen = []
+    original = type(patcher.model).process_timestep
+
+    def spy(self, timestep, *args, **kwargs):
+        result = original(self, timestep, *args, **kwargs)
+        parts = result if isinstance(result, tuple) else (result, result)
+        seen.append(tuple(round(float(part.max()), 4) for part in parts))
+        return result
+
+    type(patcher.model).process_timestep = spy
+
+    core = comfy.samplers.CFGGuider(patcher)
+    core.set_conds(positive, negative)
+    core.set_cfg(3.0)
+    expected = run(core, empty)
+    off = SyncCFGGuider(patcher, scales(SyncCFG, 1, 1), scales(TextCFG, 3, 3), anchors)
+    off.inner_set_conds({"positive": positive, "negative": negative})
+    actual = run(off, empty)
+    for one, other in zip(expected, actual, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+    seen.clear()
+    on = SyncCFGGuider(patcher, scales(SyncCFG, 3, 2), scales(TextCFG, 1, 1), anchors)
+    on.inner_set_conds({"positive": positive})
+    guided = run(on, empty)
+    assert sorted(seen[:3]) == [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0)], seen
+    assert len(seen) == 6, seen
+    for one, other in zip(expected, guided, strict=True):
+        assert not torch.allclose(one, other, atol=1e-3)
+
+    seen.clear()
+    sound = random_pair(5)[1]
+    mask = torch.ones(1, 1, *VIDEO[2:]), torch.zeros(1, 1, *AUDIO[2:])
+    driven = run(on, (torch.zeros(VIDEO), sound), mask)
+    assert seen[:2] == [(1.0, 0.0)] * 2, seen
+    assert len(seen) == 4, seen
+    torch.testing.assert_close(driven[1], sound, atol=1e-5, rtol=0)
+    print("ok")
+
+
+def scales(kind: type, video: float, audio: float):
+    return kind(video_scale=float(video), audio_scale=float(audio))
+
+
+if __name__ == "__main__":
+    with torch.no_grad():
+        main()

@@ -1,0 +1,55 @@
+"""ComfyUI starts with this pack, lists its nodes, serves its help pages and templates."""
+
+from __future__ import annotations
+
+import pytest
+
+from .comfyui import PACK_NAME, REPOSITORY, ComfyServer
+from .workflows import NAMES
+
+pytestmark = pytest.mark.host
+
+NODES = (
+    "HarmonyCheckpointLoader",
+    "HarmonyTextEncode",
+    "HarmonyClip",
+    "HarmonySyncCFG",
+    "HarmonyGivenAudio",
+    "HarmonyGivenVideo",
+    "HarmonyFirstFrame",
+    "HarmonyReferenceAudio",
+    "HarmonyDecode",
+    "HarmonySyncReport",
+)
+
+
+def test_pack_imports_without_a_warning(server: ComfyServer) -> None:
+    # ComfyUI exits 0 on a broken pack, so the log is what counts
+    assert "IMPORT FAILED" not in server.log
+    assert "Error while calling comfy_entrypoint" not in server.log
+    assert not [line for line in server.log.splitlines() if line.startswith("Harmony:")]
+    assert PACK_NAME in server.log
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_node_is_complete(server: ComfyServer, name: str) -> None:
+    info = server.get(f"/object_info/{name}")[name]
+    assert info["category"] == "Harmony"
+    assert info["description"]
+    assert info["search_aliases"]
+    widgets = {"INT", "FLOAT", "STRING", "COMBO", "BOOLEAN"}
+    for section in ("required", "optional"):
+        for input_name, (kind, options) in info["input"].get(section, {}).items():
+            assert kind not in widgets or options.get("tooltip"), f"{input_name} has no tooltip"
+    assert f"# {info['display_name']}" in server.get_bytes(f"/extensions/{PACK_NAME}/docs/{name}.md").decode()
+
+
+def test_every_node_is_listed_here(server: ComfyServer) -> None:
+    info = server.get("/object_info")
+    ours = {name for name, node in info.items() if node["python_module"] == f"custom_nodes.{PACK_NAME}"}
+    assert ours == set(NODES)
+    assert {path.stem for path in (REPOSITORY / "web" / "docs").glob("*.md")} == ours
+
+
+def test_templates_are_listed(server: ComfyServer) -> None:
+    assert sorted(server.get("/workflow_templates")[PACK_NAME]) == NAMES

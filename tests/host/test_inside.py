@@ -1,0 +1,31 @@
+"""Checks that need ComfyUI's classes in one process, run by its own interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .comfyui import ensure_python, install_pack
+
+pytestmark = pytest.mark.host
+
+SCRIPTS = Path(__file__).parent / "inside"
+
+
+def run_script(tree: Path, script: str, folder: Path, *arguments: str) -> None:
+    """Run a script of `inside/` on a ComfyUI tree; its assertions are ours."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    command = [str(ensure_python(tree)), str(SCRIPTS / f"{script}.py"), str(tree), *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_sync_guidance_on_native_ltx2(comfy_tree: Path, tmp_path: Path) -> None:
+    run_script(comfy_tree, "ltxav", tmp_path)
+
+
+def test_a_broken_file_costs_its_own_nodes(comfy_tree: Path, tmp_path: Path) -> None:
+    run_script(comfy_tree, "guards", tmp_path, str(install_pack(tmp_path)))

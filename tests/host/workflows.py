@@ -1,0 +1,64 @@
+"""The shipped workflows, as tests change and run them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load
+
+from .comfyui import REPOSITORY, ComfyServer
+
+WORKFLOWS = REPOSITORY / "workflows"
+MEDIA = WORKFLOWS / "media"
+NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+
+Prompt = dict[str, Any]
+
+
+def page_workflow(name: str) -> dict[str, Any]:
+    return json.loads((WORKFLOWS / f"{name}.json").read_text())
+
+
+def api_workflow(name: str) -> Prompt:
+    return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text())
+
+
+def nodes_of(prompt: Prompt, class_type: str) -> list[str]:
+    """Ids of the nodes of a type."""
+    return [key for key, node in prompt.items() if node["class_type"] == class_type]
+
+
+def node_of(prompt: Prompt, class_type: str) -> str:
+    """Id of the only node of a type."""
+    (found,) = nodes_of(prompt, class_type)
+    return found
+
+
+def change(prompt: Prompt, class_type: str, **inputs: Any) -> None:
+    """Set inputs of every node of a type."""
+    for key in nodes_of(prompt, class_type):
+        prompt[key]["inputs"] |= inputs
+
+
+def copy_media(server: ComfyServer) -> None:
+    """Put the example files where the workflows look for them."""
+    for path in MEDIA.iterdir():
+        shutil.copyfile(path, server.base / "input" / path.name)
+
+
+def sample(server: ComfyServer, prompt: Prompt, name: str, steps: int = 6) -> dict[str, torch.Tensor]:
+    """Sampled latents `video` and `audio` of a one-sampler workflow; nothing is decoded or saved."""
+    sampler = node_of(prompt, "SamplerCustomAdvanced")
+    for class_type in ("HarmonyDecode", "SaveVideo"):
+        for key in nodes_of(prompt, class_type):
+            del prompt[key]
+    change(prompt, "BasicScheduler", steps=steps)
+    prompt["probe"] = {"class_type": "HarmonyProbeLatent", "inputs": {"latent": [sampler, 0], "name": name}}
+    run = server.run(prompt)
+    assert run.error is None, run.error
+    assert run.progress(sampler)[-1:] == [(steps, steps)], "sampling was answered from ComfyUI's cache"
+    return load(Path(server.base / "output" / f"{name}.safetensors").read_bytes())
