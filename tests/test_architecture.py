@@ -199,7 +199,10 @@ def test_every_module_imports_without_optional_packages() -> None:
     blocked = {*LAZY, "typer", *HOST_ONLY}
     commands = ", ".join(f'"harmony_core.{name}"' for name in sorted(COMMAND_FILES))
     done = subprocess.run(
-        [sys.executable, "-c", BLOCKED.format(blocked=blocked, commands=commands)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", BLOCKED.format(blocked=blocked, commands=commands)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 30
