@@ -1,0 +1,33 @@
+"""The shipped workflows ask for what the built-in checkpoint was tuned for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harmony_core.checkpoints import describe
+
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+CONFIG = describe("harmony-tiny")["config"]
+FROM_CONFIG = {
+    "BasicScheduler": {"steps": CONFIG["steps"], "scheduler": "simple"},
+    "KSamplerSelect": {"sampler_name": "euler"},
+    "HarmonySyncCFG": {
+        name: CONFIG[name] for name in ("video_sync_scale", "audio_sync_scale", "video_text_scale", "audio_text_scale")
+    },
+    "HarmonyClip": {
+        "seconds": float(CONFIG["seconds"]),
+        "fps": float(CONFIG["fps"]),
+        "width": CONFIG["width"],
+        "height": CONFIG["height"],
+    },
+}
+
+
+@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("api/*.json")), ids=lambda path: path.stem)
+def test_values(path: Path) -> None:
+    for node in json.loads(path.read_text()).values():
+        expected = FROM_CONFIG.get(node["class_type"], {})
+        assert {name: node["inputs"][name] for name in expected} == expected
