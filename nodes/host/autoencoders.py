@@ -88,19 +88,11 @@ class BundleVideoVAE(BundleVAE):
             DECODE_BYTES_PER_PIXEL * stride * shape[2] * size * size * shape[3] * shape[4]
         )
 
-    def preview_factors(self) -> tuple[list[list[float]], list[float]]:
-        """Linear colours of a latent frame's first slot, fitted to what the decoder makes of random latents."""
+    def preview(self, latents_BCTHW: Tensor) -> Tensor:
+        """A picture [B,3,1,H,W] in -1..1 of one latent frame's last slot: this decoder is quick enough for every step."""
         model = self.first_stage_model.model
-        channels = model.config["channels"]
-        latents_BCHW = torch.randn(16, channels, 8, 8, generator=torch.Generator().manual_seed(0))
-        with torch.no_grad():
-            frames_BCHW = model.decode_frames(latents_BCHW).clamp(-1, 1)
-        colours = nn.functional.avg_pool2d(frames_BCHW, PIXELS_PER_LATENT).movedim(1, -1).flatten(0, 2)
-        inputs = latents_BCHW.movedim(1, -1).flatten(0, 2)
-        inputs = torch.cat((inputs, torch.ones(len(inputs), 1)), dim=1)
-        weights = torch.linalg.lstsq(inputs, colours).solution
-        unused = [[0.0] * 3] * (channels * (FRAMES_PER_LATENT - 1))
-        return weights[:-1].tolist() + unused, weights[-1].tolist()
+        slot = latents_BCTHW[:, -model.config["channels"] :, 0]
+        return model.decode_frames(slot.to(model.latent_mean)).unsqueeze(2)
 
 
 class BundleAudioVAE(BundleVAE):

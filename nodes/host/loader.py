@@ -38,8 +38,7 @@ def load_checkpoint(name: str) -> tuple[ModelPatcher, comfy.sd.CLIP, BundleVideo
     bundle = load_bundle(path)
     patcher = load_model(str(path))
     vae = BundleVideoVAE(bundle.video_vae, bundle.config)
-    latents = patcher.model.latent_format
-    latents.latent_rgb_factors, latents.latent_rgb_factors_bias = vae.preview_factors()
+    patcher.model.show_previews(vae.preview)
     return patcher, bundle_clip(bundle.text_encoder), vae, BundleAudioVAE(bundle.audio_vae, bundle.config)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -80,6 +81,7 @@ class HarmonyModel(comfy.model_base.BaseModel):
         self.harmony = harmony
         self._shapes: Shapes | None = None
         self._shapes_are_fresh = False
+        self._preview_decoder: Callable[[Tensor], Tensor] | None = None
         self.latent_format.latent_rgb_factors_reshape = self._preview_frame
 
     @property
@@ -110,14 +112,20 @@ class HarmonyModel(comfy.model_base.BaseModel):
         video, audio = unpack(latent, self._shapes)
         return pack(function(video), audio)
 
+    def show_previews(self, decoder: Callable[[Tensor], Tensor]) -> None:
+        """Previews are pictures that `decoder` makes of a latent frame [B,C,1,h,w], instead of ComfyUI's flat colours."""
+        self._preview_decoder = decoder
+        self.latent_format.latent_rgb_factors = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+
     def _preview_frame(self, latent: Any) -> Tensor:
-        """The middle latent frame [B,C,1,h,w] of whatever a previewer is handed."""
+        """The middle latent frame [B,C,1,h,w] of whatever a previewer is handed, decoded if there is a decoder."""
         if getattr(latent, "is_nested", False):
             latent = latent.unbind()[0]
         elif latent.ndim == 3:
             latent = unpack(latent, self._shapes)[0]
         middle = latent.shape[2] // 2
-        return latent[:, :, middle : middle + 1]
+        frame = latent[:, :, middle : middle + 1]
+        return frame if self._preview_decoder is None else self._preview_decoder(frame[:1])
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         """What one conditioning contributes; the same keys and shapes for all, so that ComfyUI can batch them."""
