@@ -89,7 +89,7 @@ class BundleVideoVAE(BundleVAE):
         )
 
     def preview(self, latents_BCTHW: Tensor) -> Tensor:
-        """A picture [B,3,1,H,W] in -1..1 of one latent frame's last slot: this decoder is quick enough for every step."""
+        """A picture [B,3,1,H,W] in -1..1 of a latent frame's last slot; quick enough for every step."""
         model = self.first_stage_model.model
         slot = latents_BCTHW[:, -model.config["channels"] :, 0]
         return model.decode_frames(slot.to(model.latent_mean)).unsqueeze(2)

@@ -113,7 +113,7 @@ class HarmonyModel(comfy.model_base.BaseModel):
         return pack(function(video), audio)
 
     def show_previews(self, decoder: Callable[[Tensor], Tensor]) -> None:
-        """Previews are pictures that `decoder` makes of a latent frame [B,C,1,h,w], instead of ComfyUI's flat colours."""
+        """Previews are pictures that `decoder` makes of a latent frame [B,C,1,h,w], not flat colours."""
         self._preview_decoder = decoder
         self.latent_format.latent_rgb_factors = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
 
