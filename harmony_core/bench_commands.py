@@ -12,8 +12,6 @@ from .command_options import Device, Dtype, Json, Model, load_pipeline
 
 bench = typer.Typer(help="Measure quality and speed on this machine.", no_args_is_help=True)
 
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="CSV to write.")]
-
 
 @bench.command()
 def sampling(
@@ -41,7 +39,7 @@ def sampling(
 @bench.command()
 def quality(
     cases: Annotated[list[str] | None, typer.Argument(help="Which cases; default: all.")] = None,
-    output: Output = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV to write.")] = None,
     clips: Annotated[int, typer.Option(help="Held-out scenes, balls and faces in turn.")] = 144,
     batch: Annotated[int, typer.Option(help="Clips generated together.")] = 16,
     merge: Annotated[list[Path] | None, typer.Option(help="CSV of an earlier part of the same bench.")] = None,

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .lengths import check_num_samples
 from .vocoder import DEFAULT_CONFIG as VOCODER_CONFIG
 from .vocoder import Vocoder
 
@@ -246,13 +247,7 @@ class MMAudioVAE(nn.Module):
         Raises:
             ValueError: N is no multiple of samples_per_latent (512).
         """
-        num_samples = waveform_BN.shape[-1]
-        if num_samples % self.samples_per_latent or num_samples == 0:
-            near = max(round(num_samples / self.samples_per_latent), 1) * self.samples_per_latent
-            raise ValueError(
-                f"The audio has {num_samples} samples, but a multiple of {self.samples_per_latent} is needed; "
-                f"cut or pad it to {near}."
-            )
+        check_num_samples(waveform_BN.shape[-1], self.samples_per_latent)
         return self.vae.posterior(self.mel(waveform_BN).to(self.vae.encoder.conv_in.weight.dtype))[0]
 
     def decode(self, latents_BCT: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .lengths import check_num_samples, check_video_shape
 from .mel import FLOOR, Spectrogram
 
 FRAMES_PER_LATENT = 4
@@ -121,13 +122,7 @@ class TinyVideoVAE(nn.Module):
             ValueError: F is not 4n + 1, or H or W no multiple of 8.
         """
         batch, _, num_frames, height, width = video_BCFHW.shape
-        if num_frames % FRAMES_PER_LATENT != 1:
-            near = max(round((num_frames - 1) / FRAMES_PER_LATENT), 0) * FRAMES_PER_LATENT + 1
-            raise ValueError(f"The video has {num_frames} frames, but 4n+1 are needed; cut or pad it to {near}.")
-        if height % PIXELS_PER_LATENT or width % PIXELS_PER_LATENT:
-            raise ValueError(
-                f"The video is {width}x{height}, but both must be multiples of {PIXELS_PER_LATENT}; resize it."
-            )
+        check_video_shape(num_frames, height, width, FRAMES_PER_LATENT, PIXELS_PER_LATENT)
         raw = self.encode_frames(video_BCFHW.transpose(1, 2).flatten(0, 1))
         frames = (raw - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
         frames = frames.unflatten(0, (batch, num_frames))
@@ -221,13 +216,7 @@ class TinyAudioVAE(nn.Module):
         Raises:
             ValueError: N is no multiple of samples_per_latent (640).
         """
-        num_samples = waveform_BN.shape[-1]
-        if num_samples % self.samples_per_latent or num_samples == 0:
-            near = max(round(num_samples / self.samples_per_latent), 1) * self.samples_per_latent
-            raise ValueError(
-                f"The audio has {num_samples} samples, but a multiple of {self.samples_per_latent} is needed; "
-                f"cut or pad it to {near}."
-            )
+        check_num_samples(waveform_BN.shape[-1], self.samples_per_latent)
         return (self.encode_mel(self.mel(waveform_BN)) - self.latent_mean[:, None]) / self.latent_std[:, None]
 
     def decode_magnitude(self, latents_BCT: Tensor) -> Tensor:

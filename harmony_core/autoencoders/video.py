@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .lengths import check_video_shape
+
 FRAMES_PER_LATENT, PIXELS_PER_LATENT = 4, 16
 
 # Per-channel statistics of Wan2.2's latents, published with the model.
@@ -73,13 +75,7 @@ class WanVideoVAE(nn.Module):
             ValueError: F is not 4n + 1, or H or W no multiple of 16.
         """
         num_frames, height, width = video_BCFHW.shape[2:]
-        if num_frames % FRAMES_PER_LATENT != 1:
-            near = max(round((num_frames - 1) / FRAMES_PER_LATENT), 0) * FRAMES_PER_LATENT + 1
-            raise ValueError(f"The video has {num_frames} frames, but 4n+1 are needed; cut or pad it to {near}.")
-        if height % PIXELS_PER_LATENT or width % PIXELS_PER_LATENT:
-            raise ValueError(
-                f"The video is {width}x{height}, but both must be multiples of {PIXELS_PER_LATENT}; resize it."
-            )
+        check_video_shape(num_frames, height, width, FRAMES_PER_LATENT, PIXELS_PER_LATENT)
         latents = self.vae.encode(video_BCFHW.to(self.vae.dtype)).latent_dist.mode().float()
         return (latents - self.latents_mean) / self.latents_std
 
