@@ -82,6 +82,11 @@ class LatentDataset:
         save_file({name: tensor.contiguous() for name, tensor in vars(self).items()}, path)
 
     @classmethod
+    def join(cls, parts: list[LatentDataset]) -> LatentDataset:
+        """The clips of all parts, in order."""
+        return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+
+    @classmethod
     def load(cls, path: Path) -> LatentDataset:
         return cls(**load_file(path))
 

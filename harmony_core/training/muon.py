@@ -1,7 +1,8 @@
 """Muon (Jordan et al. 2024): momentum whose matrix is orthogonalised before each step.
 
 torch.optim.Muon orthogonalises one matrix at a time in bfloat16, which took 10 s a step for 170 small matrices on a
-CPU without bfloat16 units; here matrices of one shape go through the iteration together, in float32.
+CPU without bfloat16 units; here matrices of one shape go through the iteration together, in float32, and processes
+that train one model share them out.
 
 Legend: N matrices of one shape, R rows, S columns.
 """
@@ -12,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 QUINTIC = (3.4445, -4.7750, 2.0315)  # x -> a x + b x^3 + c x^5 drives singular values towards 1
@@ -30,12 +32,22 @@ def orthogonalize(g_NRS: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
+def orthogonalize_shared(g_NRS: Tensor) -> Tensor:
+    """`orthogonalize`, each process doing its share of the N matrices; all receive all of them."""
+    parts = list(g_NRS.tensor_split(dist.get_world_size()))
+    parts[dist.get_rank()] = orthogonalize(parts[dist.get_rank()]).contiguous()
+    for rank, part in enumerate(parts):
+        dist.broadcast(part, rank)
+    return torch.cat(parts)
+
+
 class Muon(torch.optim.Optimizer):
     """For matrices, and convolutions taken as matrices of [out, in * kernel]. Updates are scaled by
-    sqrt(max(1, rows / columns))."""
+    sqrt(max(1, rows / columns)). `shared`: every process steps the same matrices with the same gradients."""
 
-    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
+    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, shared: bool = False) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
+        self._orthogonalize = orthogonalize_shared if shared and dist.is_initialized() else orthogonalize
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # noqa: ARG002 (torch's signature)
@@ -52,7 +64,7 @@ class Muon(torch.optim.Optimizer):
                 by_shape[ahead.shape].append((param, ahead))
             for (rows, columns), members in by_shape.items():
                 params, updates = zip(*members, strict=True)
-                directions = orthogonalize(torch.stack(updates))
+                directions = self._orthogonalize(torch.stack(updates))
                 scale = group["lr"] * max(1.0, rows / columns) ** 0.5
                 for param, direction in zip(params, directions, strict=True):
                     param.add_(direction.view_as(param), alpha=-scale)

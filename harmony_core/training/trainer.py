@@ -2,6 +2,7 @@
 
 Every stage leaves its result in the output folder, and a run that is stopped goes on from the last one. Batches are
 drawn from generators seeded by the step, so that a resumed run sees what an uninterrupted one would have seen.
+Processes that `torchrun` or `accelerate launch` starts share out the autoencoders, the clips, each batch and Muon's matrices.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -31,6 +33,9 @@ from .data import LatentDataset, encode_clips, render_clips
 from .losses import objective_loss, row_losses
 from .muon import Muon
 from .tasks import NoisedBatch, drop_text, noise_batch, reference_length, split_roles, three_pass_roles
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
 
@@ -68,35 +73,49 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
     Raises:
         ValueError: a wrong setting, or an output folder in use.
     """
+    from accelerate import Accelerator
+
     config = TrainingConfig.from_yaml(config_path, list(overrides))
-    if not resume and output.exists() and any(output.iterdir()):
-        raise ValueError(f"{output} is not empty; pass --resume to continue it, or choose another folder.")
-    output.mkdir(parents=True, exist_ok=True)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    if config.batch_size % accelerator.num_processes:
+        raise ValueError(
+            f"batch_size is {config.batch_size}, which {accelerator.num_processes} processes cannot share evenly; "
+            "choose a multiple."
+        )
+    if accelerator.is_main_process:
+        if not resume and output.exists() and any(output.iterdir()):
+            raise ValueError(f"{output} is not empty; pass --resume to continue it, or choose another folder.")
+        output.mkdir(parents=True, exist_ok=True)
+    accelerator.wait_for_everyone()
     torch.set_num_threads(config.threads)
-    with closing(ProgressBar()) as progress:
-        video_vae, audio_vae = _autoencoders(config, output, progress)
+    with closing(ProgressBar(hidden=not accelerator.is_main_process)) as progress:
+        video_vae, audio_vae = _autoencoders(config, output, accelerator, progress)
         torch.manual_seed(config.seed)  # after the autoencoders, so that a resumed run starts from the same weights
         transformer_config = config.transformer
         text_encoder = TinyTextEncoder(VOCABULARY, transformer_config.text_len, transformer_config.text_dim)
-        dataset = _latents(config, output, video_vae, audio_vae, text_encoder, progress)
+        dataset = _latents(config, output, video_vae, audio_vae, text_encoder, accelerator, progress)
         transformer = HarmonyTransformer(transformer_config)
         initialize(transformer, torch.Generator().manual_seed(config.seed))
-        model, card = _train_transformer(config, output, TrainedModel(transformer, text_encoder), dataset, progress)
+        model = TrainedModel(transformer, text_encoder)
+        model, card = _train_transformer(config, output, model, dataset, accelerator, progress)
     path = output / "checkpoint.safetensors"
-    bundle = Bundle(transformer_config, model.transformer, video_vae, audio_vae, model.text_encoder, card)
-    save_bundle(path, bundle, torch.float16)
+    if accelerator.is_main_process:
+        bundle = Bundle(transformer_config, model.transformer, video_vae, audio_vae, model.text_encoder, card)
+        save_bundle(path, bundle, torch.float16)
     return path
 
 
 class ProgressBar:
     """One tqdm bar for the stage that is running."""
 
-    def __init__(self) -> None:
-        self._bar = None
+    def __init__(self, hidden: bool) -> None:
+        self._bar, self._hidden = None, hidden
 
     def __call__(self, stage: str, done: int, total: int, loss: float | None = None) -> None:
         from tqdm import tqdm
 
+        if self._hidden:
+            return
         if self._bar is None or self._bar.desc != stage:
             self.close()
             self._bar = tqdm(total=total, desc=stage, mininterval=2.0)
@@ -110,23 +129,36 @@ class ProgressBar:
             self._bar = None
 
 
-def _autoencoders(config: TrainingConfig, output: Path, progress: ProgressBar) -> tuple[TinyVideoVAE, TinyAudioVAE]:
-    """Trained autoencoders: from the output folder if they are there, else trained now."""
-    video_vae, audio_vae, path = TinyVideoVAE(), TinyAudioVAE(), output / "autoencoders.safetensors"
-    modules = nn.ModuleDict({"video": video_vae, "audio": audio_vae})
-    if path.exists():
-        modules.load_state_dict(load_file(path))
-        return video_vae.eval(), audio_vae.eval()
+def _autoencoders(
+    config: TrainingConfig, output: Path, accelerator: Accelerator, progress: ProgressBar
+) -> tuple[TinyVideoVAE, TinyAudioVAE]:
+    """Trained autoencoders: from the output folder if they are there, else trained now, one a process."""
+    video_vae, audio_vae = TinyVideoVAE(), TinyAudioVAE()
+    paths = output / "video_vae.safetensors", output / "audio_vae.safetensors"
     settings = AutoencoderTraining(seed=config.seed, **config.autoencoders)
-    clips = render_clips(settings.clips, 0, config.data.reference_seconds, progress)
-    train_video_vae(settings, clips.videos, video_vae, progress)
-    train_audio_vae(settings, clips.sounds.astype("float32"), audio_vae, progress)
-    held_out = render_clips(config.data.held_out, HELD_OUT_SEED, config.data.reference_seconds, progress)
-    report = reconstruction_report(video_vae, audio_vae, held_out.videos, held_out.sounds.astype("float32"))
-    logger.info("autoencoders: %s", json.dumps(report))
-    (output / "autoencoders.json").write_text(json.dumps(report, indent=1))
-    save_file({name: tensor.contiguous() for name, tensor in modules.state_dict().items()}, path)
-    return video_vae, audio_vae
+    missing = [index for index, path in enumerate(paths) if not path.exists()]
+    mine = [index for index in missing if index % accelerator.num_processes == accelerator.process_index]
+    if mine:
+        clips = render_clips(settings.clips, 0, config.data.reference_seconds, progress)
+        if 0 in mine:
+            train_video_vae(settings, clips.videos, video_vae, progress)
+            _save(video_vae, paths[0])
+        if 1 in mine:
+            train_audio_vae(settings, clips.sounds.astype("float32"), audio_vae, progress)
+            _save(audio_vae, paths[1])
+    accelerator.wait_for_everyone()
+    for vae, path in zip((video_vae, audio_vae), paths, strict=True):
+        vae.load_state_dict(load_file(path))
+    if missing and accelerator.is_main_process:
+        held_out = render_clips(config.data.held_out, HELD_OUT_SEED, config.data.reference_seconds, progress)
+        report = reconstruction_report(video_vae, audio_vae, held_out.videos, held_out.sounds.astype("float32"))
+        logger.info("autoencoders: %s", json.dumps(report))
+        (output / "autoencoders.json").write_text(json.dumps(report, indent=1))
+    return video_vae.eval(), audio_vae.eval()
+
+
+def _save(module: nn.Module, path: Path) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, path)
 
 
 def _latents(
@@ -135,23 +167,38 @@ def _latents(
     video_vae: TinyVideoVAE,
     audio_vae: TinyAudioVAE,
     text_encoder: TinyTextEncoder,
+    accelerator: Accelerator,
     progress: ProgressBar,
 ) -> LatentDataset:
+    """Encoded training clips: from the output folder, else each process renders and encodes a range of them."""
     path = output / "latents.safetensors"
-    if not path.exists():
-        clips = render_clips(config.data.clips, 0, config.data.reference_seconds, progress)
-        speech = config.transformer.speech
-        encode_clips(clips, video_vae, audio_vae, text_encoder, speech, progress).save(path)
+    if path.exists():
+        return LatentDataset.load(path)
+    index, processes = accelerator.process_index, accelerator.num_processes
+    first, last = (config.data.clips * each // processes for each in (index, index + 1))
+    clips = render_clips(last - first, first, config.data.reference_seconds, progress)
+    speech = config.transformer.speech
+    part = encode_clips(clips, video_vae, audio_vae, text_encoder, speech, progress)
+    part.save(output / f"latents.{index}.safetensors")
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        parts = [output / f"latents.{each}.safetensors" for each in range(processes)]
+        LatentDataset.join([LatentDataset.load(each) for each in parts]).save(path)
+        for each in parts:
+            each.unlink()
+    accelerator.wait_for_everyone()
     return LatentDataset.load(path)
 
 
 def _train_transformer(
-    config: TrainingConfig, output: Path, model: TrainedModel, dataset: LatentDataset, progress: ProgressBar
+    config: TrainingConfig,
+    output: Path,
+    model: TrainedModel,
+    dataset: LatentDataset,
+    accelerator: Accelerator,
+    progress: ProgressBar,
 ) -> tuple[TrainedModel, dict]:
     """The training loop. Returns the averaged model and its model card."""
-    from accelerate import Accelerator
-
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
     optimizers = _optimizers(model, config.optimizer)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(each, lambda step: _rate(step, config.steps, config.optimizer))
@@ -163,7 +210,7 @@ def _train_transformer(
     accelerator.register_for_checkpointing(state, average, *schedules)
     if (output / "state").exists():
         accelerator.load_state(output / "state")
-    log = _Log(output / "log.jsonl", config.log_every)
+    log = _Log(output / "log.jsonl", config.log_every) if accelerator.is_main_process else None
     started = time.monotonic()
     while state.step < config.steps:
         loss, parts = _step(config, model, dataset, state.step, accelerator)
@@ -175,7 +222,8 @@ def _train_transformer(
             optimizer.zero_grad()
         average.update_parameters(accelerator.unwrap_model(model))
         state.step += 1
-        log.add(state.step, parts)
+        if log is not None:
+            log.add(state.step, parts)
         progress("train", state.step, config.steps, float(loss.detach()))
         if state.step % config.save_every == 0 or state.step == config.steps:
             state.seconds += time.monotonic() - started
@@ -185,7 +233,8 @@ def _train_transformer(
         "name": config.preset,
         "description": "Demonstration model of Harmony on a procedural world of balls and faces.",
         "steps": config.steps,
-        "batch_size": config.batch_size * accelerator.num_processes,
+        "batch_size": config.batch_size,
+        "processes": accelerator.num_processes,
         "clips": len(dataset),
         "objective": vars(config.objective),
         "training_seconds": round(state.seconds),
@@ -195,24 +244,25 @@ def _train_transformer(
 
 
 def _step(
-    config: TrainingConfig, model: nn.Module, dataset: LatentDataset, step: int, accelerator
+    config: TrainingConfig, model: nn.Module, dataset: LatentDataset, step: int, accelerator: Accelerator
 ) -> tuple[Tensor, dict[str, float]]:
-    """One batch's loss and its parts."""
+    """The loss of this process's share of a batch, and its parts."""
     objective: ObjectiveConfig = config.objective
+    share = config.batch_size // accelerator.num_processes
     seed = (config.seed * 1_000_003 + step) * accelerator.num_processes + accelerator.process_index
     generator = torch.Generator().manual_seed(seed)
-    rows = torch.randint(len(dataset), (config.batch_size,), generator=generator)
+    rows = torch.randint(len(dataset), (share,), generator=generator)
     clean, reference, *ids = dataset.take(rows)
     ids = drop_text(tuple(ids), objective, generator)
     length = reference_length(objective, generator)
     reference = reference[..., :length] if length else None
     if objective.kind == "three_pass":
-        roles = three_pass_roles(config.batch_size)
+        roles = three_pass_roles(share)
         clean = clean.map(lambda x: x.repeat(3, *[1] * (x.ndim - 1)))
         ids = tuple(each.repeat(3, 1) for each in ids)
         reference = None if reference is None else reference.repeat(3, 1, 1)
     else:
-        roles = split_roles(config.batch_size, objective)
+        roles = split_roles(share, objective)
     batch = noise_batch(clean, roles, objective, generator)
     predicted = model(batch, *ids, reference)
     return objective_loss(row_losses(predicted, batch), batch, objective)
@@ -225,7 +275,7 @@ def _optimizers(model: TrainedModel, config: OptimizerConfig) -> list[torch.opti
         inside = name.startswith(("transformer.blocks.", "transformer.audio.blocks.", "transformer.interactions."))
         (matrices if inside and parameter.ndim == 2 else rest).append(parameter)
     return [
-        Muon(matrices, lr=config.muon_lr),
+        Muon(matrices, lr=config.muon_lr, shared=True),
         torch.optim.AdamW(rest, lr=config.adamw_lr, betas=(0.9, 0.98), weight_decay=config.weight_decay),
     ]
 
@@ -251,7 +301,7 @@ class _RunState:
 
 
 class _Log:
-    """Mean losses per task and modality, one JSON line every so many steps."""
+    """Mean losses of the main process per task and modality, one JSON line every so many steps."""
 
     def __init__(self, path: Path, every: int) -> None:
         self._path, self._every = path, every

@@ -62,7 +62,7 @@ def test_a_stopped_run_resumes_to_the_same_weights(finished: Path, tmp_path: Pat
     """Stopped in the fifth step, after a save in the third: bit for bit what six steps in one go give."""
     part = tmp_path / "run"
     part.mkdir()
-    for name in ("autoencoders.safetensors", "latents.safetensors"):
+    for name in ("video_vae.safetensors", "audio_vae.safetensors", "latents.safetensors"):
         (part / name).write_bytes((finished / "run" / name).read_bytes())
 
     def stop(_log: trainer._Log, step: int, _parts: dict[str, float]) -> None:
