@@ -21,6 +21,7 @@ from ..media import AudioClip, VideoClip
 from ..pipelines import GenerateRequest, HarmonyPipeline
 from ..toyworld import FPS, HELD_OUT_SEED, SAMPLE_RATE, ToyClip, reference_audio, render, sample_scene
 from . import toyworld as measure
+from .words import heard_words, word_accuracy
 
 Progress = Callable[[str, int, int], None]
 Clip = tuple[np.ndarray, np.ndarray]  # frames uint8 [F, H, W, 3], samples float32 [N]
@@ -143,6 +144,7 @@ def score(scene: HeldOut, clip: Clip) -> dict[str, float]:
     return {
         "mouth_r": measure.mouth_correlation(frames, samples, FPS),
         "word_count": float(measure.word_count(samples) == len(wanted.words)),
+        "words": word_accuracy(heard_words(samples), wanted.words),
         "voice": float(measure.nearest_voice(samples) == wanted.voice),
         "shirt": float(measure.shirt_colour(frames) == wanted.shirt),
         "hair": float(measure.hair_colour(frames) == wanted.hair),

@@ -225,13 +225,18 @@ def is_audible(audio: np.ndarray) -> bool:
 
 
 def word_count(audio: np.ndarray, sample_rate: int = SAMPLE_RATE) -> int:
-    """Bursts of speech: louder than a tenth of the loudest, over 60 ms long, at least 40 ms apart."""
-    level = envelope(audio, sample_rate)
+    """How many bursts of speech there are."""
+    return len(speech_bursts(envelope(audio, sample_rate)))
+
+
+def speech_bursts(level: np.ndarray) -> list[tuple[int, int]]:
+    """First and last index of each burst in an envelope: louder than a tenth of the loudest, over 60 ms long, at
+    least 40 ms apart."""
     if level.max(initial=0) < 2e-3:
-        return 0
+        return []
     loud = np.flatnonzero(level > level.max() / 10)
     bursts = np.split(loud, np.flatnonzero(np.diff(loud) > 0.04 * ENVELOPE_RATE) + 1)
-    return sum(burst[-1] - burst[0] > 0.06 * ENVELOPE_RATE for burst in bursts)
+    return [(burst[0], burst[-1]) for burst in bursts if burst[-1] - burst[0] > 0.06 * ENVELOPE_RATE]
 
 
 def bootstrap_interval(values: Sequence[float], seed: int, share: float = 0.95) -> tuple[float, float]:

@@ -31,7 +31,7 @@ def test_ground_truth_is_near_the_top_and_shuffled_pairs_are_not(pipeline: Harmo
     assert table["ground_truth", "mouth_r"]["mean"] > 0.95
     assert table["ground_truth", "iou"]["of_the_way"] == pytest.approx(1)
     assert table["shuffled", "mouth_r"]["of_the_way"] == pytest.approx(0)
-    for metric in ("colour", "floor", "impact_sound", "shirt", "hair", "word_count", "voice"):
+    for metric in ("colour", "floor", "impact_sound", "shirt", "hair", "word_count", "words", "voice"):
         assert table["ground_truth", metric]["mean"] > 0.8
     assert table["ground_truth", "iou"]["clips"] == 6
 
