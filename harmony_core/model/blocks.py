@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from ..config import HarmonyConfig
-from ..ops.rope import RopeTable, apply_rope
+from ..ops.rope import RopeTable
 from .embeddings import gated_add, modulate
+from .layers import norm_then_rope
 
 Attention = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # (q_BLD, k_BSD, v_BSD, num_heads) -> BLD
 
@@ -43,10 +44,15 @@ class AttentionProjections(nn.Module):
 
 
 class SelfAttention(AttentionProjections):
+    """Attention within a branch. An `operations` namespace may bring its own `qk_norm_rope`."""
+
+    def __init__(self, config: HarmonyConfig, operations, **factory) -> None:
+        super().__init__(config, operations, **factory)
+        self.qk_norm_rope = getattr(operations, "qk_norm_rope", norm_then_rope)
+
     def forward(self, x_BLD: Tensor, rope: RopeTable, attention: Attention) -> Tensor:
-        q = apply_rope(self.heads(self.norm_q(self.q(x_BLD))), rope).flatten(2)
-        k = apply_rope(self.heads(self.norm_k(self.k(x_BLD))), rope).flatten(2)
-        return self.o(attention(q, k, self.v(x_BLD), self.num_heads))
+        q, k = self.qk_norm_rope(self.norm_q, self.norm_k, self.q(x_BLD), self.k(x_BLD), self.num_heads, rope)
+        return self.o(attention(q.flatten(2), k.flatten(2), self.v(x_BLD), self.num_heads))
 
 
 class CrossAttention(AttentionProjections):

@@ -286,7 +286,7 @@ class HarmonyTransformer(Branch):
         grid = x_BLD.shape[2:]
         rope = to_device(video_rope(*grid, self.config), video.device)
         times = self.embed_time(sigma_video, x_BLD.dtype)
-        return Stream(x_BLD.flatten(2).transpose(1, 2), *times, self.embed_text(context), rope)
+        return Stream(x_BLD.flatten(2).transpose(1, 2).contiguous(), *times, self.embed_text(context), rope)
 
     def _audio_stream(
         self, audio: Tensor, sigma_audio: Tensor, context: Tensor, transcript: Tensor | None, reference: Tensor | None

@@ -32,6 +32,12 @@ class _Windows(torch.autograd.Function):
         return total_BSHD, None
 
 
+def _views(x_BSHD: Tensor, windows: tuple[tuple[int, int], ...]) -> tuple[Tensor, ...]:
+    if torch.is_grad_enabled():
+        return _Windows.apply(x_BSHD, windows)
+    return tuple(x_BSHD[:, start:end] for start, end in windows)
+
+
 def framewise_attention_sdpa(
     q_BLHD: Tensor,
     k_BSHD: Tensor,
@@ -43,8 +49,7 @@ def framewise_attention_sdpa(
     """See `framewise_attention_naive`. Work and memory grow with the window, not with S."""
     windows = tuple((key_start, key_end) for _, _, key_start, key_end in groups)
     queries = apply_rope(q_BLHD, rope_q).split([end - start for start, end, _, _ in groups], dim=1)
-    keys = _Windows.apply(apply_rope(k_BSHD, rope_k), windows)
-    values = _Windows.apply(v_BSHD, windows)
+    keys, values = _views(apply_rope(k_BSHD, rope_k), windows), _views(v_BSHD, windows)
     outputs = [
         scaled_dot_product_attention(*(x.transpose(1, 2) for x in group)).transpose(1, 2)
         for group in zip(queries, keys, values, strict=True)
