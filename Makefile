@@ -17,7 +17,6 @@ setup: $(READY)
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -c "import torch, torchvision, torchaudio" 2>/dev/null || $(BIN)/pip install torch torchvision torchaudio
 	$(BIN)/pip install -e ".[standalone,train,weights,dev]"
 	touch $@
 

@@ -70,6 +70,17 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
+def _install_torch(python: Path, install: list[str]) -> None:
+    """The newest torch that torchaudio loads with: one built for another CUDA refuses, and neither says so to pip."""
+    wanted = "torch"
+    while True:
+        subprocess.run([*install, wanted, "torchvision", "torchaudio"], check=True)
+        if subprocess.run([python, "-c", "import torchaudio"], capture_output=True).returncode == 0:
+            return
+        version = subprocess.check_output([python, "-c", "import torch; print(torch.__version__)"], text=True)
+        wanted = "torch<" + ".".join(version.split(".")[:2])
+
+
 def ensure_python(tree: Path) -> Path:
     """The interpreter that runs `tree`: $COMFYUI_PYTHON, else the cache's venv, made on first use (minutes)."""
     if python := os.environ.get("COMFYUI_PYTHON"):
@@ -80,8 +91,7 @@ def ensure_python(tree: Path) -> Path:
         if not complete.exists():
             install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
             subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
-            # torch first, so that its own index options apply before anything depends on it
-            subprocess.run([*install, "torch", "torchvision", "torchaudio"], check=True)
+            _install_torch(python, install)
             subprocess.run([*install, "-r", str(tree / "requirements.txt")], check=True)
             complete.touch()
     return python
