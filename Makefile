@@ -9,7 +9,7 @@ COMFYUI_PATH ?= $(HOME)/.cache/comfyui-harmony/ComfyUI
 help:
 	@echo "make demo                         set up, then write out/demo.mp4 from the embedded checkpoint"
 	@echo "make test                         set up, then run all tests"
-	@echo "make check                        lint and formatting"
+	@echo "make check                        lint, formatting, and independent checks of the nodes and workflows"
 	@echo "make bench                        time generation on this machine"
 	@echo "make comfy-demo COMFYUI_PATH=...  the same demo through a ComfyUI"
 
@@ -29,6 +29,7 @@ test: setup
 check: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/python -m tests.host.lint
 
 bench: setup
 	$(BIN)/harmony bench sampling -o out/bench.csv

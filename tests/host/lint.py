@@ -1,0 +1,104 @@
+"""`make check`: independent tools look at the pack and its workflows.
+
+    python -m tests.host.lint
+
+comfy-lint and comfy-cli's `workflow validate` read every API workflow against a real server's node definitions,
+comfy-import-guard resolves each `comfy.*` name that the pack uses in ComfyUI's source, and comfy-cli's `node validate`
+asks what the registry would. The tools live in a venv of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from .comfyui import (
+    CACHE,
+    REPOSITORY,
+    ComfyServer,
+    ComfyUnavailableError,
+    ensure_python,
+    fetch_tree,
+    install_pack,
+    local_trees,
+)
+
+TOOLS = ("comfy-cli", "comfy-lint", "comfy-import-guard")
+WORKFLOWS = REPOSITORY / "workflows" / "api"
+MEDIA = REPOSITORY / "workflows" / "media"
+# A workflow may name weight files that a user has to bring; empty ones make their names known to the server.
+MODEL_FOLDERS = {"HarmonyModelLoader": "diffusion_models", "VAELoader": "vae", "CLIPLoader": "text_encoders"}
+
+
+def main() -> int:
+    try:
+        trees = local_trees() or [fetch_tree()]
+    except ComfyUnavailableError as error:
+        print(f"SKIPPED: comfy-lint, comfy-import-guard and comfy-cli need a ComfyUI: {error}", file=sys.stderr)
+        return 0
+    workflows = sorted(WORKFLOWS.glob("*.json"))
+    tools = _tools()
+    with tempfile.TemporaryDirectory(prefix="harmony-lint-") as folder:
+        base = Path(folder)
+        pack = install_pack(base / "custom_nodes")
+        nodes = _node_definitions(trees[0], base, workflows)
+        comfy = [str(tools / "comfy"), "--skip-prompt", "--no-enable-telemetry"]
+        clones = base / "clones"
+        clones.mkdir()
+        (clones / "ComfyUI").symlink_to(trees[0])
+        guard = [str(tools / "comfy-import-guard"), "check", "--cache-dir", str(clones), "--comfy-dir", str(base)]
+        commands = [
+            [str(tools / "comfy-lint"), "--strict", "--schema-cache", str(nodes), *map(str, workflows)],
+            *([*comfy, "workflow", "validate", "--workflow", str(each), "--input", str(nodes)] for each in workflows),
+            [*guard, "--target", "HEAD", "--no-update", "--strict"],
+            [*comfy, "node", "validate"],
+        ]
+        return max(_run(command, pack) for command in commands)
+
+
+def _tools() -> Path:
+    venv = CACHE / "tools"
+    if not (venv / "complete").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
+        pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, *TOOLS], check=True)
+        (venv / "complete").touch()
+    return venv / "bin"
+
+
+def _node_definitions(tree: Path, base: Path, workflows: list[Path]) -> Path:
+    """What a server with the pack, the example media and the workflows' weight files says about its nodes."""
+    shutil.copytree(MEDIA, base / "input")
+    for workflow in workflows:
+        for node in json.loads(workflow.read_text()).values():
+            if node["class_type"] in MODEL_FOLDERS:
+                names = (value for value in node["inputs"].values() if str(value).endswith(".safetensors"))
+                for name in names:
+                    path = base / "models" / MODEL_FOLDERS[node["class_type"]] / name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.touch()
+    server = ComfyServer(tree, base, ensure_python(tree))
+    server.start()
+    try:
+        path = base / "object_info.json"
+        path.write_bytes(server.get_bytes("/object_info"))
+    finally:
+        server.stop()
+    return path
+
+
+def _run(command: list[str], folder: Path) -> int:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    name = " ".join(Path(part).name for part in command if not part.startswith("--"))
+    print(f"{'ok' if done.returncode == 0 else 'FAILED'}: {name}")
+    if done.returncode:
+        print(done.stdout + done.stderr)
+    return done.returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
