@@ -1,0 +1,63 @@
+"""ComfyUI's own page in Chromium: our templates are listed, one opens whole, runs, and its preview plays."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from .comfyui import PACK_NAME, ComfyServer
+from .workflows import NAMES
+
+pytestmark = pytest.mark.host
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+READY = "() => window.app && window.app.vueAppReady && window.app.extensionManager"
+UNKNOWN = (
+    "() => app.graph.nodes.map(n => n.type).filter(t => t != 'MarkdownNote' && !LiteGraph.registered_node_types[t])"
+)
+SET_STEPS = """steps => {
+    const node = app.graph.nodes.find(n => n.type == 'BasicScheduler')
+    node.widgets.find(w => w.name == 'steps').value = steps
+}"""
+PLAY = """async () => {
+    const video = document.querySelector('video')
+    video.muted = true
+    await video.play()
+    await new Promise(done => video.addEventListener('timeupdate', () => video.currentTime > 0.3 && done()))
+    return {seconds: video.duration, width: video.videoWidth, height: video.videoHeight}
+}"""
+
+
+@pytest.fixture
+def page(server: ComfyServer) -> Iterator:
+    if CHROMIUM is None:
+        pytest.skip("NO CHROMIUM, THE PAGE IS NOT TESTED: install Chromium or Chrome")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1600, "height": 950})
+        page.set_default_timeout(180_000)
+        page.goto(server.url)
+        page.wait_for_function(READY)
+        yield page
+        browser.close()
+
+
+def test_a_template_opens_runs_and_plays(page) -> None:
+    page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    page.get_by_text(PACK_NAME).click()
+    cards = page.locator("[data-testid^=template-workflow-]")
+    cards.first.wait_for()
+    listed = cards.evaluate_all("cards => cards.map(card => card.dataset.testid.slice('template-workflow-'.length))")
+    assert sorted(listed) == NAMES
+
+    page.get_by_test_id("template-workflow-text_to_audio_video").click()
+    page.wait_for_function("() => app.graph.nodes.some(node => node.type == 'HarmonyDecode')")
+    assert page.evaluate(UNKNOWN) == []
+    page.evaluate(SET_STEPS, 2)
+    page.get_by_test_id("queue-button").click()
+    page.wait_for_selector("video", state="attached")
+    assert page.evaluate(PLAY) == {"seconds": 2, "width": 64, "height": 64}
