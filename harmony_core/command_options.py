@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,25 +16,45 @@ DTYPES = ("float32", "bfloat16", "float16")
 Model = Annotated[str, typer.Option("--model", "-m", help="Name of an embedded checkpoint, or a .safetensors file.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, ... or auto.")]
 Dtype = Annotated[str, typer.Option(help=f"One of {', '.join(DTYPES)}.")]
+AudioModel = Annotated[Path | None, typer.Option(help="Second file of a split transformer (Ovi).")]
+VideoVae = Annotated[Path | None, typer.Option(help="Wan2.2's VAE, for a transformer without one.")]
+AudioVae = Annotated[
+    list[Path] | None, typer.Option(help="MMAudio's autoencoder with its vocoder; twice for a file of each.")
+]
+TextEncoder = Annotated[Path | None, typer.Option(help="umT5: a file, or its Hugging Face folder.")]
+Tokenizer = Annotated[Path | None, typer.Option(help="Folder of umT5's tokeniser.")]
+Preset = Annotated[str | None, typer.Option(help="Settings of a file that stores none: ovi-11b-960, dreamid-omni.")]
+Offload = Annotated[str, typer.Option(help="Weights on the device: none (all), model (one part), layers (one layer).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def load_pipeline(model: str, device: str, dtype: str) -> HarmonyPipeline:
-    """The pipeline that the three options name.
+def load_pipeline(
+    model: str,
+    device: str,
+    dtype: str,
+    offload: str = "none",
+    audio_model: Path | None = None,
+    **parts: str | Path | list[Path] | None,
+) -> HarmonyPipeline:
+    """The pipeline that the options name: a bundle, or with any of `parts` (fields of `PartFiles`) published files.
 
     Raises:
-        ValueError: an unknown dtype, or a device that cannot be used; CheckpointError for a wrong file.
+        ValueError: an unknown dtype or offload, or a device that cannot be used; CheckpointError for a wrong file.
     """
     import torch
 
-    from .pipelines import HarmonyPipeline
+    from .pipelines import HarmonyPipeline, PartFiles
 
     if dtype not in DTYPES:
         raise ValueError(f"--dtype is {dtype!r}, but must be one of {', '.join(DTYPES)}.")
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {device} cannot be used here; try cpu. ({str(error).splitlines()[0]})") from error
-    return HarmonyPipeline.from_file(model, device, getattr(torch, dtype))
+    parts = {name: value for name, value in parts.items() if value}
+    if not parts and audio_model is None:
+        return HarmonyPipeline.from_file(model, device, getattr(torch, dtype), offload)
+    files = [Path(model)] if audio_model is None else [Path(model), audio_model]
+    return HarmonyPipeline.from_parts(PartFiles(model=files, **parts), device, getattr(torch, dtype), offload)

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .bench_commands import bench
-from .command_options import Device, Dtype, Json, Model, load_pipeline
+from .command_options import (
+    AudioModel,
+    AudioVae,
+    Device,
+    Dtype,
+    Json,
+    Model,
+    Offload,
+    Preset,
+    TextEncoder,
+    Tokenizer,
+    VideoVae,
+    load_pipeline,
+)
 from .convert_command import convert
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .evaluation.sync import SyncReport
+    from .pipelines import Generation, HarmonyPipeline
+    from .pipelines.prompts import Jobs
 
 app = typer.Typer(
     help="Harmony: video and sound generated together, in sync.",
@@ -36,12 +52,19 @@ PREVIEW_SIDE = 160  # frames of a measured file, enough for the film strip
 
 @app.command()
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What is to be seen.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="MP4 to write.")] = Path("out/harmony.mp4"),
+    prompt: Annotated[str | None, typer.Argument(help="What is to be seen.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="MP4 to write; with --prompts a folder.", show_default="out")
+    ] = None,
+    prompts: Annotated[Path | None, typer.Option(help="JSON lines, a request each; see pipelines/prompts.py.")] = None,
     audio_prompt: Annotated[str, typer.Option(help="What is to be heard.")] = "",
     transcript: Annotated[str, typer.Option(help="Words to be spoken.")] = "",
-    negative_prompt: Annotated[str, typer.Option(help="What is not to be seen (text guidance).")] = "",
-    negative_audio_prompt: Annotated[str, typer.Option(help="What is not to be heard (text guidance).")] = "",
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="What is not to be seen (text guidance); default: the model's.")
+    ] = None,
+    negative_audio_prompt: Annotated[
+        str | None, typer.Option(help="What is not to be heard (text guidance); default: the model's.")
+    ] = None,
     image: Annotated[Path | None, typer.Option(help="First frame.")] = None,
     video: Annotated[Path | None, typer.Option(help="Video that gets a sound.")] = None,
     audio: Annotated[Path | None, typer.Option(help="Sound that gets a picture.")] = None,
@@ -64,70 +87,92 @@ def generate(
     plot: Annotated[bool, typer.Option(help="Also write the sync plot, a PNG beside the video.")] = True,
     save_latents: Annotated[Path | None, typer.Option(help="Also write both latents (.safetensors).")] = None,
     model: Model = "harmony-tiny",
+    audio_model: AudioModel = None,
+    video_vae: VideoVae = None,
+    audio_vae: AudioVae = None,
+    text_encoder: TextEncoder = None,
+    tokenizer: Tokenizer = None,
+    preset: Preset = None,
+    offload: Offload = "none",
     device: Device = "auto",
     dtype: Dtype = "float32",
     as_json: Json = False,
 ) -> None:
     """Make a clip with sound from a prompt, and from a given first frame, video, sound or voice."""
-    from .media import prepare_output, read_audio, read_image, read_video, write_video
-
-    if video is not None and audio is not None:
-        raise ValueError("--video and --audio are both given, so nothing is left to generate; leave one of them out.")
-    if output.suffix.lower() != ".mp4":
-        raise ValueError(f"-o {output} must end in .mp4, for example {output.with_suffix('.mp4')}.")
+    settings = {
+        "negative_prompt": negative_prompt,
+        "negative_audio_prompt": negative_audio_prompt,
+        "seconds": seconds,
+        "fps": fps,
+        "width": width,
+        "height": height,
+        "reference_seconds": reference_seconds,
+        "steps": steps,
+        "shift": shift,
+        "solver": solver,
+        "video_sync_scale": video_sync_scale,
+        "audio_sync_scale": audio_sync_scale,
+        "video_text_scale": video_text_scale,
+        "audio_text_scale": audio_text_scale,
+        "static_video": static_video,
+    }
+    parts = {
+        "audio_model": audio_model,
+        "video_vae": video_vae,
+        "audio_vae": audio_vae,
+        "text_encoder": text_encoder,
+        "tokenizer": tokenizer,
+        "preset": preset,
+    }
+    media = {"image": image, "video": video, "audio": audio, "reference_audio": reference_audio}
     if scale is not None and scale < 1:
         raise ValueError(f"--scale is {scale}, but must be a whole number from 1.")
     _check_seconds("--seconds", seconds)
     _check_seconds("--reference-seconds", reference_seconds)
+    if prompts is not None:
+        own = {"PROMPT": prompt, "--audio-prompt": audio_prompt, "--transcript": transcript, **media}
+        given = [name for name, value in (own | {"--save-latents": save_latents}).items() if value]
+        if given:
+            raise ValueError(f"--prompts has a request a line; leave {', '.join(given)} out.")
+        jobs = _read_jobs(prompts, output or Path("out"), settings, seed)
+        if jobs.waiting:
+            _run_jobs(jobs, load_pipeline(model, device, dtype, offload, **parts), scale, plot)
+        jobs.raise_errors()
+        return
+    if prompt is None:
+        raise ValueError("There is no prompt; give one in quotes, or --prompts FILE.")
+    if video is not None and audio is not None:
+        raise ValueError("--video and --audio are both given, so nothing is left to generate; leave one of them out.")
+    output = output or Path("out/harmony.mp4")
+    if output.suffix.lower() != ".mp4":
+        raise ValueError(f"-o {output} must end in .mp4, for example {output.with_suffix('.mp4')}.")
+    from .media import prepare_output
+
     plot_path = output.with_suffix(".png") if plot else None
     for path in (output, plot_path, save_latents):
         if path is not None:
             prepare_output(path)
-    short_side = None if width is None or height is None else max(width, height)
-    given = {
-        "image": None if image is None else read_image(image),
-        "video": None if video is None else read_video(video, seconds=seconds, short_side=short_side or 1080),
-        "audio": None if audio is None else read_audio(audio, seconds=seconds),
-        "reference_audio": None if reference_audio is None else read_audio(reference_audio),
-    }
 
     from .pipelines import GenerateRequest
+    from .pipelines.prompts import read_media
+
+    given = read_media(media, seconds, width, height)
 
     request = GenerateRequest(
-        prompt=prompt,
-        audio_prompt=audio_prompt,
-        transcript=transcript,
-        negative_prompt=negative_prompt,
-        negative_audio_prompt=negative_audio_prompt,
-        seconds=seconds,
-        fps=fps,
-        width=width,
-        height=height,
-        reference_seconds=reference_seconds,
-        seed=seed,
-        steps=steps,
-        shift=shift,
-        solver=solver,
-        video_sync_scale=video_sync_scale,
-        audio_sync_scale=audio_sync_scale,
-        video_text_scale=video_text_scale,
-        audio_text_scale=audio_text_scale,
-        static_video=static_video,
-        **given,
+        prompt=prompt, audio_prompt=audio_prompt, transcript=transcript, seed=seed, **settings, **given
     )
-    pipeline = load_pipeline(model, device, dtype)
+    pipeline = load_pipeline(model, device, dtype, offload, **parts)
     with _progress_bar() as progress:
         clip = pipeline(request, progress)
-    if scale is None:
-        scale = max(1, math.ceil(VIEWABLE_SIDE / min(clip.frames.shape[1:3])))
-    write_video(output, clip.frames, clip.fps, clip.samples, clip.sample_rate, scale=scale)
+    report = _save_clip(clip, output, scale, plot_path, prompt)
     if save_latents is not None:
         from safetensors.torch import save_file
 
-        latents = {"video": clip.latents_video.contiguous(), "audio": clip.latents_audio.contiguous()}
+        latents = {"video": clip.latents_video, "audio": clip.latents_audio}
+        latents = {name: value.contiguous() for name, value in latents.items() if value is not None}
         save_file(latents, save_latents, metadata={"fps": str(clip.fps), "sample_rate": str(clip.sample_rate)})
-    report = _measure(clip.frames, clip.fps, clip.samples, clip.sample_rate, plot_path, prompt)
-    written = [str(path) for path in (output, plot_path, save_latents) if path is not None]
+    made = (output, None if report is None else plot_path, save_latents)
+    written = [str(path) for path in made if path is not None]
     if as_json:
         facts = {
             "written": written,
@@ -135,21 +180,24 @@ def generate(
             "frames": len(clip.frames),
             "fps": float(clip.fps),
             "size": [clip.frames.shape[2], clip.frames.shape[1]],
-            "samples": clip.samples.shape[1],
+            "samples": 0 if clip.samples is None else clip.samples.shape[1],
             "sample_rate": clip.sample_rate,
             "passes_per_step": clip.passes_per_step,
             "notes": clip.notes,
-            "sync": report.to_dict(),
+            "sync": None if report is None else report.to_dict(),
         }
         print(json.dumps(facts))
         return
-    from .evaluation.plot import describe
-
     for note in clip.notes:
         print(f"note: {note}")
     length = f"{float(len(clip.frames) / clip.fps):g} s"
     print(f"{', '.join(written)}: {length}, seed {seed}, {clip.passes_per_step:g} passes a step")
-    print(describe(report))
+    if report is None:
+        print("no sound: this checkpoint makes pictures alone")
+    else:
+        from .evaluation.plot import describe
+
+        print(describe(report))
 
 
 @app.command()
@@ -180,16 +228,28 @@ def sync(
 @app.command()
 def info(
     checkpoint: Annotated[str, typer.Argument(help="A .safetensors file or the name of an embedded checkpoint.")],
+    memory: Annotated[bool, typer.Option(help="How much device memory it needs; also for a preset's name.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print what a checkpoint is."""
-    from .checkpoints import describe
+    """Print what a weight file is: a checkpoint, or a published transformer, autoencoder, text encoder or LoRA."""
+    from .config import PRESETS, HarmonyConfig
+    from .pipelines.identify import identify
+    from .pipelines.memory import memory_table
 
-    facts = describe(checkpoint)
+    if memory and checkpoint in PRESETS:
+        print(memory_table(PRESETS[checkpoint]))
+        return
+    facts = identify(checkpoint)
+    if memory:
+        if "num_layers" not in facts["config"]:
+            raise ValueError(f"--memory is about transformers, but {checkpoint} is: {facts['layout']}.")
+        print(memory_table(HarmonyConfig.from_dict(facts["config"])))
+        return
     if as_json:
         print(json.dumps(facts))
         return
     print(f"{facts['file']}: {facts['layout']}, {facts['bytes'] / 1e6:.1f} MB")
+    print(f"  for: {facts['for']}")
     for name, part in facts["parts"].items():
         dtypes = ", ".join(part["dtypes"])
         print(f"  {name:14} {part['parameters']:>15,} parameters in {part['tensors']} tensors, {dtypes}")
@@ -256,6 +316,44 @@ def encode(
     print(f"{output}: video {list(latents.video.shape)}, audio {list(latents.audio.shape)}")
 
 
+def _save_clip(clip: Generation, output: Path, scale: int | None, plot: Path | None, title: str) -> SyncReport | None:
+    """The video, and where it has sound the sync plot and its report."""
+    from .media import write_video
+
+    if scale is None:
+        scale = max(1, math.ceil(VIEWABLE_SIDE / min(clip.frames.shape[1:3])))
+    write_video(output, clip.frames, clip.fps, clip.samples, clip.sample_rate, scale=scale)
+    if clip.samples is None:
+        return None
+    return _measure(clip.frames, clip.fps, clip.samples, clip.sample_rate, plot, title)
+
+
+def _read_jobs(prompts: Path, folder: Path, settings: dict[str, Any], seed: int) -> Jobs:
+    """This process's share of the lines."""
+    from .pipelines.prompts import read_jobs
+
+    rank, world_size = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
+    jobs = read_jobs(prompts, folder, settings, seed).share(rank, world_size)
+    for line in jobs.done:
+        print(f"line {line}: made before")
+    return jobs
+
+
+def _run_jobs(jobs: Jobs, pipeline: HarmonyPipeline, scale: int | None, plot: bool) -> None:
+    """Every waiting clip; a line that fails costs no other."""
+    for job in jobs.waiting:
+        part = job.output.with_name(f"{job.output.stem}.part.mp4")  # so that a clip that exists is whole
+        with jobs.catching(job.line):
+            request = job.request()
+            with _progress_bar(f"line {job.line}") as progress:
+                clip = pipeline(request, progress)
+            _save_clip(clip, part, scale, job.output.with_suffix(".png") if plot else None, request.prompt)
+            part.replace(job.output)
+            for note in clip.notes:
+                print(f"line {job.line}: note: {note}")
+            print(f"line {job.line}: {job.output}, seed {request.seed}")
+
+
 def _check_seconds(option: str, seconds: float | None) -> None:
     if seconds is not None and not 0 < seconds < math.inf:
         raise ValueError(f"{option} is {seconds:g}, but must be a number above 0.")
@@ -272,10 +370,10 @@ def _measure(frames, fps, samples, sample_rate: int, plot: Path | None, title: s
 
 
 @contextmanager
-def _progress_bar() -> Iterator[Callable[[int, int], None]]:
+def _progress_bar(title: str = "sampling") -> Iterator[Callable[[int, int], None]]:
     from tqdm import tqdm
 
-    with tqdm(desc="sampling", unit="step", leave=False) as bar:
+    with tqdm(desc=title, unit="step", leave=False) as bar:
 
         def update(done: int, total: int) -> None:
             bar.total = total

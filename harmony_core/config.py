@@ -10,6 +10,11 @@ INTERACTIONS = ("framewise", "global", "none")
 ROPE_ALIGNMENTS = ("index", "ovi", "timestamp")
 STYLE_POOLINGS = ("none", "frame")
 AUDIO_EMBEDDINGS = ("linear", "swiglu_conv")
+REFERENCES = ("prepended", "appended")
+PROMPT_FORMATS = ("separate", "ovi", "ovi-suffix")
+
+# What a stored config must say: sizes, and the clips that the checkpoint was trained on.
+REQUIRED = {"dim", "ffn_dim", "num_heads", "num_layers", "seconds", "height", "width"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +60,7 @@ class HarmonyConfig:
     style_alignment: bool = True
     style_pooling: str = "none"
     driver_isolation: bool = True
+    references: str = "prepended"  # "appended" (DreamID-Omni): after the target, at its noise level
     speech: SpeechConfig | None = None
 
     fps: str = "24"
@@ -73,6 +79,9 @@ class HarmonyConfig:
     audio_sync_scale: float = 2.0
     video_text_scale: float = 1.0
     audio_text_scale: float = 1.0
+    prompt_format: str = "separate"  # a caption per modality; or Ovi's one caption for both (text/ovi.py)
+    negative_prompt: str = ""  # of text guidance, where a request names none
+    negative_audio_prompt: str = ""
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -80,6 +89,8 @@ class HarmonyConfig:
             ("rope_alignment", ROPE_ALIGNMENTS),
             ("style_pooling", STYLE_POOLINGS),
             ("audio_patch_embedding", AUDIO_EMBEDDINGS),
+            ("references", REFERENCES),
+            ("prompt_format", PROMPT_FORMATS),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}.")
@@ -94,6 +105,8 @@ class HarmonyConfig:
             )
         if self.interaction == "global" and (self.speech is not None or self.style_alignment):
             raise ValueError("interaction 'global' has no speech tokens and no style alignment; leave both off.")
+        if self.references == "appended" and self.interaction != "global":
+            raise ValueError(f"references 'appended' needs interaction 'global', not {self.interaction!r}.")
         if self.rope_alignment == "timestamp" and self.temporal_stride != 4:
             raise ValueError(
                 f"rope_alignment 'timestamp' needs a temporal stride of 4, not {self.temporal_stride}; use 'index'."
@@ -113,7 +126,7 @@ class HarmonyConfig:
     def from_dict(cls, values: dict[str, Any]) -> HarmonyConfig:
         """Strict: an unknown or missing key is an error that names it."""
         values = dict(values)
-        _check_keys(cls, values, required={"dim", "ffn_dim", "num_heads", "num_layers"})
+        _check_keys(cls, values, required=REQUIRED)
         if values.get("speech") is not None:
             _check_keys(SpeechConfig, values["speech"], required=set())
             values["speech"] = SpeechConfig(**values["speech"])
@@ -148,32 +161,54 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 
+# Published with Wan2.2 as its negative prompt.
+_WAN_NEGATIVE = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑陋的，残缺的，"  # noqa: RUF001
+    "多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，"  # noqa: RUF001
+    "倒着走"
+)
+
 _WAN_5B = HarmonyConfig(
     dim=3072, ffn_dim=14336, num_heads=24, num_layers=30, audio=False, interaction="none", style_alignment=False
 )
 
+_OVI_11B = _WAN_5B.with_(
+    audio=True,
+    interaction="global",
+    rope_alignment="ovi",
+    audio_patch_embedding="swiglu_conv",
+    audio_ffn_conv_dim=8192,
+    audio_rope_scale=0.19676,
+    style_alignment=False,
+    driver_isolation=False,
+    num_audio_latents=((31, 157), (61, 314)),
+    height=704,  # 720, in whole patches of 32 pixels
+    width=704,
+    steps=50,
+    video_sync_scale=1.0,
+    audio_sync_scale=1.0,
+    video_text_scale=4.0,
+    audio_text_scale=3.0,
+    prompt_format="ovi",
+    negative_prompt="jitter, bad hands, blur, distortion",
+    negative_audio_prompt="robotic, muffled, echo, distorted",
+)
+
 PRESETS: dict[str, HarmonyConfig] = {
     "wan2.2-ti2v-5b": _WAN_5B.with_(
-        steps=50, video_sync_scale=1.0, audio_sync_scale=1.0, video_text_scale=5.0, driver_isolation=False
-    ),
-    "harmony-5b": _WAN_5B.with_(audio=True, interaction="framewise", style_alignment=True, speech=SpeechConfig()),
-    "ovi-11b": _WAN_5B.with_(
-        audio=True,
-        interaction="global",
-        rope_alignment="ovi",
-        audio_patch_embedding="swiglu_conv",
-        audio_ffn_conv_dim=8192,
-        audio_rope_scale=0.19676,
-        style_alignment=False,
-        driver_isolation=False,
-        num_audio_latents=((31, 157), (61, 314)),
-        height=720,
-        width=720,
         steps=50,
         video_sync_scale=1.0,
         audio_sync_scale=1.0,
-        video_text_scale=4.0,
-        audio_text_scale=3.0,
+        video_text_scale=5.0,
+        negative_prompt=_WAN_NEGATIVE,
+        driver_isolation=False,
+    ),
+    "harmony-5b": _WAN_5B.with_(audio=True, interaction="framewise", style_alignment=True, speech=SpeechConfig()),
+    "ovi-11b": _OVI_11B,
+    "ovi-11b-960": _OVI_11B.with_(height=960, width=960, prompt_format="ovi-suffix"),
+    "dreamid-omni": _OVI_11B.with_(
+        references="appended",
+        audio_rope_scale=0.197265625,  # 31 / 157 as it is there, in bfloat16
     ),
     "harmony-tiny": HarmonyConfig(
         dim=160,

@@ -30,6 +30,14 @@ def test_unknown_and_missing_keys_are_named() -> None:
         HarmonyConfig.from_dict(values | {"colour": "red"})
 
 
+@pytest.mark.parametrize("name", ["seconds", "height", "width"])
+def test_a_config_without_its_clip_is_refused(name: str) -> None:
+    values = preset("harmony-tiny").to_dict()
+    del values[name]
+    with pytest.raises(ValueError, match=f"missing: {name}"):
+        HarmonyConfig.from_dict(values)
+
+
 def test_unknown_speech_keys_are_named() -> None:
     values = preset("harmony-tiny").to_dict()
     values["speech"] = dict(values["speech"], volume=11)
@@ -48,6 +56,9 @@ def test_unknown_speech_keys_are_named() -> None:
         ({"dim": 18, "num_heads": 6}, r"even head size"),
         ({"audio": False}, r"'framewise' needs an audio branch"),
         ({"temporal_stride": 8}, r"temporal stride of 4, not 8"),
+        ({"references": "appended"}, r"'appended' needs interaction 'global', not 'framewise'"),
+        ({"references": "first"}, r"references is 'first'.*prepended, appended"),
+        ({"prompt_format": "xml"}, r"prompt_format is 'xml'.*separate, ovi, ovi-suffix"),
     ],
 )
 def test_values_that_do_not_fit(changes: dict, message: str) -> None:
@@ -67,3 +78,15 @@ def test_the_5b_model_is_wan_with_an_audio_branch() -> None:
         assert getattr(wan, name) == getattr(harmony, name)
     assert (wan.audio, harmony.audio, harmony.interaction) == (False, True, "framewise")
     assert (harmony.video_sync_scale, harmony.audio_sync_scale) == (3.0, 2.0)  # paper 4.1
+
+
+def test_ovi_has_its_own_guidance_and_prompts() -> None:
+    for name in ("ovi-11b", "ovi-11b-960", "dreamid-omni"):
+        config = preset(name)
+        assert (config.video_text_scale, config.audio_text_scale, config.steps) == (4.0, 3.0, 50)
+        assert (config.video_sync_scale, config.audio_sync_scale) == (1.0, 1.0)
+        assert "jitter" in config.negative_prompt
+        assert "robotic" in config.negative_audio_prompt
+    assert preset("ovi-11b-960").prompt_format == "ovi-suffix"
+    assert preset("harmony-5b").prompt_format == "separate"
+    assert preset("wan2.2-ti2v-5b").negative_prompt

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from harmony_core.config import preset
+from harmony_core.config import PRESETS, preset
 from harmony_core.geometry import (
     ClipGeometry,
     a2v_windows,
@@ -48,6 +48,13 @@ def test_five_seconds_at_24_fps(config, num_audio: int) -> None:
     assert geometry.num_audio_latents == num_audio  # 121 / 24 * 31.25 = 157.55; Ovi's own table rounds down
     assert (geometry.latent_height, geometry.latent_width) == (44, 80)
     assert geometry.num_samples == round(121 / 24 * 16000)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_can_make_its_own_clip(name: str) -> None:
+    config = preset(name)
+    geometry = ClipGeometry.from_seconds(as_fraction(config.seconds), config.fps, config.height, config.width, config)
+    assert geometry.num_frames == geometry.num_frames_asked
 
 
 def test_ovi_table_holds_at_its_own_fps_only() -> None:

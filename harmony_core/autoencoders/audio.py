@@ -248,11 +248,11 @@ class MMAudioVAE(nn.Module):
             ValueError: N is no multiple of samples_per_latent (512).
         """
         check_num_samples(waveform_BN.shape[-1], self.samples_per_latent)
-        return self.vae.posterior(self.mel(waveform_BN).to(self.vae.encoder.conv_in.weight.dtype))[0]
+        return self.vae.posterior(self.mel(waveform_BN.to(self.vae.data_mean.device)).to(self.vae.data_mean.dtype))[0]
 
     def decode(self, latents_BCT: Tensor) -> Tensor:
         """Latents to a waveform [B, 512 T] in -1..1."""
-        return self.vocoder(self.vae.decode(latents_BCT.to(self.vae.decoder.conv_in.weight.dtype)))
+        return self.vocoder(self.vae.decode(latents_BCT.to(self.vae.data_mean)))
 
 
 def fold_convolutions(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -123,7 +123,7 @@ class TinyVideoVAE(nn.Module):
         """
         batch, _, num_frames, height, width = video_BCFHW.shape
         check_video_shape(num_frames, height, width, FRAMES_PER_LATENT, PIXELS_PER_LATENT)
-        raw = self.encode_frames(video_BCFHW.transpose(1, 2).flatten(0, 1))
+        raw = self.encode_frames(video_BCFHW.to(self.latent_mean).transpose(1, 2).flatten(0, 1))
         frames = (raw - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
         frames = frames.unflatten(0, (batch, num_frames))
         slots = torch.cat([frames[:, :1].repeat(1, FRAMES_PER_LATENT - 1, 1, 1, 1), frames], dim=1)
@@ -131,7 +131,7 @@ class TinyVideoVAE(nn.Module):
 
     def decode(self, latents_BCTHW: Tensor) -> Tensor:
         """Normalised latents to video [B, 3, 4 (T - 1) + 1, 8 H, 8 W] in -1..1. Latent 0 is its slots' average."""
-        slots = latents_BCTHW.transpose(1, 2).unflatten(2, (FRAMES_PER_LATENT, -1))
+        slots = latents_BCTHW.to(self.latent_mean).transpose(1, 2).unflatten(2, (FRAMES_PER_LATENT, -1))
         frames = torch.cat([slots[:, :1].mean(2), slots[:, 1:].flatten(1, 2)], dim=1)
         video = self.decode_frames(frames.flatten(0, 1)).clamp(-1, 1)
         return video.unflatten(0, frames.shape[:2]).transpose(1, 2).contiguous()
@@ -217,7 +217,9 @@ class TinyAudioVAE(nn.Module):
             ValueError: N is no multiple of samples_per_latent (640).
         """
         check_num_samples(waveform_BN.shape[-1], self.samples_per_latent)
-        return (self.encode_mel(self.mel(waveform_BN)) - self.latent_mean[:, None]) / self.latent_std[:, None]
+        return (
+            self.encode_mel(self.mel(waveform_BN.to(self.latent_mean))) - self.latent_mean[:, None]
+        ) / self.latent_std[:, None]
 
     def decode_magnitude(self, latents_BCT: Tensor) -> Tensor:
         """Normalised latents to amplitudes [B, K, 4 T]. What lies at the floor stands for silence and becomes 0."""
@@ -225,7 +227,7 @@ class TinyAudioVAE(nn.Module):
 
     def decode(self, latents_BCT: Tensor) -> Tensor:
         """Normalised latents to a waveform [B, T x 640] in -1..1; the same latents always give the same samples."""
-        return self.spectrogram.griffin_lim(self.decode_magnitude(latents_BCT)).clamp(-1, 1)
+        return self.spectrogram.griffin_lim(self.decode_magnitude(latents_BCT.to(self.latent_mean))).clamp(-1, 1)
 
 
 class FoldTime(nn.Module):

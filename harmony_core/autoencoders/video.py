@@ -76,10 +76,11 @@ class WanVideoVAE(nn.Module):
         """
         num_frames, height, width = video_BCFHW.shape[2:]
         check_video_shape(num_frames, height, width, FRAMES_PER_LATENT, PIXELS_PER_LATENT)
-        latents = self.vae.encode(video_BCFHW.to(self.vae.dtype)).latent_dist.mode().float()
+        video_BCFHW = video_BCFHW.to(self.latents_mean.device, self.vae.dtype)
+        latents = self.vae.encode(video_BCFHW).latent_dist.mode().float()
         return (latents - self.latents_mean) / self.latents_std
 
     def decode(self, latents_BCTHW: Tensor) -> Tensor:
         """Normalised latents to video [B, 3, 4 (T - 1) + 1, 16 H, 16 W] in -1..1."""
-        latents = latents_BCTHW.float() * self.latents_std + self.latents_mean
+        latents = latents_BCTHW.to(self.latents_std) * self.latents_std + self.latents_mean
         return self.vae.decode(latents.to(self.vae.dtype)).sample.float()

@@ -14,11 +14,18 @@ from ..config import HarmonyConfig
 from ..geometry import as_fraction, clip_fps
 from ..ops.rope import RopeTable, rope_table
 
+REFERENCE_GAP = 150  # temporal positions between appended references (DreamID-Omni)
+
 
 @lru_cache(maxsize=16)
-def video_rope(frames: int, height: int, width: int, config: HarmonyConfig) -> RopeTable:
-    """3-D table over frames * height * width tokens, frame-major: temporal, height and width pairs in turn."""
-    grid = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in (frames, height, width)), indexing="ij")
+def video_rope(frames: int, height: int, width: int, config: HarmonyConfig, num_reference: int = 0) -> RopeTable:
+    """3-D table over frames * height * width tokens, frame-major: temporal, height and width pairs in turn.
+
+    Then `num_reference` more frames, appended references: the j-th (from 1) at temporal position 150 j.
+    """
+    times = torch.cat((torch.arange(frames), REFERENCE_GAP * (1 + torch.arange(num_reference)))).double()
+    sides = (torch.arange(n, dtype=torch.float64) for n in (height, width))
+    grid = torch.meshgrid(times, *sides, indexing="ij")
     parts = [rope_table(axis.reshape(1, -1), dim) for axis, dim in zip(grid, config.rope_dims, strict=True)]
     cos, sin = (torch.cat(tables, dim=-1) for tables in zip(*parts, strict=True))
     return cos, sin
@@ -42,6 +49,15 @@ def audio_rope(num_reference: int, num_audio: int, transcript_BS: Tensor | None,
     """1-D table over the audio sequence, on the temporal pairs of a head."""
     positions = audio_positions(num_reference, num_audio, transcript_BS) * config.audio_rope_scale
     return rope_table(positions, config.rope_dims[0])
+
+
+@lru_cache(maxsize=16)
+def appended_audio_rope(num_audio: int, num_reference: int, reference_length: int, config: HarmonyConfig) -> RopeTable:
+    """1-D table over [target ; references], the j-th reference (from 1) beside its image: at int(150 / scale) j."""
+    starts = int(REFERENCE_GAP / config.audio_rope_scale) * (1 + torch.arange(num_reference))
+    references = (starts[:, None] + torch.arange(reference_length)).flatten()
+    positions = torch.cat((torch.arange(num_audio), references)).double().unsqueeze(0)
+    return rope_table(positions * config.audio_rope_scale, config.rope_dims[0])
 
 
 @lru_cache(maxsize=16)

@@ -25,7 +25,7 @@ from .driver_cache import DriverCache
 from .embeddings import Head, SwiGLUConvEmbedding, timestep_embedding
 from .interaction import CrossGeometry, Interaction, rowwise_fusion
 from .roles import JOINT, RowGroup, RowPlan, put_rows, take_rows
-from .rope import audio_rope, cross_rope, to_device, video_rope
+from .rope import appended_audio_rope, audio_rope, cross_rope, to_device, video_rope
 from .speech import SpeechEncoder
 
 
@@ -150,6 +150,7 @@ class HarmonyTransformer(Branch):
         driver_cache: DriverCache | None = None,
         skip_layers: frozenset[int] = frozenset(),
         attention: Attention = torch_attention,
+        reference_image: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Predict velocity = noise - clean for both latents.
 
@@ -157,7 +158,9 @@ class HarmonyTransformer(Branch):
             video: [B, C, T_v, h, w]; audio: [B, C, T_a], or None for a model without an audio branch.
             sigma_video, sigma_audio: noise level per latent, 0..1, [B, T_v] and [B, T_a].
             video_context, audio_context: text features [B, <= text_len, text_dim].
-            transcript: int64 [B, max_len], filler-padded (0). reference_audio: [B, C, T_r] clean latents.
+            transcript: int64 [B, max_len], filler-padded (0).
+            reference_audio: [B, C, T_r] clean latents; where references are appended, also [B, C, J, T_r], J of them.
+            reference_image: [B, C, J, h, w], J clean latent frames, for a model whose references are appended.
             roles: per row, `joint`, `audio_given`, `video_given` or `isolated` (default: all joint).
             drivers: per row, a name of its driver under which `driver_cache` keeps it.
             skip_layers: layers that pass both streams through unchanged (skip-layer guidance).
@@ -172,7 +175,8 @@ class HarmonyTransformer(Branch):
         streams: list[Stream | None] = [None, None]
         if plan.video_rows:
             streams[0] = self._video_stream(
-                *(take_rows(x, plan.video_rows) for x in (video, sigma_video, video_context))
+                *(take_rows(x, plan.video_rows) for x in (video, sigma_video, video_context)),
+                None if reference_image is None else take_rows(reference_image, plan.video_rows),
             )
         if audio is None:
             run = Run(plan, None, attention, None, None, slice(0), skip_layers)
@@ -181,9 +185,11 @@ class HarmonyTransformer(Branch):
             if plan.audio_rows:
                 rows = (take_rows(x, plan.audio_rows) for x in (audio, sigma_audio, audio_context))
                 streams[1] = self._audio_stream(*rows, *optional)
-            num_reference = 0 if reference_audio is None else reference_audio.shape[2]
+            prepended = reference_audio is not None and self.config.references == "prepended"
+            num_reference = reference_audio.shape[2] if prepended else 0
             target = slice(num_reference, num_reference + audio.shape[2])
-            run = Run(plan, driver_cache, attention, *self._cross_geometry(video, audio), target, skip_layers)
+            geometry = self._cross_geometry(video, audio, reference_audio, reference_image)
+            run = Run(plan, driver_cache, attention, *geometry, target, skip_layers)
         for index in range(self.config.num_layers):
             if index not in skip_layers:
                 self.layer(index, *streams, run)
@@ -272,7 +278,7 @@ class HarmonyTransformer(Branch):
         for group in run.plan.groups:
             fusion_v = fusion_a = None
             if group.video_listens(self.config):
-                keys_values = interaction.a2v.keys_values(audio.x_BLD[group.audio][:, run.target])
+                keys_values = interaction.a2v.keys_values(audio.x_BLD[group.audio])
                 fusion_v = interaction.a2v.fusion(keys_values, run.a2v, attention)
             if group.audio_listens(self.config):
                 keys_values = interaction.v2a.keys_values(video.x_BLD[group.video])
@@ -281,10 +287,18 @@ class HarmonyTransformer(Branch):
             into_audio.append((group.audio, fusion_a))
         return {"fusion": rowwise_fusion(into_video)}, {"fusion": rowwise_fusion(into_audio)}
 
-    def _video_stream(self, video: Tensor, sigma_video: Tensor, context: Tensor) -> Stream:
+    def _video_stream(
+        self, video: Tensor, sigma_video: Tensor, context: Tensor, reference_image: Tensor | None
+    ) -> Stream:
+        num_reference = 0
+        if reference_image is not None:
+            num_reference = reference_image.shape[2]
+            video = torch.cat((video, reference_image.to(video)), dim=2)
+            # Clean, but labelled with the target's noise level, as in training (DreamID-Omni).
+            sigma_video = torch.cat((sigma_video, sigma_video[:, -1:].expand(-1, num_reference)), dim=1)
         x_BLD = self.patch_embedding(video)
-        grid = x_BLD.shape[2:]
-        rope = to_device(video_rope(*grid, self.config), video.device)
+        frames, height, width = x_BLD.shape[2:]
+        rope = to_device(video_rope(frames - num_reference, height, width, self.config, num_reference), video.device)
         times = self.embed_time(sigma_video, x_BLD.dtype)
         return Stream(x_BLD.flatten(2).transpose(1, 2).contiguous(), *times, self.embed_text(context), rope)
 
@@ -293,7 +307,10 @@ class HarmonyTransformer(Branch):
     ) -> Stream:
         latents, sigmas = audio, [sigma_audio]
         num_reference = 0
-        if reference is not None:
+        if reference is not None and self.config.references == "appended":
+            latents = torch.cat((audio, reference.to(audio).flatten(2)), dim=2)
+            sigmas.append(sigma_audio[:, -1:].expand(-1, latents.shape[2] - audio.shape[2]))
+        elif reference is not None:
             num_reference = reference.shape[2]
             latents = torch.cat((reference.to(audio), audio), dim=2)
             sigmas.insert(0, sigma_audio.new_zeros(len(audio), num_reference))
@@ -304,11 +321,24 @@ class HarmonyTransformer(Branch):
             parts.append(self.speech(transcript, parts[0].dtype))
             sigmas.append(sigma_audio.new_zeros(transcript.shape))
         x_BLD = torch.cat(parts, dim=1)
-        rope = to_device(audio_rope(num_reference, audio.shape[2], transcript, self.config), audio.device)
+        if self.config.references == "appended":
+            rope = self._appended_rope(audio, reference)
+        else:
+            rope = to_device(audio_rope(num_reference, audio.shape[2], transcript, self.config), audio.device)
         times = self.audio.embed_time(torch.cat(sigmas, dim=1), x_BLD.dtype)
         return Stream(x_BLD, *times, self.audio.embed_text(context), rope)
 
-    def _cross_geometry(self, video: Tensor, audio: Tensor) -> tuple[CrossGeometry | None, CrossGeometry | None]:
+    def _appended_rope(self, audio: Tensor, reference: Tensor | None) -> RopeTable:
+        """Positions of the target and of the references after it."""
+        if reference is None:
+            count, length = 0, 0
+        else:
+            count, length = (1 if reference.ndim == 3 else reference.shape[2]), reference.shape[-1]
+        return to_device(appended_audio_rope(audio.shape[2], count, length, self.config), audio.device)
+
+    def _cross_geometry(
+        self, video: Tensor, audio: Tensor, reference_audio: Tensor | None, reference_image: Tensor | None
+    ) -> tuple[CrossGeometry | None, CrossGeometry | None]:
         """Windows and positions of both directions for these latent lengths."""
         config, device = self.config, video.device
         frames, height, width = (n // p for n, p in zip(video.shape[2:], config.patch_size, strict=True))
@@ -316,8 +346,12 @@ class HarmonyTransformer(Branch):
         if config.interaction == "none":
             return None, None
         if config.rope_alignment == "ovi":
-            table_v = to_device(video_rope(frames, height, width, config), device)
-            table_a = to_device(audio_rope(0, num_audio, None, config), device)
+            num_reference = 0 if reference_image is None else reference_image.shape[2]
+            table_v = to_device(video_rope(frames, height, width, config, num_reference), device)
+            if config.references == "appended":
+                table_a = self._appended_rope(audio, reference_audio)
+            else:
+                table_a = to_device(audio_rope(0, num_audio, None, config), device)
             return CrossGeometry((), table_v, table_a), CrossGeometry((), table_a, table_v)
         tokens = height * width
         tables = cross_rope(frames, tokens, num_audio, config)
@@ -341,8 +375,8 @@ class HarmonyTransformer(Branch):
         batch = len(video)
         velocity_video = torch.zeros_like(video)
         if video_stream is not None:
-            out = self.head(video_stream.x_BLD, video_stream.e_BTD)
             grid = tuple(n // p for n, p in zip(video.shape[2:], self.config.patch_size, strict=True))
+            out = self.head(video_stream.x_BLD[:, : math.prod(grid)], video_stream.e_BTD[:, : grid[0]])
             out = out.unflatten(1, grid).unflatten(-1, (*self.config.patch_size, -1))
             out = out.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(len(out), *video.shape[1:])
             velocity_video = put_rows(out, run.plan.video_rows, batch)

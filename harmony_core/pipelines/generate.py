@@ -17,29 +17,38 @@ from ..config import HarmonyConfig
 from ..diffusion.anchors import mute_audio, static_video
 from ..diffusion.denoiser import Conditions, Denoiser
 from ..diffusion.flow import sigmas
-from ..diffusion.guidance import GuidancePlan, SyncCFG, TextCFG
+from ..diffusion.guidance import MUTE_AUDIO, NEGATIVE_TEXT, STATIC_VIDEO, GuidancePlan, SyncCFG, TextCFG
 from ..diffusion.latents import AVLatents, draw_noise, stack
 from ..diffusion.solvers import solver
 from ..geometry import ClipGeometry, as_fraction
 from ..media import fit_audio, fit_image, fit_video
+from ..text import ovi
 from ..text.transcripts import tokenize_transcript
-from .request import GenerateRequest, Generation, check_batch
+from .offload import Placement
+from .parts import PartFiles, load_parts
+from .request import GenerateRequest, Generation, check_batch, check_supported
 
 Progress = Callable[[int, int], None]
 
 
 class HarmonyPipeline:
-    """Holds the models of one checkpoint."""
+    """Holds the models of one checkpoint.
 
-    def __init__(self, bundle: Bundle, device: torch.device | str = "cpu") -> None:
+    Args:
+        offload: `none`, `model` or `layers`; see `Placement`.
+    """
+
+    def __init__(self, bundle: Bundle, device: torch.device | str = "cpu", offload: str = "none") -> None:
         self.config: HarmonyConfig = bundle.config
         self.model_card = bundle.model_card
         self.device = torch.device(device)
-        self.transformer = bundle.transformer.to(self.device)
+        self.transformer = bundle.transformer
         self.dtype = next(self.transformer.parameters()).dtype
         self.video_vae = bundle.video_vae
         self.audio_vae = bundle.audio_vae
         self.text_encoder = bundle.text_encoder
+        autoencoders = [part for part in (self.video_vae, self.audio_vae) if part is not None]
+        self.placement = Placement(autoencoders, [self.text_encoder, self.transformer], self.device, offload)
 
     @classmethod
     def from_file(
@@ -47,9 +56,21 @@ class HarmonyPipeline:
         path: str | Path = "harmony-tiny",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        offload: str = "none",
     ) -> HarmonyPipeline:
         """Load a checkpoint by file, or by the name of an embedded one. Raises CheckpointError."""
-        return cls(load_bundle(path, dtype), device)
+        return cls(load_bundle(path, dtype), device, offload)
+
+    @classmethod
+    def from_parts(
+        cls,
+        files: PartFiles,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        offload: str = "none",
+    ) -> HarmonyPipeline:
+        """Load published files, a part each. Raises as `load_parts`."""
+        return cls(load_parts(files, dtype), device, offload)
 
     def __call__(self, request: GenerateRequest, progress: Progress | None = None) -> Generation:
         """Generate one clip; see `batch`."""
@@ -67,6 +88,8 @@ class HarmonyPipeline:
                 the message names the value and the fix.
         """
         check_batch(requests)
+        for request in requests:
+            check_supported(request, self.config)
         shared, geometries = requests[0], [self.geometry(request) for request in requests]
         geometry = geometries[0]
         if any(other != geometry for other in geometries):
@@ -78,18 +101,27 @@ class HarmonyPipeline:
         steps = shared.steps if shared.steps is not None else self.config.steps
         schedule = sigmas(steps, shared.shift if shared.shift is not None else self.config.shift)
         plan = self._plan(shared, steps, masks)
+        passes = {name for step in range(steps) for name in plan.passes(step)}
+        anchors = None
+        if passes & {MUTE_AUDIO, STATIC_VIDEO}:
+            anchors = stack([self._anchors(request, geometry) for request in requests])
+            anchors = anchors.map(lambda x: x.to(self.device))
+        negative = None
+        if NEGATIVE_TEXT in passes:
+            negative = self._conditions(requests, [[] for _ in requests], negative=True)
         denoiser = Denoiser(
             transformer=self.transformer,
             plan=plan,
             positive=self._conditions(requests, notes, negative=False),
-            negative=self._conditions(requests, [[] for _ in requests], negative=True),
+            negative=negative,
             given=given,
             masks=masks,
-            anchors=stack([self._anchors(request, geometry) for request in requests]).map(lambda x: x.to(self.device)),
+            anchors=anchors,
             static_anchor=self._estimated_still(geometry) if shared.static_video == "estimate" else None,
         )
         solve = solver(shared.solver)
-        noise = stack([draw_noise(given.video[:1].shape, given.audio[:1].shape, each.seed) for each in requests])
+        audio_shape = given.audio[:1].shape if self.config.audio else None
+        noise = stack([draw_noise(given.video[:1].shape, audio_shape, each.seed) for each in requests])
         noise = noise.map(lambda x, like: x.to(like), given)
         start = given.map(lambda given, noise: given + float(schedule[0]) * (noise - given), noise)
 
@@ -97,6 +129,7 @@ class HarmonyPipeline:
             if progress is not None:
                 progress(step + 1, steps)
 
+        self.placement.use(self.transformer)
         latents = solve(denoiser, start, schedule, report)
         latents = latents.map(lambda x, given, mask: x * mask + given * (1 - mask), given, masks)
         generations = []
@@ -130,34 +163,42 @@ class HarmonyPipeline:
         width = request.width if request.width is not None else config.width
         return ClipGeometry.from_seconds(seconds, fps, height, width, config)
 
-    def decode(self, latents: AVLatents, geometry: ClipGeometry) -> tuple[np.ndarray, np.ndarray]:
+    def decode(self, latents: AVLatents, geometry: ClipGeometry) -> tuple[np.ndarray, np.ndarray | None]:
         """uint8 frames [F0, H, W, 3] and float32 samples [1, N], exactly as long as asked."""
-        video_BCFHW = self.video_vae.decode(latents.video.to(self._vae_device))
+        self.placement.use(self.video_vae)
+        video_BCFHW = self.video_vae.decode(latents.video)
         frames = ((video_BCFHW[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 3, 0)
-        samples_BN = self.audio_vae.decode(latents.audio.to(self._vae_device)).float().cpu()
+        frames = frames[: geometry.num_frames_asked].cpu().numpy()
+        if latents.audio is None:
+            return frames, None
+        self.placement.use(self.audio_vae)
+        samples_BN = self.audio_vae.decode(latents.audio).float().cpu()
         samples_BN = torch.nn.functional.pad(samples_BN, (0, max(0, geometry.num_samples - samples_BN.shape[1])))
-        return frames[: geometry.num_frames_asked].cpu().numpy(), samples_BN[:, : geometry.num_samples].numpy()
+        return frames, samples_BN[:, : geometry.num_samples].numpy()
 
     def encode_video(self, frames: np.ndarray) -> Tensor:
         """uint8 [F, H, W, 3], F = 4n + 1, to latents [1, C, T_v, h, w]."""
-        return self.video_vae.encode(_pixels(frames).transpose(0, 1)[None].to(self._vae_device))
+        self.placement.use(self.video_vae)
+        return self.video_vae.encode(_pixels(frames).transpose(0, 1)[None])
 
     def encode_audio(self, samples_N: np.ndarray, num_latents: int) -> Tensor:
         """Mono samples at the checkpoint's rate, padded with silence or cut, to latents [1, C, num_latents]."""
         wanted = num_latents * self.audio_vae.samples_per_latent
         samples_N = np.pad(samples_N[:wanted], (0, max(0, wanted - len(samples_N))))
-        return self.audio_vae.encode(torch.from_numpy(samples_N)[None].to(self._vae_device))
-
-    @property
-    def _vae_device(self) -> torch.device:
-        return next(self.video_vae.parameters()).device
+        self.placement.use(self.audio_vae)
+        return self.audio_vae.encode(torch.from_numpy(samples_N)[None])
 
     def _given(self, request: GenerateRequest, geometry: ClipGeometry, notes: list[str]) -> tuple[AVLatents, AVLatents]:
         """Given latents and masks (1 = generate). What is not given is zero under a mask of 1."""
         video_shape = geometry.video_shape(1, self.config.video_channels)
-        audio_shape = geometry.audio_shape(1, self.config.audio_channels)
-        given = AVLatents(torch.zeros(video_shape), torch.zeros(audio_shape))
-        masks = AVLatents(torch.ones(1, 1, video_shape[2], 1, 1), torch.ones(1, 1, audio_shape[2]))
+        given = AVLatents(torch.zeros(video_shape), None)
+        masks = AVLatents(torch.ones(1, 1, video_shape[2], 1, 1), None)
+        if self.config.audio:
+            audio_shape = geometry.audio_shape(1, self.config.audio_channels)
+            given = given._replace(audio=torch.zeros(audio_shape))
+            masks = masks._replace(audio=torch.ones(1, 1, audio_shape[2]))
+        if self.config.interaction == "global" and (request.video is not None or request.audio is not None):
+            notes.append("This checkpoint was not trained with one side given, so the other may follow it loosely.")
         if request.video is not None:
             frames, said = fit_video(request.video, geometry)
             notes.extend(said)
@@ -188,16 +229,16 @@ class HarmonyPipeline:
                 audio_scale=scale(request.audio_text_scale, config.audio_text_scale),
             ),
         )
-        return GuidancePlan(guidances, steps, bool(masks.video.any()), bool(masks.audio.any()))
+        generates_audio = masks.audio is not None and bool(masks.audio.any())
+        return GuidancePlan(guidances, steps, bool(masks.video.any()), generates_audio)
 
     def _conditions(self, requests: Sequence[GenerateRequest], notes: list[list[str]], negative: bool) -> Conditions:
         """What the transformer reads beside the latents, a row a request."""
         video_rows, audio_rows, transcripts, references = [], [], [], []
         for request, said in zip(requests, notes, strict=True):
-            texts = (request.prompt, request.audio_prompt, request.transcript)
-            if negative:
-                texts = (request.negative_prompt, request.negative_audio_prompt, "")
-            features, unknown = self.text_encoder.encode(list(texts[:2]))
+            texts = self._negative_texts(request) if negative else self._texts(request)
+            self.placement.use(self.text_encoder)
+            features, unknown = self.text_encoder.encode(list(texts[:2]), self.device)
             said.extend(unknown)
             video_rows.append(features[0])
             audio_rows.append(features[1])
@@ -213,7 +254,20 @@ class HarmonyPipeline:
 
         reference = torch.cat(references).to(self.device, self.dtype) if references else None
         video, audio = (rows(part).to(self.dtype) for part in (video_rows, audio_rows))
-        return Conditions(video, audio, rows(transcripts), reference)
+        return Conditions(video, audio if self.config.audio else None, rows(transcripts), reference)
+
+    def _texts(self, request: GenerateRequest) -> tuple[str, str, str]:
+        """What the video branch, the audio branch and the speech encoder read."""
+        texts = request.prompt, request.audio_prompt, request.transcript
+        if self.config.prompt_format == "separate":
+            return texts
+        caption = ovi.caption(*texts, self.config.prompt_format)
+        return caption, caption, ""
+
+    def _negative_texts(self, request: GenerateRequest) -> tuple[str, str, str]:
+        asked = request.negative_prompt, request.negative_audio_prompt
+        defaults = self.config.negative_prompt, self.config.negative_audio_prompt
+        return *(default if text is None else text for text, default in zip(asked, defaults, strict=True)), ""
 
     def _reference(self, request: GenerateRequest, notes: list[str]) -> Tensor:
         """Reference latents [1, C, T_r]: the first `reference_seconds` of the clip."""
@@ -233,14 +287,20 @@ class HarmonyPipeline:
         image = None
         if request.image is not None and request.static_video in ("auto", "image"):
             image = _pixels(fit_image(request.image, geometry.height, geometry.width)[0])
-        return AVLatents(static_video(self.video_vae, geometry, image), mute_audio(self.audio_vae, geometry))
+        self.placement.use(self.video_vae)
+        video = static_video(self.video_vae, geometry, image)
+        self.placement.use(self.audio_vae)
+        return AVLatents(video, mute_audio(self.audio_vae, geometry))
 
     def _estimated_still(self, geometry: ClipGeometry) -> Callable[[AVLatents], Tensor]:
         """A still of the current estimate's first frame."""
 
         def still(clean: AVLatents) -> Tensor:
-            first = self.video_vae.decode(clean.video[:, :, :1].to(self._vae_device))[0, :, 0]
-            return static_video(self.video_vae, geometry, first).to(self.device)
+            self.placement.use(self.video_vae)
+            first = self.video_vae.decode(clean.video[:, :, :1])[0, :, 0]
+            video = static_video(self.video_vae, geometry, first)
+            self.placement.use(self.transformer)
+            return video
 
         return still
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 from torch import Tensor
 
+from ..config import HarmonyConfig
 from ..media import AudioClip, VideoClip
 
 STATIC_VIDEOS = ("auto", "grey", "image", "estimate")
@@ -31,8 +32,8 @@ class GenerateRequest:
     prompt: str
     audio_prompt: str = ""
     transcript: str = ""
-    negative_prompt: str = ""
-    negative_audio_prompt: str = ""
+    negative_prompt: str | None = None
+    negative_audio_prompt: str | None = None
     seconds: float | None = None
     fps: float | None = None
     width: int | None = None
@@ -66,14 +67,15 @@ class GenerateRequest:
 @dataclass(frozen=True)
 class Generation:
     """A finished clip: `frames` uint8 [F, H, W, 3] at `fps`, `samples` float32 [1, N] at `sample_rate`, exactly as
-    long as asked. `notes` says in words what was snapped, converted or not understood."""
+    long as asked. A checkpoint without sound leaves `samples` and `latents_audio` None. `notes` says in words what was
+    snapped, converted or not understood."""
 
     frames: np.ndarray
-    samples: np.ndarray
+    samples: np.ndarray | None
     fps: Fraction
     sample_rate: int
     latents_video: Tensor
-    latents_audio: Tensor
+    latents_audio: Tensor | None
     notes: tuple[str, ...]
     passes_per_step: float
     seed: int
@@ -93,3 +95,26 @@ def check_batch(requests: Sequence[GenerateRequest]) -> None:
                 one, other = one is not None, other is not None
             if (name in MEDIA or name not in PER_CLIP) and one != other:
                 raise ValueError(f"Requests of one batch differ in {name} ({one} and {other}); run them apart.")
+
+
+def check_supported(request: GenerateRequest, config: HarmonyConfig) -> None:
+    """What a checkpoint cannot do is an error, never left out silently.
+
+    Raises:
+        ValueError: names the input, the reason, and the fix.
+    """
+    given = {name for name in MEDIA if getattr(request, name) is not None}
+    given |= {name for name in ("audio_prompt", "transcript") if getattr(request, name)}
+    given |= {name for name in ("audio_sync_scale", "audio_text_scale") if getattr(request, name) is not None}
+    refused: dict[str, str] = {}
+    if not config.audio:
+        refused = dict.fromkeys(given - {"image"}, "this checkpoint makes pictures without sound")
+        if request.video_sync_scale not in (None, 1):
+            refused["video_sync_scale"] = "this checkpoint has no sound to sync with"
+    elif config.speech is None and config.prompt_format == "separate":
+        refused["transcript"] = "this checkpoint reads no transcript"
+    if config.interaction == "global" and config.references == "prepended":
+        refused["reference_audio"] = "this checkpoint was not trained with a reference voice"
+    for name in sorted(refused):
+        if name in given or name == "video_sync_scale":
+            raise ValueError(f"{name} is given, but {refused[name]}; leave it out.")

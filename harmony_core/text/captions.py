@@ -50,8 +50,8 @@ class TinyTextEncoder(nn.Module):
         x_BSC = (self.embed(ids_BS) + self.position) * present_BS1
         return (x_BSC + self.mix(x_BSC.transpose(1, 2)).transpose(1, 2)) * present_BS1
 
-    def encode(self, texts: list[str]) -> tuple[Tensor, tuple[str, ...]]:
-        """Features of several texts, and every note once."""
+    def encode(self, texts: list[str], device: torch.device | str | None = None) -> tuple[Tensor, tuple[str, ...]]:
+        """Features of several texts, and every note once; `device` as in `UMT5TextEncoder.encode`."""
         ids, notes = zip(*(self.tokenize(text) for text in texts), strict=True)
-        features = self(torch.stack(ids).to(self.position.device))
+        features = self(torch.stack(ids).to(device or self.position.device))
         return features, tuple(dict.fromkeys(note for each in notes for note in each))

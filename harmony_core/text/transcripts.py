@@ -23,8 +23,10 @@ def tokenize_transcript(text: str, speech: SpeechConfig) -> tuple[Tensor, tuple[
     Raises:
         ValueError: more characters than the checkpoint takes.
     """
-    ids = {character: index + 1 for index, character in enumerate(vocabulary(speech.vocab))}
     cleaned = " ".join(text.lower().split())
+    if not cleaned:  # silence needs no vocabulary
+        return torch.zeros(speech.max_len, dtype=torch.long), ()
+    ids = {character: index + 1 for index, character in enumerate(vocabulary(speech.vocab))}
     unknown = sorted({character for character in cleaned if character not in ids})
     kept = " ".join("".join(character for character in cleaned if character in ids).split())
     notes = (f"The transcript's {' '.join(unknown)} is left out: this checkpoint does not know it.",) if unknown else ()

@@ -90,8 +90,12 @@ class UMT5TextEncoder(nn.Module):
         return features * mask_BS.unsqueeze(-1).to(features)
 
     @torch.no_grad()
-    def encode(self, texts: list[str]) -> tuple[Tensor, tuple[str, ...]]:
-        """Features of several texts [B, text_len, C], and every note once."""
+    def encode(self, texts: list[str], device: torch.device | str | None = None) -> tuple[Tensor, tuple[str, ...]]:
+        """Features of several texts [B, text_len, C], and every note once.
+
+        Args:
+            device: where to compute, for weights that are only fetched when they are used.
+        """
         ids, mask, notes = self.tokenize(texts)
-        device = self.model.shared.weight.device
+        device = device or self.model.shared.weight.device
         return self(ids.to(device), mask.to(device)), tuple(dict.fromkeys(notes))

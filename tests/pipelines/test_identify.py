@@ -1,0 +1,101 @@
+"""`harmony info`: what a file is, and how much memory it needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from harmony_core.checkpoints import CheckpointError
+from harmony_core.config import preset
+from harmony_core.pipelines.identify import identify
+from harmony_core.pipelines.memory import memory_table, parameters, peak_bytes
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+def bare(parts: dict[str, Path], name: str, folder: Path) -> Path:
+    """A file without our config, as others publish theirs."""
+    path = folder / f"{name}.safetensors"
+    save_file(load_file(parts[name]), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "use"),
+    [
+        ("video_vae", "the Wan2.2 VAE in diffusers' layout", "--video-vae FILE"),
+        ("audio_vae", "MMAudio's autoencoder", "--audio-vae FILE --audio-vae VOCODER"),
+        ("vocoder", "MMAudio's vocoder (BigVGAN)", "--audio-vae AUTOENCODER"),
+        ("text_encoder", "umT5 in Hugging Face's and ComfyUI's layout", "--text-encoder FILE"),
+        ("wan", "Wan2.2-TI2V-5B in its original (ComfyUI's) layout", "video without sound"),
+    ],
+)
+def test_published_files(parts: dict[str, Path], tmp_path: Path, name: str, layout: str, use: str) -> None:
+    path = bare(parts, name, tmp_path)
+    facts = identify(path)
+    assert facts["layout"] == layout
+    assert use in facts["for"]
+    assert facts["parts"]["weights"]["parameters"] == sum(each.numel() for each in load_file(path).values())
+    assert facts["parts"]["weights"]["dtypes"]["F32"] > 0
+    assert facts["config"].get("num_layers") == (2 if name == "wan" else None)
+
+
+def test_ovi_whole_and_in_halves(tmp_path: Path) -> None:
+    weights = load_file(FIXTURES / "ovi" / "weights.safetensors")
+    audio = {key: value for key, value in weights.items() if key.startswith("audio_model.")}
+    video = {key.removeprefix("video_model."): value for key, value in weights.items() if key not in audio}
+    for name, tensors in (("audio", audio), ("video", video)):
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+        facts = identify(tmp_path / f"{name}.safetensors")
+        assert facts["layout"] == f"{name} half of a split Ovi"
+        assert "--audio-model" in facts["for"]
+
+
+def test_our_own_files(parts: dict[str, Path], random_checkpoint: Path) -> None:
+    assert identify(random_checkpoint)["for"] == "harmony generate --model FILE"
+    assert "--audio-vae" in identify(parts["harmony"])["for"]
+
+
+def test_lora_and_what_is_unknown(tmp_path: Path) -> None:
+    tensors = {"blocks.0.ffn.0.lora_A.weight": torch.zeros(4, 32), "blocks.0.ffn.0.lora_B.weight": torch.zeros(64, 4)}
+    save_file(tensors, tmp_path / "lora.safetensors")
+    facts = identify(tmp_path / "lora.safetensors")
+    assert (facts["layout"], facts["config"]) == ("LoRA", {"rank": [4]})
+    save_file({"unet.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match=r"other\.safetensors has no layout that is known here.*unet\.weight"):
+        identify(tmp_path / "other.safetensors")
+
+
+def test_parameter_counts_are_the_published_ones() -> None:
+    assert parameters(preset("wan2.2-ti2v-5b"))["transformer"] == 4_999_787_712
+    assert parameters(preset("ovi-11b"))["transformer"] == 11_660_753_108
+    assert "audio autoencoder" not in parameters(preset("wan2.2-ti2v-5b"))
+
+
+def test_offloading_needs_less() -> None:
+    for name in ("wan2.2-ti2v-5b", "ovi-11b", "harmony-5b"):
+        peaks = peak_bytes(preset(name), "bfloat16")
+        assert peaks["none"] > peaks["model"] > peaks["layers"] > 0
+        assert peak_bytes(preset(name), "float32")["layers"] > peaks["layers"] / 2
+        assert "--offload layers" in memory_table(preset(name))
+
+
+def test_the_command(harmony, parts: dict[str, Path], tmp_path: Path) -> None:
+    code, printed, err = harmony("info", bare(parts, "wan", tmp_path))
+    assert code == 0, err
+    assert "for: harmony generate --model FILE --video-vae" in printed
+    code, printed, err = harmony("info", "ovi-11b", "--memory")
+    assert code == 0, err
+    assert "11,660,753,108" in printed
+    code, _, err = harmony("info", parts["vocoder"], "--memory")
+    assert code == 2
+    assert "--memory is about transformers" in err
+    code, _, err = harmony("info", "harmony-tiny", "--memory")
+    assert code == 2
+    assert "models that use the Wan2.2 autoencoder and umT5" in err
+    code, printed, _ = harmony("info", parts["audio_vae"], "--json")
+    assert json.loads(printed)["layout"] == "MMAudio's autoencoder"
