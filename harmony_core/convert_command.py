@@ -12,7 +12,11 @@ def convert(
     sources: Annotated[list[Path], typer.Argument(help=".pth, .pt, .ckpt, .bin or .safetensors files.")],
     output: Annotated[Path, typer.Option("--output", "-o", help=".safetensors file to write.")],
     kind: Annotated[
-        str, typer.Option(help="weights: the same tensors; mmaudio: for ComfyUI's VAELoader; ovi: Harmony's layout.")
+        str,
+        typer.Option(
+            help="weights: the same tensors; mmaudio: for ComfyUI's VAELoader; ovi, ovi-960, dreamid-omni: that "
+            "model in Harmony's layout."
+        ),
     ] = "weights",
 ) -> None:
     """Turn pickled or foreign weight files into safetensors."""

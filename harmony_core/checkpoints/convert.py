@@ -8,15 +8,27 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..autoencoders.audio import MelConverter
+from ..config import PRESETS
 from .components import audio_config, audio_tensors, check_audio_tensors
 from .errors import CheckpointError
-from .stream import CONFIG_KEY, DTYPES, PICKLES, load_transformer, open_files, plain_sources, read_tensors
+from .layout import plan
+from .stream import (
+    CONFIG_KEY,
+    DTYPES,
+    PICKLES,
+    load_transformer,
+    open_files,
+    plain_sources,
+    read_config,
+    read_tensors,
+)
 
 WRAPPERS = ("generator", "state_dict", "model", "module")  # keys under which training code nests weights
 SAFETENSORS_DTYPES = {dtype: name for name, dtype in DTYPES.items()} | {
@@ -35,7 +47,8 @@ def convert(sources: Path | Sequence[Path], target: Path, kind: str, dtype: torc
     Args:
         sources: .pth, .pt, .ckpt, .bin or safetensors files.
         kind: `weights`: the same tensors; `mmaudio`: MMAudio's 16 kHz autoencoder and vocoder to the one file that
-            ComfyUI's VAELoader reads; `ovi`: Ovi, in one file or two, to Harmony's layout with its config.
+            ComfyUI's VAELoader reads; `ovi`, `ovi-960`, `dreamid-omni`: that model, in one file or two, to Harmony's
+            layout with its config (their keys are the same, so the file alone does not tell which it is).
         dtype: of floating-point weights; None keeps theirs.
 
     Returns:
@@ -76,23 +89,30 @@ def _mmaudio(sources: Sequence[Path], dtype: torch.dtype | None) -> tuple[dict[s
     return tensors, {}
 
 
-def _ovi(sources: Sequence[Path], dtype: torch.dtype | None) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _ovi(preset: str, sources: Sequence[Path], dtype: torch.dtype | None) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Weights stay in the source's own dtype (its first block's), unless asked otherwise; scaled fp8 becomes bf16."""
     files = open_files(sources)
     if dtype is None:
         stored = {DTYPES.get(entry.dtype) for entry in files.entries.values() if len(entry.shape) > 1}
         wide = [each for each in (torch.float32, torch.float16, torch.bfloat16) if each in stored]
         dtype = wide[0] if len(stored) == 1 and wide else torch.bfloat16
-    config, model = load_transformer(sources, dtype)
-    if config.interaction != "global":
+    keys = plan(files.entries, files.name)
+    if PRESETS[keys.layout.preset].interaction != "global":
         raise CheckpointError(f"{files.name} is not Ovi: it has no video and audio streams that are fused.")
+    config, model = load_transformer(sources, dtype, config=read_config(files, keys, preset=preset))
     text = json.dumps({"transformer": config.to_dict()})
     settings = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
     return {CONFIG_KEY: settings, **model.state_dict()}, {"config": text}
 
 
 Conversion = Callable[[Sequence[Path], torch.dtype | None], tuple[dict[str, Tensor], dict[str, str]]]
-CONVERSIONS: Mapping[str, Conversion] = {"weights": _weights, "mmaudio": _mmaudio, "ovi": _ovi}
+CONVERSIONS: Mapping[str, Conversion] = {
+    "weights": _weights,
+    "mmaudio": _mmaudio,
+    "ovi": partial(_ovi, "ovi-11b"),
+    "ovi-960": partial(_ovi, "ovi-11b-960"),
+    "dreamid-omni": partial(_ovi, "dreamid-omni"),
+}
 
 
 def read_any(sources: Sequence[Path]) -> dict[str, Tensor]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -20,10 +19,13 @@ from ..config import HarmonyConfig
 from ..model import HarmonyTransformer
 from ..text.captions import TinyTextEncoder
 from .errors import CheckpointError
+from .stream import CONFIG_KEY, open_safetensors
 
 ASSETS = Path(__file__).parent.parent / "assets"
 TRANSFORMER, VIDEO_VAE, AUDIO_VAE, TEXT_ENCODER = "model.diffusion_model.", "vae.", "audio_vae.", "text_encoders."
-CONFIG_KEY = "harmony_config"
+PARTS = (TRANSFORMER, VIDEO_VAE, AUDIO_VAE, TEXT_ENCODER)
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass
@@ -90,7 +92,7 @@ def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         CheckpointError: unreadable, truncated, or not a Harmony bundle.
     """
-    with _open(path) as file:
+    with open_safetensors(path) as file:
         metadata, keys = file.metadata() or {}, list(file.keys())
         text = metadata.get("config")
         stored = next((key for key in (TRANSFORMER + CONFIG_KEY, CONFIG_KEY) if key in keys), None)
@@ -115,29 +117,51 @@ def load_bundle(name: str | Path, dtype: torch.dtype = torch.float32) -> Bundle:
         CheckpointError: not a bundle, or keys that do not fit its config.
     """
     path = resolve(name)
+    settings, card = _bundle_settings(path)
+    config = HarmonyConfig.from_dict(settings["transformer"])
+    transformer = _load_part(path, TRANSFORMER, HarmonyTransformer(config), dtype)
+    return Bundle(config, transformer, *_load_companions(path, settings), card)
+
+
+def load_companions(name: str | Path) -> tuple[HarmonyConfig, TinyVideoVAE, TinyAudioVAE, TinyTextEncoder]:
+    """A bundle's config and small parts in float32, for a host that builds the transformer itself.
+
+    Raises:
+        CheckpointError: as `load_bundle`.
+    """
+    path = resolve(name)
+    settings, _ = _bundle_settings(path)
+    return HarmonyConfig.from_dict(settings["transformer"]), *_load_companions(path, settings)
+
+
+def _bundle_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """As `read_settings`, of a file that holds every part and nothing else."""
     settings, card = read_settings(path)
     missing = [part for part in ("vae", "audio_vae", "text_encoder") if part not in settings]
     if missing:
         raise CheckpointError(f"{path.name} is a transformer alone: it lacks {', '.join(missing)}.")
-    config = HarmonyConfig.from_dict(settings["transformer"])
-    with _open(path) as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (a safetensors handle)
-    tensors.pop(TRANSFORMER + CONFIG_KEY, None)
-    modules = (
-        (TRANSFORMER, HarmonyTransformer(config)),
-        (VIDEO_VAE, TinyVideoVAE(**settings["vae"])),
-        (AUDIO_VAE, TinyAudioVAE(**settings["audio_vae"])),
-        (TEXT_ENCODER, TinyTextEncoder(**settings["text_encoder"])),
-    )
-    left = set(tensors)
-    for prefix, module in modules:
-        own = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
-        left -= {prefix + key for key in own}
-        load_strict(module, own, f"{path.name} ({prefix.rstrip('.')})")
-        module.to(dtype if prefix == TRANSFORMER else torch.float32).eval().requires_grad_(False)
+    with open_safetensors(path) as file:
+        left = [key for key in file.keys() if not key.startswith(PARTS)]  # noqa: SIM118 (a safetensors handle)
     if left:
         raise CheckpointError(f"{path.name} has {len(left)} unknown tensors, the first: {sorted(left)[0]}.")
-    return Bundle(config, *(module for _, module in modules), card)
+    return settings, card
+
+
+def _load_companions(path: Path, settings: dict[str, Any]) -> tuple[TinyVideoVAE, TinyAudioVAE, TinyTextEncoder]:
+    return (
+        _load_part(path, VIDEO_VAE, TinyVideoVAE(**settings["vae"])),
+        _load_part(path, AUDIO_VAE, TinyAudioVAE(**settings["audio_vae"])),
+        _load_part(path, TEXT_ENCODER, TinyTextEncoder(**settings["text_encoder"])),
+    )
+
+
+def _load_part(path: Path, prefix: str, module: Module, dtype: torch.dtype = torch.float32) -> Module:
+    """`module` with the weights under `prefix`, in eval mode, without gradients."""
+    with open_safetensors(path) as file:
+        keys = [key for key in file.keys() if key.startswith(prefix) and key != TRANSFORMER + CONFIG_KEY]  # noqa: SIM118
+        tensors = {key.removeprefix(prefix): file.get_tensor(key) for key in keys}
+    load_strict(module, tensors, f"{path.name} ({prefix.rstrip('.')})")
+    return module.to(dtype).eval().requires_grad_(False)
 
 
 def load_strict(module: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
@@ -165,7 +189,7 @@ def describe(name: str | Path) -> dict[str, Any]:
     settings, card = read_settings(path)
     parts: dict[str, dict[str, Any]] = {}
     prefixes = {TRANSFORMER: "transformer", VIDEO_VAE: "vae", AUDIO_VAE: "audio_vae", TEXT_ENCODER: "text_encoder"}
-    with _open(path) as file:
+    with open_safetensors(path) as file:
         for key in file.keys():  # noqa: SIM118
             if key.endswith(CONFIG_KEY):
                 continue
@@ -186,10 +210,3 @@ def describe(name: str | Path) -> dict[str, Any]:
         "config": settings["transformer"],
         "model_card": card,
     }
-
-
-def _open(path: Path):
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path.name} cannot be read as safetensors: {error}.") from error

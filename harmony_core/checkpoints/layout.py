@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 from ..config import PRESETS, HarmonyConfig, SpeechConfig
 from .errors import CheckpointError
@@ -16,6 +17,7 @@ from .ovi import OVI, OVI_SPLIT
 from .wan import DIFFUSERS, WAN, Rules
 
 Shapes = Mapping[str, tuple[int, ...]]
+T = TypeVar("T")
 
 # What the fields of a rule stand for.
 FIELDS: Mapping[str, str] = {
@@ -107,6 +109,8 @@ OTHER_PARTS = ("vae.", "audio_vae.", "text_encoders.")  # of a bundle, beside a 
 SCALE_SUFFIXES = (".weight_scale", ".scale_weight")  # scaled fp8: ComfyUI's, and the older style
 # Not weights: settings, which are read apart, and what quantised matrix products would use.
 MARKERS = ("harmony_config", ".comfy_quant", ".input_scale", ".scale_input", "scaled_fp8")
+QUANTISED_WHOLE = "scaled_fp8"  # says of a file in the older style that its layers have scales
+BESIDE_WEIGHT = ("weight_scale", "scale_weight", "comfy_quant", "input_scale", "scale_input")  # of a quantised layer
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,25 @@ def plan(keys: Iterable[str], name: str) -> Plan:
         {target: stripped[source] for target, source in sources.items()},
         {target: stripped[scales[source]] for target, source in sources.items() if source in scales},
     )
+
+
+def rename(tensors: Mapping[str, T], keys: Plan) -> dict[str, T]:
+    """A file's tensors under our names, with what stands beside the weights of quantised layers. The rest is left out.
+
+    For hosts that compute with quantised weights; `stream.read_tensors` multiplies scales in.
+    """
+    names = {source: target for target, source in keys.sources.items()}
+    layers = {source.removesuffix(".weight"): target.removesuffix(".weight") for source, target in names.items()}
+    found = {}
+    for key, value in tensors.items():
+        layer, _, last = key.rpartition(".")
+        if key in names:
+            found[names[key]] = value
+        elif last in BESIDE_WEIGHT and layer in layers:
+            found[f"{layers[layer]}.{last}"] = value
+        elif last == QUANTISED_WHOLE:
+            found[QUANTISED_WHOLE] = value
+    return found
 
 
 def strip_prefix(keys: Iterable[str]) -> dict[str, str]:
@@ -238,11 +261,14 @@ _OPTIONAL_SIZES = (
 )
 
 
-def config_from_shapes(shapes: Shapes, layout: Layout, name: str, head_dim: int = 128) -> HarmonyConfig:
-    """The config of a file that stores none: sizes from its tensors, the rest from the layout's preset.
+def config_from_shapes(
+    shapes: Shapes, layout: Layout, name: str, head_dim: int = 128, preset: str | None = None
+) -> HarmonyConfig:
+    """The config of a file that stores none: sizes from its tensors, the rest from a preset.
 
     Args:
         shapes: of our keys.
+        preset: another than the layout's, for models whose keys are the same.
         head_dim: width of an attention head; 128 in every published model.
 
     Raises:
@@ -253,7 +279,7 @@ def config_from_shapes(shapes: Shapes, layout: Layout, name: str, head_dim: int 
         raise CheckpointError(f"{name} looks like {layout.title}, but {offending({'missing': missing})}.")
     sizes = {field: shapes[key][axis] for field, key, axis in _SIZES}
     sizes |= {field: shapes[key][axis] for field, key, axis in _OPTIONAL_SIZES if key in shapes}
-    base = PRESETS[layout.preset]
+    base = PRESETS[preset or layout.preset]
     if sizes["video_channels"] != base.video_channels:
         raise CheckpointError(
             f"{name} has {sizes['video_channels']} video channels, but {layout.title} has {base.video_channels}."

@@ -1,7 +1,7 @@
 """Key tables of Ovi: one file, or split in a video and an audio file.
 
-DreamID-Omni's state dict has Ovi's keys. Its reference image and audio tokens need support in the model that does not
-exist yet, so such a file runs as an Ovi model, without references.
+DreamID-Omni's state dict has Ovi's keys, so a file does not tell which of the two it is: it is taken for Ovi unless
+`harmony convert --kind dreamid-omni` has written it with its config, or a preset is named.
 """
 
 from __future__ import annotations

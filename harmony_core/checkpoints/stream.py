@@ -7,6 +7,7 @@ have the wanted dtype on the CPU, else converted one by one while the mapping is
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,13 +87,22 @@ def load_transformer(
     """
     files = open_files(paths)
     keys = plan(files.entries, files.name)
-    shapes = {target: files.entries[source].shape for target, source in keys.sources.items()}
-    if config is None and files.settings is not None:
-        config = HarmonyConfig.from_dict(files.settings["transformer"])
-    config = config or config_from_shapes(shapes, keys.layout, files.name, head_dim)
+    config = config or read_config(files, keys, head_dim)
     model = HarmonyTransformer(config, device="meta", dtype=dtype)
     assign(model, files, keys.sources, keys.scales, dtype, device, title=keys.layout.title)
     return config, model
+
+
+def read_config(files: WeightFiles, keys: Plan, head_dim: int = 128, preset: str | None = None) -> HarmonyConfig:
+    """The config that the files store, else what their shapes tell, with the rest from a preset (the layout's own).
+
+    Raises:
+        CheckpointError: neither is enough.
+    """
+    if files.settings is not None:
+        return HarmonyConfig.from_dict(files.settings["transformer"])
+    shapes = {target: files.entries[source].shape for target, source in keys.sources.items()}
+    return config_from_shapes(shapes, keys.layout, files.name, head_dim, preset)
 
 
 @torch.no_grad()
@@ -197,7 +207,7 @@ def open_files(paths: Paths) -> WeightFiles:
     entries: dict[str, Entry] = {}
     settings = None
     for path in [shard for each in given for shard in _shards(Path(each))]:
-        with _open(path) as file:
+        with open_safetensors(path) as file:
             keys = list(file.keys())
             settings = _settings(file, keys) or settings
             _check_quantisation(file, keys, path)
@@ -211,6 +221,27 @@ def open_files(paths: Paths) -> WeightFiles:
     return WeightFiles(" + ".join(Path(each).name for each in given), entries, settings)
 
 
+def shard_set(path: Path) -> list[Path]:
+    """A shard with all that belong to it, by their numbered names; any other file alone.
+
+    Raises:
+        CheckpointError: some are not beside it.
+    """
+    match = re.fullmatch(r"(.+)-\d{5}-of-(\d{5})(\.\w+)", path.name)
+    if match is None:
+        return [path]
+    stem, count, suffix = match.groups()
+    shards = [path.with_name(f"{stem}-{number:05}-of-{count}{suffix}") for number in range(1, int(count) + 1)]
+    _require_shards(path.name, shards)
+    return shards
+
+
+def _require_shards(name: str, shards: list[Path]) -> None:
+    missing = [shard.name for shard in shards if not shard.is_file()]
+    if missing:
+        raise CheckpointError(f"{name} names shards that are not beside it: {', '.join(missing)}.")
+
+
 def _shards(path: Path) -> list[Path]:
     """The safetensors files that a path stands for."""
     if path.is_dir():
@@ -220,11 +251,6 @@ def _shards(path: Path) -> list[Path]:
                 f"{path.name} is a folder with {len(found)} weight files or indices; name the file to load."
             )
         return _shards(found[0])
-    if path.suffix in PICKLES:
-        raise CheckpointError(
-            f"{path.name} is a pickle, which can run code when it is read; convert it once with "
-            f"`harmony convert {path.name}` and load the .safetensors file."
-        )
     if not path.is_file():
         raise CheckpointError(f"There is no file {path}.")
     if path.suffix == ".json":
@@ -232,14 +258,22 @@ def _shards(path: Path) -> list[Path]:
         if "weight_map" not in index:
             raise CheckpointError(f"{path.name} is no index of safetensors shards: it has no weight_map.")
         shards = [path.parent / name for name in sorted(set(index["weight_map"].values()))]
-        missing = [shard.name for shard in shards if not shard.is_file()]
-        if missing:
-            raise CheckpointError(f"{path.name} names shards that are not beside it: {', '.join(missing)}.")
+        _require_shards(path.name, shards)
         return shards
     return [path]
 
 
-def _open(path: Path):
+def open_safetensors(path: Path):
+    """A handle on one file.
+
+    Raises:
+        CheckpointError: a pickle, or unreadable.
+    """
+    if path.suffix in PICKLES:
+        raise CheckpointError(
+            f"{path.name} is a pickle, which can run code when it is read; convert it once with "
+            f"`harmony convert {path.name}` and load the .safetensors file."
+        )
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:

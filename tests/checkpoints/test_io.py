@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from harmony_core.checkpoints import CheckpointError, describe, load_bundle, resolve, save_bundle
-from harmony_core.checkpoints.io import CONFIG_KEY, TRANSFORMER
+from harmony_core.checkpoints.io import CONFIG_KEY, TRANSFORMER, load_companions
 
 
 def test_round_trip(random_checkpoint: Path, tmp_path: Path):
@@ -38,6 +38,16 @@ def test_metadata_and_tensor_hold_the_same_settings(random_checkpoint: Path):
     with safe_open(random_checkpoint, framework="pt") as file:
         stored = bytes(file.get_tensor(TRANSFORMER + CONFIG_KEY).tolist()).decode()
         assert json.loads(stored) == json.loads(file.metadata()["config"])
+
+
+def test_companions_are_a_bundle_without_its_transformer(random_checkpoint: Path, monkeypatch):
+    bundle = load_bundle(random_checkpoint)
+    monkeypatch.delattr("harmony_core.checkpoints.io.HarmonyTransformer")  # it must not be built
+    config, *parts = load_companions(random_checkpoint)
+    assert config == bundle.config
+    for part, whole in zip(parts, (bundle.video_vae, bundle.audio_vae, bundle.text_encoder), strict=True):
+        assert not part.training
+        assert all(torch.equal(value, whole.state_dict()[key]) for key, value in part.state_dict().items())
 
 
 def test_describe(random_checkpoint: Path):
@@ -79,3 +89,6 @@ def test_wrong_files(random_checkpoint: Path, tmp_path: Path):
     (tmp_path / "cut.safetensors").write_bytes(random_checkpoint.read_bytes()[:100_000])
     with pytest.raises(CheckpointError, match=r"cut\.safetensors cannot be read"):
         load_bundle(tmp_path / "cut.safetensors")
+    (tmp_path / "old.ckpt").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=r"old\.ckpt is a pickle.*`harmony convert old\.ckpt`"):
+        load_bundle(tmp_path / "old.ckpt")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harmony_core.checkpoints import CheckpointError
-from harmony_core.checkpoints.layout import FIELDS, LAYOUTS, config_from_shapes, map_keys, plan
+from harmony_core.checkpoints.layout import FIELDS, LAYOUTS, config_from_shapes, map_keys, plan, rename
 from harmony_core.config import SpeechConfig, preset
 from harmony_core.model import HarmonyTransformer
 
@@ -81,6 +81,33 @@ def test_scales_go_with_their_weights(wan_shapes: dict) -> None:
         assert set(found.sources) == set(wan_shapes)
     with pytest.raises(CheckpointError, match=r"scale for blocks\.7\.ffn\.0\.weight, but not that weight"):
         plan([*wan_shapes, "blocks.7.ffn.0.weight_scale"], "x")
+
+
+def test_renamed_files_keep_what_quantised_layers_need() -> None:
+    old = {
+        "video_model.patch_embedding.weight": 1,
+        "video_model.head.modulation": 2,
+        "audio_model.head.modulation": 3,
+        "video_model.blocks.0.ffn.0.weight": 4,
+        "video_model.blocks.0.ffn.0.scale_weight": 5,
+        "video_model.blocks.0.ffn.0.scale_input": 6,
+        "video_model.blocks.0.modulation.modulation": 7,
+        "scaled_fp8": 8,
+    }
+    expected = {
+        "patch_embedding.weight": 1,
+        "head.modulation": 2,
+        "audio.head.modulation": 3,
+        "blocks.0.ffn.0.weight": 4,
+        "blocks.0.ffn.0.scale_weight": 5,
+        "blocks.0.ffn.0.scale_input": 6,
+        "blocks.0.modulation": 7,
+        "scaled_fp8": 8,
+    }
+    assert rename(old, plan(old, "x")) == expected
+    prefixed = {"model.diffusion_model." + key: value for key, value in expected.items()}
+    prefixed |= {"vae.conv1.weight": 9, "model.diffusion_model.harmony_config": 10}
+    assert rename(prefixed, plan(prefixed, "x")) == expected
 
 
 def test_the_number_of_heads_is_not_guessed(wan_shapes: dict) -> None:

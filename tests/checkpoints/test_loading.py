@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harmony_core.checkpoints import CheckpointError
 from harmony_core.checkpoints import stream as stream_module
-from harmony_core.checkpoints.stream import load_transformer
+from harmony_core.checkpoints.stream import load_transformer, shard_set
 from harmony_core.config import HarmonyConfig, preset
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.initialize import initialize
@@ -59,7 +59,11 @@ def test_shards_by_their_index_or_folder(weights: dict, tmp_path: Path) -> None:
     assert_loads(index, weights)
     assert_loads(tmp_path, weights)
     assert_loads([tmp_path / name for name in names], weights)
+    assert shard_set(tmp_path / names[1]) == [tmp_path / name for name in names]
+    assert shard_set(index) == [index]
     (tmp_path / names[1]).unlink()
+    with pytest.raises(CheckpointError, match=f"shards that are not beside it: {names[1]}"):
+        shard_set(tmp_path / names[0])
     with pytest.raises(CheckpointError, match=f"shards that are not beside it: {names[1]}"):
         load_transformer(index)
 
