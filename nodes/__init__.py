@@ -10,14 +10,17 @@ from comfy_api.latest import ComfyExtension, io
 logger = logging.getLogger(__name__)
 
 NODES: dict[str, tuple[str, ...]] = {
-    "loaders": ("HarmonyCheckpointLoader",),
+    "loaders": ("HarmonyCheckpointLoader", "HarmonyModelLoader"),
+    "lora": ("HarmonyLora",),
     "text": ("HarmonyTextEncode",),
     "clip": ("HarmonyClip",),
     "guidance": ("HarmonySyncCFG",),
+    "sampler": ("HarmonySampler",),
     "given": ("HarmonyGivenAudio", "HarmonyGivenVideo", "HarmonyFirstFrame"),
     "reference": ("HarmonyReferenceAudio",),
     "decode": ("HarmonyDecode",),
     "report": ("HarmonySyncReport",),
+    "sync_map": ("HarmonySyncMap",),
 }
 
 

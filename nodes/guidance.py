@@ -6,12 +6,62 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..harmony_core.config import PRESETS
-from ..harmony_core.diffusion.guidance import SyncCFG, TextCFG
+from ..harmony_core.checkpoints.io import embedded_checkpoints, read_settings
+from ..harmony_core.config import HarmonyConfig
+from ..harmony_core.diffusion.guidance import Guidance, Isolated, SkipLayer, SyncCFG, TextCFG
 from .host.guider import SyncCFGGuider
 from .host.streams import split_latent
 
-_BUILT_IN = PRESETS["harmony-tiny"]
+BUILT_IN = HarmonyConfig.from_dict(read_settings(embedded_checkpoints()["harmony-tiny"])[0]["transformer"])
+
+
+def scale_input(name: str, default: float, tooltip: str, **options: Any) -> io.Float.Input:
+    """A guidance scale, 1.0 = off."""
+    return io.Float.Input(name, default=default, min=0.0, max=20.0, step=0.05, tooltip=tooltip, **options)
+
+
+def sync_inputs() -> list[io.Float.Input]:
+    saves = "1.0 = off, saves one pass per step."
+    return [
+        scale_input(
+            "video_sync_scale", BUILT_IN.video_sync_scale, f"How strongly the video follows the sound. {saves}"
+        ),
+        scale_input(
+            "audio_sync_scale", BUILT_IN.audio_sync_scale, f"How strongly the sound follows the video. {saves}"
+        ),
+    ]
+
+
+def text_inputs(**options: Any) -> list[io.Float.Input]:
+    saves = "1.0 for both text scales = off, saves one pass per step."
+    return [
+        scale_input("video_text_scale", BUILT_IN.video_text_scale, f"Text guidance of the video. {saves}", **options),
+        scale_input("audio_text_scale", BUILT_IN.audio_text_scale, f"Text guidance of the sound. {saves}", **options),
+    ]
+
+
+def negative_input() -> io.Conditioning.Input:
+    return io.Conditioning.Input("negative", optional=True, tooltip="Only needed when a text scale is not 1.0.")
+
+
+def make_guider(
+    model: Any,
+    positive: Any,
+    negative: Any,
+    anchors: dict[str, Any],
+    sync: SyncCFG,
+    text: TextCFG,
+    extra: tuple[Guidance, ...] = (),
+) -> SyncCFGGuider:
+    """Raises ValueError when text guidance has no negative, the anchors are not a pair, or as SyncCFGGuider does."""
+    if negative is None and (text.video_scale, text.audio_scale) != (1.0, 1.0):
+        raise ValueError(
+            f"Text scales of {text.video_scale:g} and {text.audio_scale:g} need a negative; "
+            "connect one (an empty Harmony Text Encode will do) or set both to 1.0."
+        )
+    guider = SyncCFGGuider(model, sync, text, split_latent(anchors, "anchors input"), extra)
+    guider.inner_set_conds({"positive": positive} | ({} if negative is None else {"negative": negative}))
+    return guider
 
 
 class HarmonySyncCFG(io.ComfyNode):
@@ -28,41 +78,9 @@ class HarmonySyncCFG(io.ComfyNode):
                 io.Model.Input("model"),
                 io.Conditioning.Input("positive"),
                 io.Latent.Input("anchors", tooltip="From Harmony Clip: a still picture and silence."),
-                io.Float.Input(
-                    "video_sync_scale",
-                    default=_BUILT_IN.video_sync_scale,
-                    min=0.0,
-                    max=20.0,
-                    step=0.05,
-                    tooltip="How strongly the video follows the sound. 1.0 = off, saves one pass per step.",
-                ),
-                io.Float.Input(
-                    "audio_sync_scale",
-                    default=_BUILT_IN.audio_sync_scale,
-                    min=0.0,
-                    max=20.0,
-                    step=0.05,
-                    tooltip="How strongly the sound follows the video. 1.0 = off, saves one pass per step.",
-                ),
-                io.Conditioning.Input("negative", optional=True, tooltip="Only needed when a text scale is not 1.0."),
-                io.Float.Input(
-                    "video_text_scale",
-                    default=1.0,
-                    min=0.0,
-                    max=20.0,
-                    step=0.05,
-                    optional=True,
-                    tooltip="Text guidance of the video. 1.0 for both text scales = off, saves one pass per step.",
-                ),
-                io.Float.Input(
-                    "audio_text_scale",
-                    default=1.0,
-                    min=0.0,
-                    max=20.0,
-                    step=0.05,
-                    optional=True,
-                    tooltip="Text guidance of the sound. 1.0 for both text scales = off, saves one pass per step.",
-                ),
+                *sync_inputs(),
+                negative_input(),
+                *text_inputs(optional=True),
                 io.Float.Input(
                     "sync_start",
                     default=0.0,
@@ -71,7 +89,7 @@ class HarmonySyncCFG(io.ComfyNode):
                     step=0.01,
                     optional=True,
                     advanced=True,
-                    tooltip="Share of the steps after which sync guidance begins.",
+                    tooltip="Share of the steps after which guidance other than text begins.",
                 ),
                 io.Float.Input(
                     "sync_stop",
@@ -81,7 +99,7 @@ class HarmonySyncCFG(io.ComfyNode):
                     step=0.01,
                     optional=True,
                     advanced=True,
-                    tooltip="Share of the steps after which sync guidance ends. Lower is faster.",
+                    tooltip="Share of the steps after which guidance other than text ends. Lower is faster.",
                 ),
                 io.Int.Input(
                     "sync_interval",
@@ -90,7 +108,28 @@ class HarmonySyncCFG(io.ComfyNode):
                     max=16,
                     optional=True,
                     advanced=True,
-                    tooltip="Guide every n-th step only. 2 saves half of the extra passes.",
+                    tooltip="Guide every n-th step only (text: every step). 2 saves half of the extra passes.",
+                ),
+                scale_input(
+                    "isolation_scale",
+                    1.0,
+                    "Away from video and sound that are deaf to each other. 1.0 = off, saves one pass per step.",
+                    optional=True,
+                    advanced=True,
+                ),
+                scale_input(
+                    "skip_layer_scale",
+                    1.0,
+                    "Away from the model without the layers below. 1.0 = off, saves one pass per step.",
+                    optional=True,
+                    advanced=True,
+                ),
+                io.String.Input(
+                    "skip_layers",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Layers that skip_layer_scale leaves out, counted from 0: 3 or 3, 4.",
                 ),
             ],
             outputs=[io.Guider.Output()],
@@ -110,20 +149,25 @@ class HarmonySyncCFG(io.ComfyNode):
         sync_start: float = 0.0,
         sync_stop: float = 1.0,
         sync_interval: int = 1,
+        isolation_scale: float = 1.0,
+        skip_layer_scale: float = 1.0,
+        skip_layers: str = "",
     ) -> io.NodeOutput:
-        if negative is None and (video_text_scale, audio_text_scale) != (1.0, 1.0):
-            raise ValueError(
-                f"Text scales of {video_text_scale:g} and {audio_text_scale:g} need a negative; "
-                "connect one (an empty Harmony Text Encode will do) or set both to 1.0."
-            )
-        sync = SyncCFG(
-            video_scale=video_sync_scale,
-            audio_scale=audio_sync_scale,
-            start=sync_start,
-            stop=sync_stop,
-            interval=sync_interval,
-        )
+        when = {"start": sync_start, "stop": sync_stop, "interval": sync_interval}
+        sync = SyncCFG(video_scale=video_sync_scale, audio_scale=audio_sync_scale, **when)
         text = TextCFG(video_scale=video_text_scale, audio_scale=audio_text_scale)
-        guider = SyncCFGGuider(model, sync, text, split_latent(anchors, "anchors input"))
-        guider.inner_set_conds({"positive": positive} | ({} if negative is None else {"negative": negative}))
-        return io.NodeOutput(guider)
+        extra: list[Guidance] = []
+        if isolation_scale != 1.0:
+            extra.append(Isolated(video_scale=isolation_scale, audio_scale=isolation_scale, **when))
+        if skip_layer_scale != 1.0:
+            scales = {"video_scale": skip_layer_scale, "audio_scale": skip_layer_scale}
+            extra.append(SkipLayer(**scales, layers=layer_list("skip_layers", skip_layers), **when))
+        return io.NodeOutput(make_guider(model, positive, negative, anchors, sync, text, tuple(extra)))
+
+
+def layer_list(name: str, text: str) -> tuple[int, ...]:
+    """Layer numbers of the comma-separated list in input `name`. Raises ValueError for anything else."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise ValueError(f"{name} is {text!r}; write layer numbers with commas between them, such as 3, 4.")
+    return tuple(int(part) for part in parts)

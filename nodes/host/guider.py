@@ -1,7 +1,8 @@
 """SyncCFG as a ComfyUI GUIDER (paper 3.4). Also guides ComfyUI's native LTX-2 models.
 
-One batch holds the joint prediction and every negative: a negative differs from it in which clean latents stand in for
-one stream (the anchor), so an APPLY_MODEL wrapper puts them in, and its mask says that they carry no noise.
+One batch holds the joint prediction and the sync negatives: a negative differs from it in which clean latents stand in
+for one stream (the anchor), so an APPLY_MODEL wrapper puts them in, and its mask says that they carry no noise. A pass
+in which the model itself differs is a batch of its own with other transformer options.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 import comfy.conds
 import comfy.model_base
+import comfy.patcher_extension
 import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -18,35 +20,52 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...harmony_core.diffusion.guidance import (
+    ISOLATED,
     JOINT,
     MUTE_AUDIO,
     NEGATIVE_TEXT,
+    SKIP_LAYER,
     STATIC_VIDEO,
+    Guidance,
     GuidancePlan,
+    SkipLayer,
     SyncCFG,
     TextCFG,
 )
 from ...harmony_core.diffusion.latents import AVLatents
-from ...harmony_core.model.driver_cache import DriverCache
+from ...harmony_core.model import roles
 from .model import HarmonyModel
 from .sampling import prepare_runs
 from .streams import Shapes, pack, unpack
 
 ANCHOR, WHERE, PASS = "harmony_anchor", "harmony_where", "harmony_pass"
+WRAPPER_KEY = "harmony_guider"
 
 
 class SyncCFGGuider(comfy.samplers.CFGGuider):
-    """Text CFG through ComfyUI's own functions, then the sync guidance on top.
+    """Text CFG through ComfyUI's own functions, then the other guidances on top.
 
     Args:
         anchors: clean (video, audio) latents: a static video and the sound of silence.
+        extra: more guidances, of kind `Isolated` or `SkipLayer`.
+
+    Raises:
+        ValueError: a layer to skip that the model does not have, or `extra` for a model that cannot do it.
     """
 
-    def __init__(self, patcher: ModelPatcher, sync: SyncCFG, text: TextCFG, anchors: tuple[Tensor, Tensor]) -> None:
+    def __init__(
+        self,
+        patcher: ModelPatcher,
+        sync: SyncCFG,
+        text: TextCFG,
+        anchors: tuple[Tensor, Tensor],
+        extra: tuple[Guidance, ...] = (),
+    ) -> None:
         patcher = prepare_runs(patcher.clone())
-        patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, ANCHOR, _put_anchor)
+        patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, WRAPPER_KEY, _prepare_pass)
         super().__init__(patcher)
-        self.sync, self.text, self.anchors = sync, text, anchors
+        self.text, self.anchors, self.others = text, anchors, (sync, *extra)
+        self.skipped = _skipped_layers(patcher, extra)
 
     def inner_sample(
         self,
@@ -66,9 +85,6 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         masks = unpack(torch.ones_like(noise) if denoise_mask is None else denoise_mask, shapes)
         self._make_plans(*(bool(mask.any()) for mask in masks))
         self._add_conds([mask.to(device) for mask in masks], device)
-        options = self.model_options.setdefault("transformer_options", {})
-        if self._may_cache_drivers():
-            options["harmony_driver_cache"] = DriverCache()
         return super().inner_sample(
             noise, latent_image, device, sampler, sigmas, denoise_mask, *args, latent_shapes=latent_shapes, **kwargs
         )
@@ -85,46 +101,52 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
 
     def _make_plans(self, generates_video: bool, generates_audio: bool) -> None:
         self.num_steps = len(self.sigmas) - 1
-        self.plan = GuidancePlan((self.sync, self.text), self.num_steps, generates_video, generates_audio)
-        self.sync_plan = GuidancePlan((self.sync,), self.num_steps, generates_video, generates_audio)
+        self.plan = GuidancePlan((*self.others, self.text), self.num_steps, generates_video, generates_audio)
+        self.other_plan = GuidancePlan(self.others, self.num_steps, generates_video, generates_audio)
 
     def _add_conds(self, masks: list[Tensor], device: Any) -> None:
-        """`positive` and `negative` with nothing put in; `mute_audio` and `static_video` with an anchor each."""
+        """`positive` and `negative` with nothing put in, and a copy of `positive` for every other pass."""
         zeros = [torch.zeros_like(mask[:1]) for mask in masks]
         ones = [torch.ones_like(mask[:1]) for mask in masks]
-        static, mute = (anchor.to(device, torch.float32) for anchor in self.anchors)
-        static, mute = static[:1], mute[:1]
+        static, mute = (anchor[:1].to(device, torch.float32) for anchor in self.anchors)
         clean = self.inner_model.process_latent_in(pack(static, mute))
-        nowhere, user_mask = pack(*zeros), pack(*masks)
-        kinds = {
+        unchanged = pack(*zeros), pack(*masks)
+        put_in = {  # where the anchor stands in, and the mask of the pass
             MUTE_AUDIO: (pack(zeros[0], ones[1]), pack(masks[0], torch.zeros_like(masks[1]))),
             STATIC_VIDEO: (pack(ones[0], zeros[1]), pack(torch.zeros_like(masks[0]), masks[1])),
         }
-        positive = self.conds["positive"]
+        conds = {name: self.conds[name] for name in ("positive", "negative") if name in self.conds}
+        for name in self._pass_names() - {JOINT, NEGATIVE_TEXT}:
+            role = {"harmony_role": roles.ISOLATED} if name == ISOLATED else {}
+            conds[name] = [{**cond, "uuid": uuid.uuid4(), **role} for cond in self.conds["positive"]]
         conds = {
-            name: [_with_anchor({**cond, "uuid": uuid.uuid4()}, clean, where, mask) for cond in positive]
-            for name, (where, mask) in kinds.items()
-            if name in self._pass_names()
+            name: [_with_anchor(cond, clean, *put_in.get(name, unchanged)) for cond in kind]
+            for name, kind in conds.items()
         }
-        for name in ("positive", "negative"):
-            if name in self.conds:
-                conds[name] = [_with_anchor(cond, clean, nowhere, user_mask) for cond in self.conds[name]]
-        if isinstance(self.inner_model, comfy.model_base.LTXAV):  # it takes the batch's largest noise level for all
-            conds = {name: [_alone(cond, name) for cond in kind] for name, kind in conds.items()}
-        self.conds = conds
+        # LTX-2 takes the batch's largest noise level for all
+        alone = set(conds) if isinstance(self.inner_model, comfy.model_base.LTXAV) else {SKIP_LAYER}
+        self.conds = {
+            name: [_alone(cond, name, self._pass_options(name)) for cond in kind] if name in alone else kind
+            for name, kind in conds.items()
+        }
 
     def _pass_names(self) -> set[str]:
         """Every pass that some step of this run needs."""
         return {name for step in range(self.num_steps) for name in self.plan.passes(step)}
 
-    def _may_cache_drivers(self) -> bool:
-        """A driver's features are the same at every step only if nothing reaches into the model meanwhile."""
-        if not isinstance(self.inner_model, HarmonyModel) or not self.inner_model.harmony.driver_isolation:
-            return False
-        options = self.model_options
-        patched = {"patches", "patches_replace"} & set(options.get("transformer_options", {}))
-        hooked = any("hooks" in cond for kind in self.conds.values() for cond in kind)
-        return not (patched or hooked or options.get("context_handler"))
+    def _pass_options(self, name: str) -> dict[str, Any]:
+        """The transformer options in which a pass that runs alone differs from the others."""
+        if name == ISOLATED:
+            return {"a2v_cross_attn": False, "v2a_cross_attn": False}
+        if name == SKIP_LAYER:
+            skip = {("double_block", layer): _unchanged for layer in self.skipped}
+            # a skipped layer leaves nothing to keep
+            return {
+                "harmony_skip_layers": self.skipped,
+                "harmony_driver_cache": None,
+                "patches_replace": {"dit": skip},
+            }
+        return {}
 
     def predict_noise(
         self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, *_: Any
@@ -137,15 +159,15 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
             names.add(NEGATIVE_TEXT)
         positive = self.conds["positive"]
         negative = self.conds["negative"] if NEGATIVE_TEXT in names else None
-        anchored = [name for name in (MUTE_AUDIO, STATIC_VIDEO) if name in names]
-        conds = [positive, negative, *(self.conds[name] for name in anchored)]
+        others = sorted(names - {JOINT, NEGATIVE_TEXT})
+        conds = [positive, negative, *(self.conds[name] for name in others)]
         joint, without_text, *rest = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, options)
 
-        outs = zip([JOINT, *anchored], [joint, *rest], strict=True)
+        outs = zip([JOINT, *others], [joint, *rest], strict=True)
         predictions = {name: AVLatents(*unpack(out, self.shapes)) for name, out in outs}
-        synced = self.sync_plan.combine(step, predictions)
+        guided = self.other_plan.combine(step, predictions)
         base = self._text_guided([positive, negative], [joint, without_text], x, timestep, options)
-        return base + pack(*synced) - joint
+        return base + pack(*guided) - joint
 
     def _text_guided(
         self, conds: list[Any], outs: list[Tensor], x: Tensor, timestep: Tensor, options: dict[str, Any]
@@ -188,15 +210,50 @@ def _with_anchor(cond: dict[str, Any], clean: Tensor, where: Tensor, mask: Tenso
     return {**cond, "denoise_mask": mask, "model_conds": {**cond["model_conds"], **anchor}}
 
 
-def _alone(cond: dict[str, Any], name: str) -> dict[str, Any]:
-    """A conditioning that ComfyUI will not batch with others."""
-    return {**cond, "model_conds": {**cond["model_conds"], PASS: comfy.conds.CONDConstant(name)}}
+def _alone(cond: dict[str, Any], name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """A conditioning that ComfyUI will not batch with others, and whose pass has transformer options of its own."""
+    return {**cond, "model_conds": {**cond["model_conds"], PASS: comfy.conds.CONDConstant((name, options))}}
 
 
-def _put_anchor(executor: Any, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """Replace what the anchor stands in for."""
-    kwargs.pop(PASS, None)
+def _prepare_pass(
+    executor: Any,
+    x: Tensor,
+    t: Tensor,
+    c_concat: Tensor | None,
+    c_crossattn: Tensor | None,
+    control: Any,
+    transformer_options: dict[str, Any],
+    **kwargs: Any,
+) -> Tensor:
+    """Replace what the anchor stands in for; set the options of a pass that runs alone."""
+    _, options = kwargs.pop(PASS, (None, {}))
     anchor, where = kwargs.pop(ANCHOR, None), kwargs.pop(WHERE, None)
     if anchor is not None:
         x = torch.lerp(x, anchor.to(x), where.to(x))
-    return executor(x, t, *args, **kwargs)
+    transformer_options = comfy.patcher_extension.merge_nested_dicts(transformer_options, options)
+    return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+
+
+def _unchanged(args: dict[str, Any], _: dict[str, Any]) -> dict[str, Any]:
+    """A block replacement of ComfyUI that passes its input on."""
+    return args
+
+
+def _skipped_layers(patcher: ModelPatcher, guidances: tuple[Guidance, ...]) -> frozenset[int]:
+    if not guidances:
+        return frozenset()
+    model = patcher.model.diffusion_model
+    if isinstance(patcher.model, HarmonyModel):
+        blocks = model.blocks
+    elif isinstance(patcher.model, comfy.model_base.LTXAV):
+        blocks = model.transformer_blocks
+    else:
+        kind = type(patcher.model).__name__
+        raise ValueError(
+            f"Isolation and skip-layer guidance know Harmony and LTX-2 models, not {kind}; set their scales to 1.0."
+        )
+    layers = frozenset(layer for guidance in guidances if isinstance(guidance, SkipLayer) for layer in guidance.layers)
+    unknown = sorted(layers - set(range(len(blocks))))
+    if unknown:
+        raise ValueError(f"There is no layer {unknown[0]} to skip: this model has layers 0 to {len(blocks) - 1}.")
+    return layers

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+import comfy.model_management
+import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ...harmony_core.model.driver_cache import DriverCache
+from ...harmony_core.model.memory import OFF, choose_placement, mute_audio_bytes, static_video_bytes
+from ...harmony_core.model.roles import AUDIO_GIVEN, VIDEO_GIVEN
 from .model import HarmonyModel
 
+logger = logging.getLogger(__name__)
+
 WRAPPER_KEY = "harmony"
+CACHE = "harmony_driver_cache"  # the transformer option in which the model looks for it
 
 
 def prepare_runs(patcher: ModelPatcher) -> ModelPatcher:
-    """The same model whose runs know their latent shapes and keep given latents exactly. Adds nothing twice."""
+    """The same model whose runs know their latent shapes, keep given latents exactly and drivers' features once.
+
+    Adds nothing twice.
+    """
     if isinstance(patcher.model, HarmonyModel) and not patcher.get_wrappers(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY):
         patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, WRAPPER_KEY, _around_run)
+        patcher.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, WRAPPER_KEY, _with_driver_cache)
     return patcher
 
 
@@ -31,10 +44,70 @@ def _around_run(
     **kwargs: Any,
 ) -> Tensor:
     """Tell the model its latent shapes before the run; afterwards put back what was given (uni_pc drifts by 3e-3)."""
-    shapes = kwargs.get("latent_shapes") or args[-1]
-    executor.class_obj.model_patcher.model.latent_shapes = shapes
+    model = executor.class_obj.model_patcher.model
+    model.latent_shapes = kwargs.get("latent_shapes") or args[-1]
+    model.diffusion_model.roles.clear()  # an earlier run's
     out = executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
     if denoise_mask is None:
         return out
     mask = denoise_mask.to(out)
     return out * mask + latent_image.to(out) * (1 - mask)
+
+
+def _with_driver_cache(executor: Any, guider: Any, sigmas: Tensor, extra: dict[str, Any], *args: Any, **kw: Any) -> Any:
+    """A cache of the drivers' keys and values, for this run only. The weights are loaded by now."""
+    options = extra["model_options"].setdefault("transformer_options", {})
+    cache = _driver_cache(guider, extra["model_options"])
+    if cache is not None:
+        options[CACHE] = cache
+    try:
+        return executor(guider, sigmas, extra, *args, **kw)
+    finally:
+        options.pop(CACHE, None)
+
+
+def _driver_cache(guider: Any, options: dict[str, Any]) -> DriverCache | None:
+    """The cache where it fits; None when the run has no drivers, or their features may change between its steps."""
+    model, conds = guider.inner_model, [cond for kind in guider.conds.values() for cond in kind]
+    needed = sum(_driver_bytes(model, cond) for cond in conds)
+    if not needed:
+        return None
+    why_off = _changing(options, conds)
+    if why_off:
+        logger.info("Harmony: driver cache off: %s", why_off)
+        return None
+    free_device = guider.model_patcher.get_free_memory(guider.model_patcher.load_device)
+    free_host = comfy.model_management.get_free_memory(torch.device("cpu"))
+    placement = choose_placement(needed, free_device, free_host)
+    free = f"free: device {_megabytes(free_device)}, host {_megabytes(free_host)}"
+    logger.info("Harmony: driver cache %s: %s (%s)", placement, _megabytes(needed), free)
+    return None if placement == OFF else DriverCache(placement)
+
+
+def _changing(options: dict[str, Any], conds: list[dict[str, Any]]) -> str:
+    """What may make a driver's features differ from step to step; empty if nothing does."""
+    transformer_options = options["transformer_options"]
+    for name in ("patches", "patches_replace"):
+        if transformer_options.get(name):
+            return f"the model has {name}"
+    if options.get("context_handler"):
+        return "the run has context windows"
+    return "the conditioning has hooks" if any(cond.get("hooks") for cond in conds) else ""
+
+
+def _driver_bytes(model: HarmonyModel, cond: dict[str, Any]) -> int:
+    """What a cache would keep of one conditioning's driver; 0 if it has none, or one that listens."""
+    config, role = model.harmony, model.diffusion_model.roles.get(cond["uuid"])
+    if role not in (AUDIO_GIVEN, VIDEO_GIVEN) or not config.driver_isolation:
+        return 0
+    video, audio = model.latent_shapes
+    element_size = model.get_dtype_inference().itemsize
+    if role == AUDIO_GIVEN:
+        return mute_audio_bytes(config, audio[2], audio[0], element_size)
+    grid = tuple(length // patch for length, patch in zip(video[2:], config.patch_size, strict=True))
+    with_reference = cond.get("harmony_reference_audio") is not None
+    return static_video_bytes(config, grid, video[0], element_size, with_reference)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 2**20:.0f} MB"

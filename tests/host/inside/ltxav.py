@@ -16,7 +16,7 @@ import comfy.nested_tensor  # noqa: E402
 import comfy.samplers  # noqa: E402
 import comfy.supported_models  # noqa: E402
 import torch  # noqa: E402
-from harmony_pack.harmony_core.diffusion.guidance import SyncCFG, TextCFG  # noqa: E402
+from harmony_pack.harmony_core.diffusion.guidance import Isolated, SkipLayer, SyncCFG, TextCFG  # noqa: E402
 from harmony_pack.nodes.host.guider import SyncCFGGuider  # noqa: E402
 
 WIDTH, HEADS = 64, 2
@@ -58,12 +58,39 @@ def random_pair(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(VIDEO, generator=generator), torch.randn(AUDIO, generator=generator)
 
 
-def run(guider: comfy.samplers.CFGGuider, latent: tuple, mask: tuple | None = None) -> list[torch.Tensor]:
+def run(
+    guider: comfy.samplers.CFGGuider, latent: tuple, mask: tuple | None = None, sigmas: tuple = (1.0, 0.6, 0.0)
+) -> list[torch.Tensor]:
     """Two Euler steps from one noise; [video, audio]."""
     sampler = comfy.samplers.sampler_object("euler")
-    sigmas = torch.tensor([1.0, 0.6, 0.0])
     masks = None if mask is None else nested(*mask)
-    return guider.sample(nested(*random_pair(1)), nested(*latent), sampler, sigmas, masks, seed=1).unbind()
+    noise = nested(*random_pair(1))
+    return guider.sample(noise, nested(*latent), sampler, torch.tensor(sigmas), masks, seed=1).unbind()
+
+
+def check_other_negatives(patcher: comfy.model_patcher.ModelPatcher, positive: list) -> None:
+    """One step away from two deaf streams and from a skipped layer, both made with core's own switches."""
+    latent, sigmas = (torch.zeros(VIDEO), torch.zeros(AUDIO)), (0.8, 0.0)
+
+    def plain(changed: comfy.model_patcher.ModelPatcher) -> list[torch.Tensor]:
+        core = comfy.samplers.CFGGuider(changed)
+        core.set_conds(positive, positive)
+        core.set_cfg(1.0)
+        return run(core, latent, sigmas=sigmas)
+
+    deaf, shallow = patcher.clone(), patcher.clone()
+    deaf.model_options["transformer_options"] |= {"a2v_cross_attn": False, "v2a_cross_attn": False}
+    shallow.set_model_patch_replace(lambda args, _: args, "dit", "double_block", 1)
+    joint, isolated, skipped = plain(patcher), plain(deaf), plain(shallow)
+    extra = scales(Isolated, 1.5, 3), scales(SkipLayer, 2, 1.25, layers=(1,))
+    guider = SyncCFGGuider(patcher, scales(SyncCFG, 1, 1), scales(TextCFG, 1, 1), random_pair(2), extra)
+    guider.inner_set_conds({"positive": positive})
+    for index, guided in enumerate(run(guider, latent, sigmas=sigmas)):
+        strength = [(0.5, 1.0), (2.0, 0.25)][index]
+        negatives = isolated[index], skipped[index]
+        deltas = [s * (joint[index] - negative) for s, negative in zip(strength, negatives, strict=True)]
+        assert all(delta.abs().max() > 1e-4 for delta in deltas)
+        torch.testing.assert_close(guided, joint[index] + sum(deltas), atol=1e-5, rtol=0)
 
 
 def main() -> None:
@@ -111,11 +138,13 @@ def main() -> None:
     assert seen[:2] == [(1.0, 0.0)] * 2, seen
     assert len(seen) == 4, seen
     torch.testing.assert_close(driven[1], sound, atol=1e-5, rtol=0)
+
+    check_other_negatives(patcher, positive)
     print("ok")
 
 
-def scales(kind: type, video: float, audio: float):
-    return kind(video_scale=float(video), audio_scale=float(audio))
+def scales(kind: type, video: float, audio: float, **options):
+    return kind(video_scale=float(video), audio_scale=float(audio), **options)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,15 @@
+"""The guider and what surrounds a run, inside ComfyUI's own interpreter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .test_inside import run_script
+
+pytestmark = pytest.mark.host
+
+
+def test_batches_masks_driver_cache_and_other_negatives(comfy_tree: Path, tmp_path: Path) -> None:
+    run_script(comfy_tree, "guider_harmony", tmp_path)
