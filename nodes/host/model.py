@@ -175,7 +175,7 @@ class HarmonyModel(comfy.model_base.BaseModel):
         given = [not bool(mask.any()) for mask in masks]
         roles = self.diffusion_model.roles
         if len(roles) >= MAX_REMEMBERED_ROLES:
-            roles.clear()
+            del roles[next(iter(roles))]  # the oldest
         roles[uuid] = asked or {(True, False): VIDEO_GIVEN, (False, True): AUDIO_GIVEN}.get(tuple(given), JOINT)
 
     def _padded(self, context: Tensor) -> Tensor:

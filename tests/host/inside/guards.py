@@ -1,4 +1,4 @@
-"""One broken file costs its nodes only, and the log says which and why.
+"""One broken file costs the nodes that need it only, and the log says which and why.
 
 python guards.py COMFYUI_TREE COPY_OF_THE_PACK
 """
@@ -8,13 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pack import load_pack
 
-copy = Path(sys.argv[2])
-(copy / "nodes" / "report.py").write_text('raise ImportError("no such thing")\n')
-load_pack(sys.argv[1], copy)
+FILES = Path(sys.argv[2]) / "nodes"
+NEEDED_BY = {"guidance": ("sampler", "sync_map")}  # node files that import another one
+REASON = "ImportError: no such thing"
+
+load_pack(sys.argv[1], Path(sys.argv[2]))
 
 from harmony_pack.nodes import NODES, HarmonyExtension  # noqa: E402
 
@@ -28,14 +32,42 @@ class Lines(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-def main() -> None:
+@contextmanager
+def broken(file: str) -> Iterator[list[str]]:
+    """Nothing of the pack is imported yet and `file` cannot be; yields the lines that are logged meanwhile."""
+    path = FILES / f"{file}.py"
+    text = path.read_text()
+    for name in [name for name in sys.modules if name.startswith("harmony_pack.nodes.")]:
+        del sys.modules[name]
+    path.write_text('raise ImportError("no such thing")\n')
     log = Lines()
     logging.getLogger("harmony_pack").addHandler(log)
-    nodes = asyncio.run(HarmonyExtension().get_node_list())
-    found = {node.GET_SCHEMA().node_id for node in nodes}
-    expected = {name for module, names in NODES.items() if module != "report" for name in names}
-    assert found == expected, found ^ expected
-    assert log.lines == ["Harmony: HarmonySyncReport not available: ImportError: no such thing"], log.lines
+    try:
+        yield log.lines
+    finally:
+        logging.getLogger("harmony_pack").removeHandler(log)
+        path.write_text(text)
+
+
+def node_ids() -> set[str]:
+    return {node.GET_SCHEMA().node_id for node in asyncio.run(HarmonyExtension().get_node_list())}
+
+
+def main() -> None:
+    everything = {name for names in NODES.values() for name in names}
+    for file in NODES:
+        lost = [module for module in NODES if module in (file, *NEEDED_BY.get(file, ()))]
+        with broken(file) as lines:
+            assert node_ids() == everything - {name for module in lost for name in NODES[module]}, file
+            assert lines == [f"Harmony: {', '.join(NODES[module])} not available: {REASON}" for module in lost], lines
+    with broken("host/registration") as lines:
+        asyncio.run(HarmonyExtension().on_load())
+        assert lines == [f"Harmony: ComfyUI's own loaders will not know Harmony files: {REASON}"], lines
+    with broken("inputs") as lines:  # shared by several: they are named, the others stay
+        found = node_ids()
+        assert {"HarmonyCheckpointLoader", "HarmonyTextEncode"} <= found < everything
+        assert all(line.endswith(f"not available: {REASON}") for line in lines), lines
+        assert all(any(name in line for line in lines) for name in everything - found), lines
     print("ok")
 
 
