@@ -4,36 +4,144 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .command_options import Device, Dtype, Json, Model, load_pipeline
 
+if TYPE_CHECKING:
+    import torch
+
 bench = typer.Typer(help="Measure quality and speed on this machine.", no_args_is_help=True)
 
 
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="CSV to append to.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Under a minute: fewer shapes and rounds.")]
+Repeats = Annotated[int, typer.Option(help="Timed rounds; the ways take turns.")]
+
+
+def find_device(name: str) -> torch.device:
+    """Raises ValueError for a device that cannot be used here."""
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name} cannot be used here; try cpu. ({str(error).splitlines()[0]})") from error
+    return device
+
+
+def report(rows: list[dict], lines: list[dict], output: Path | None, as_json: bool) -> None:
+    """Comparisons to the terminal, rows to the CSV."""
+    from .evaluation.bench import append_csv
+
+    for line in lines:
+        text = "{name:36} ours {ours:<12g} peer {peer:<12g} {unit:8} ratio {ratio:g}"
+        print(json.dumps(line) if as_json else text.format(**line))
+    if output is not None:
+        append_csv(output, rows)
+
+
 @bench.command()
-def sampling(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV to append to.")] = None,
-    repeats: Annotated[int, typer.Option(help="Timed runs of each task.")] = 5,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps; default: the model's.")] = None,
-    model: Model = "harmony-tiny",
+def ops(
+    output: Output = None,
+    repeats: Repeats = 5,
+    quick: Quick = False,
+    heads: Annotated[int | None, typer.Option(help="Default: 1 on CPU, 24 elsewhere.")] = None,
+    head_dim: Annotated[int | None, typer.Option(help="Default: 32 on CPU, 128 elsewhere.")] = None,
+    memory_gb: Annotated[float, typer.Option(help="Leave out ways that need more.")] = 4.0,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    as_json: Json = False,
 ) -> None:
-    """Time every task."""
-    from .evaluation.bench import append_csv, time_tasks
+    """Frame-wise attention and fused norm with RoPE, beside other ways to do the same."""
+    from .evaluation.bench_ops import Options, bench_ops, comparisons
     from .media import prepare_output
 
     if output is not None:
         prepare_output(output)
-    rows = time_tasks(load_pipeline(model, device, dtype), repeats=repeats, steps=steps)
-    for row in rows:
-        print(f"{row['task']:16} {row['seconds_p50']:8.2f} s  ({row['seconds_p20']:.2f} to {row['seconds_p80']:.2f})")
+    place = find_device(device)
+    wide = place.type != "cpu"
+    repeats = min(repeats, 3) if quick else repeats
+    rows = bench_ops(
+        Options(place, heads or (24 if wide else 1), head_dim or (128 if wide else 32), repeats, memory_gb, quick)
+    )
+    report(rows, comparisons(rows), output, as_json)
+
+
+@bench.command()
+def model(
+    output: Output = None,
+    repeats: Repeats = 5,
+    quick: Quick = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """The transformer beside diffusers', a SyncCFG step beside joint passes, a driven step beside a joint one."""
+    from .evaluation.bench_model import Options, bench_model
+    from .media import prepare_output
+
     if output is not None:
-        append_csv(output, rows)
-        print(output)
+        prepare_output(output)
+    rows, lines = bench_model(Options(find_device(device), 1 if quick else repeats, quick))
+    report(rows, lines, output, as_json)
+
+
+@bench.command()
+def sampling(
+    output: Output = None,
+    repeats: Repeats = 5,
+    quick: Quick = False,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps; default: the model's.")] = None,
+    model: Model = "harmony-tiny",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    comfyui: Annotated[Path | None, typer.Option(help="A ComfyUI checkout: compare its seconds a step, too.")] = None,
+    comfyui_python: Annotated[Path | None, typer.Option(help="Its interpreter; default: this one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Whole generations, task by task, and ComfyUI beside the command line."""
+    from .evaluation.bench_sampling import comfyui_step, comparisons, time_tasks
+    from .media import prepare_output
+
+    if output is not None:
+        prepare_output(output)
+    if quick:
+        repeats, steps = 1, steps or 4
+    rows = time_tasks(load_pipeline(model, device, dtype), repeats=repeats, steps=steps)
+    lines = comparisons(rows)
+    if comfyui is not None:
+        lines.append(comfyui_step(comfyui, comfyui_python, repeats))
+    report(rows, lines, output, as_json)
+
+
+@bench.command()
+def plots(
+    ops_table: Annotated[Path, typer.Argument(help="CSV of `harmony bench ops`.")],
+    model_table: Annotated[Path, typer.Argument(help="CSV of `harmony bench model`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path("benchmarks"),
+) -> None:
+    """Draw what `ops` and `model` measured."""
+    import csv
+
+    from .evaluation.bench_plot import framewise_curves, growth_curves, log_plot
+
+    attention, passes = (list(csv.DictReader(table.open())) for table in (ops_table, model_table))
+    pictures = {}
+    for mode in ("forward", "backward"):
+        title = f"Frame-wise attention, {mode}, both directions"
+        curves = framewise_curves(attention, mode, "seconds_p50")
+        pictures[f"framewise_{mode}_seconds"] = log_plot(curves, title, "clip, s", "s")
+        curves = framewise_curves(attention, mode, "peak_mb")
+        pictures[f"framewise_{mode}_memory"] = log_plot(curves, title, "clip, s", "MB at the peak")
+    for column, unit in (("seconds_p50", "s"), ("peak_mb", "MB at the peak")):
+        curves = growth_curves(passes, column)
+        pictures[f"growth_{unit.split()[0].lower()}"] = log_plot(curves, "One joint pass", "video tokens", unit)
+    output.mkdir(parents=True, exist_ok=True)
+    for name, picture in pictures.items():
+        picture.save(output / f"{name}.png")
+        print(output / f"{name}.png")
 
 
 @bench.command()

@@ -232,8 +232,9 @@ PRESETS: dict[str, HarmonyConfig] = {
         spatial_stride=8,
         shift=3.0,
         steps=25,
-        video_sync_scale=2.0,
+        video_sync_scale=1.5,
         audio_sync_scale=1.5,
+        audio_text_scale=4.0,
     ),
 }
 

@@ -8,29 +8,25 @@ from comfy_api.latest import io
 
 from .host.clips import empty_clip
 from .host.notes import show
+from .inputs import pixels_input, seconds_input
 
 
 class HarmonyClip(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        own_size = "Pixels. 0 = the checkpoint's own (built-in model: 64)."
         return io.Schema(
             node_id="HarmonyClip",
             display_name="Harmony Clip",
             category="Harmony",
             description="An empty clip of video and sound, and the anchors that SyncCFG guides away from: a still "
-            "picture and silence. Lengths are rounded up to what the model takes and cut again by Harmony Decode.",
-            search_aliases=["empty latent audio video", "harmony empty latent", "anchors", "image to video"],
+            "picture and silence. Lengths are rounded up to what the model takes and cut again by Harmony Decode. "
+            "Also lays out clips for LTX-2, from its own autoencoders.",
+            search_aliases=["empty latent audio video", "LTX-2", "harmony empty latent", "anchors", "image to video"],
             inputs=[
                 io.Vae.Input("vae"),
                 io.Vae.Input("audio_vae"),
-                io.Float.Input(
-                    "seconds",
-                    default=0.0,
-                    min=0.0,
-                    max=60.0,
-                    step=0.01,
-                    tooltip="Length of the clip. 0 = the checkpoint's own (built-in model: 2).",
-                ),
+                seconds_input("seconds", "Length of the clip. 0 = the checkpoint's own (built-in model: 2).", 60.0),
                 io.Float.Input(
                     "fps",
                     default=0.0,
@@ -39,27 +35,19 @@ class HarmonyClip(io.ComfyNode):
                     step=0.001,
                     tooltip="Frames per second. 0 = the checkpoint's own (built-in model: 12.5).",
                 ),
-                io.Int.Input(
-                    "width",
-                    default=0,
-                    min=0,
-                    max=8192,
-                    step=8,
-                    tooltip="Pixels. 0 = the checkpoint's own (built-in model: 64).",
-                ),
-                io.Int.Input(
-                    "height",
-                    default=0,
-                    min=0,
-                    max=8192,
-                    step=8,
-                    tooltip="Pixels. 0 = the checkpoint's own (built-in model: 64).",
-                ),
+                pixels_input("width", own_size),
+                pixels_input("height", own_size),
                 io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Clips made at once."),
                 io.Image.Input(
                     "first_frame",
                     optional=True,
                     tooltip="The picture that the clip starts from; scaled to cover the size, cropped at the centre.",
+                ),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="Whose lengths and size to take. Connect it for Ovi, which shares its autoencoders with "
+                    "Harmony but not its lengths of sound; the rest is known from the autoencoders.",
                 ),
             ],
             outputs=[
@@ -80,7 +68,8 @@ class HarmonyClip(io.ComfyNode):
         height: int,
         batch_size: int,
         first_frame: Any = None,
+        model: Any = None,
     ) -> io.NodeOutput:
-        latent, anchors, lines = empty_clip(vae, audio_vae, seconds, fps, width, height, batch_size, first_frame)
+        latent, anchors, lines = empty_clip(vae, audio_vae, seconds, fps, width, height, batch_size, first_frame, model)
         show(cls.hidden.unique_id, lines)
         return io.NodeOutput(latent, anchors)

@@ -8,6 +8,7 @@ from comfy_api.latest import InputImpl, Types, io
 
 from .host.clips import decode_clip
 from .host.notes import warn
+from .inputs import pixels_input, seconds_input
 
 
 class HarmonyDecode(io.ComfyNode):
@@ -24,6 +25,21 @@ class HarmonyDecode(io.ComfyNode):
                 io.Latent.Input("latent"),
                 io.Vae.Input("vae"),
                 io.Vae.Input("audio_vae"),
+                seconds_input(
+                    "chunk_seconds",
+                    "Video decoded at once; 0 = all of it. Needs less memory. The built-in model's pictures stay the "
+                    "same to the bit; Wan2.2's autoencoder goes latent by latent anyway; others are blended.",
+                    60.0,
+                    optional=True,
+                    advanced=True,
+                ),
+                pixels_input(
+                    "tile_size",
+                    "Side of the tiles that pictures are decoded in; 0 = whole pictures. Needs least memory; the tiles "
+                    "overlap by a quarter and are blended.",
+                    optional=True,
+                    advanced=True,
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="images", is_output_list=True),
@@ -34,8 +50,10 @@ class HarmonyDecode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, latent: dict[str, Any], vae: Any, audio_vae: Any) -> io.NodeOutput:
-        clips, warnings = decode_clip(latent, vae, audio_vae)
+    def execute(
+        cls, latent: dict[str, Any], vae: Any, audio_vae: Any, chunk_seconds: float = 0.0, tile_size: int = 0
+    ) -> io.NodeOutput:
+        clips, warnings = decode_clip(latent, vae, audio_vae, chunk_seconds, tile_size)
         warn(cls.hidden.unique_id, warnings)
         videos = [
             InputImpl.VideoFromComponents(

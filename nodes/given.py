@@ -8,30 +8,19 @@ from comfy_api.latest import io
 
 from .host.given import give_audio, give_first_frame, give_video
 from .host.notes import show
+from .inputs import seconds_input
 
 
-def _span_inputs(what: str) -> list[io.Input]:
+def _inputs(vae: str, media: io.Input, what: str) -> list[io.Input]:
+    """What both kinds of given media ask for."""
+    start = f"The {what} is given from here on; what lies before is made."
+    end = f"The {what} is given up to here; what follows is made. 0 = to the end."
     return [
-        io.Float.Input(
-            "start_seconds",
-            default=0.0,
-            min=0.0,
-            max=3600.0,
-            step=0.01,
-            optional=True,
-            advanced=True,
-            tooltip=f"The {what} is given from here on; what lies before is made.",
-        ),
-        io.Float.Input(
-            "end_seconds",
-            default=0.0,
-            min=0.0,
-            max=3600.0,
-            step=0.01,
-            optional=True,
-            advanced=True,
-            tooltip=f"The {what} is given up to here; what follows is made. 0 = to the end.",
-        ),
+        io.Latent.Input("latent"),
+        io.Vae.Input(vae),
+        media,
+        seconds_input("start_seconds", start, optional=True, advanced=True),
+        seconds_input("end_seconds", end, optional=True, advanced=True),
     ]
 
 
@@ -45,16 +34,15 @@ class HarmonyGivenAudio(io.ComfyNode):
             description="Gives the clip its sound, so that the video is made to it (lip sync, music). "
             "Saves one pass per step: there is no sound to guide.",
             search_aliases=["audio to video", "lip sync", "audio driven", "talking head"],
-            inputs=[
-                io.Latent.Input("latent"),
-                io.Vae.Input("audio_vae"),
+            inputs=_inputs(
+                "audio_vae",
                 io.Audio.Input(
                     "audio",
                     optional=True,
                     tooltip="Not connected: the latent's own sound is kept, its video made anew.",
                 ),
-                *_span_inputs("sound"),
-            ],
+                "sound",
+            ),
             outputs=[io.Latent.Output()],
             hidden=[io.Hidden.unique_id],
         )
@@ -83,16 +71,15 @@ class HarmonyGivenVideo(io.ComfyNode):
             description="Gives the clip its pictures, so that the sound is made to them (foley). "
             "Saves one pass per step: there is no video to guide.",
             search_aliases=["video to audio", "foley", "video driven", "sound effects"],
-            inputs=[
-                io.Latent.Input("latent"),
-                io.Vae.Input("vae"),
+            inputs=_inputs(
+                "vae",
                 io.Video.Input(
                     "video",
                     optional=True,
                     tooltip="Not connected: the latent's own video is kept, its sound made anew.",
                 ),
-                *_span_inputs("video"),
-            ],
+                "video",
+            ),
             outputs=[io.Latent.Output()],
             hidden=[io.Hidden.unique_id],
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..harmony_core.config import PROMPT_FORMATS
 from .host.notes import show
 from .host.text_encoder import encode_captions, unread_words
 
@@ -41,12 +42,13 @@ class HarmonyTextEncode(io.ComfyNode):
                     tooltip="The words that are spoken, empty for none.",
                 ),
                 io.Combo.Input(
-                    "language",
-                    options=["auto", "en", "zh"],
-                    default="auto",
+                    "prompt_format",
+                    options=list(PROMPT_FORMATS),
+                    default=PROMPT_FORMATS[0],
                     optional=True,
                     advanced=True,
-                    tooltip="Language of the transcript.",
+                    tooltip="separate: a caption for each stream, the words beside them (Harmony). ovi: all three as "
+                    "one tagged caption that both streams read (Ovi 720). ovi-suffix: the same for Ovi 960.",
                 ),
             ],
             outputs=[io.Conditioning.Output()],
@@ -55,7 +57,12 @@ class HarmonyTextEncode(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, clip: Any, video_caption: str, audio_caption: str, transcript: str, language: str = "auto"
+        cls,
+        clip: Any,
+        video_caption: str,
+        audio_caption: str,
+        transcript: str,
+        prompt_format: str = PROMPT_FORMATS[0],
     ) -> io.NodeOutput:
         show(cls.hidden.unique_id, unread_words(clip, video_caption, audio_caption))
-        return io.NodeOutput(encode_captions(clip, video_caption, audio_caption, transcript, language))
+        return io.NodeOutput(encode_captions(clip, video_caption, audio_caption, transcript, prompt_format))

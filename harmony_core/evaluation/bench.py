@@ -1,61 +1,108 @@
-"""How long generation takes on this machine, as rows for a CSV."""
+"""Benchmarks' common parts: ways to do the same taking turns, comparisons, and rows for a CSV."""
 
 from __future__ import annotations
 
 import csv
 import platform
+import statistics
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from .. import __version__
-from ..geometry import as_fraction
-from ..media import AudioClip, VideoClip
-from ..pipelines import GenerateRequest, HarmonyPipeline
 
 
-def time_tasks(pipeline: HarmonyPipeline, repeats: int = 5, steps: int | None = None) -> list[dict[str, object]]:
-    """Seconds from request to decoded clip for each task, after one run to warm up.
+class Meter:
+    """Seconds and peak megabytes of a call on one device. Memory off CUDA is Linux's (0 elsewhere)."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.is_cuda = device.type == "cuda"
+
+    def __call__(self, call: Callable[[], object]) -> tuple[float, float]:
+        before = self._start()
+        start = time.perf_counter()
+        result = call()
+        if self.is_cuda:
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+        del result
+        return seconds, (self._peak() - before) / 2**20
+
+    def _start(self) -> int:
+        if self.is_cuda:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+            return torch.cuda.memory_allocated()
+        if platform.system() == "Linux":
+            Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+        return self._status("VmRSS")
+
+    def _peak(self) -> int:
+        return torch.cuda.max_memory_allocated() if self.is_cuda else self._status("VmHWM")
+
+    @staticmethod
+    def _status(name: str) -> int:
+        if platform.system() != "Linux":
+            return 0
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+def take_turns(ways: dict[str, Callable[[], object]], repeats: int, meter: Meter) -> dict[str, dict[str, float]]:
+    """Seconds (20th, 50th and 80th percentile) and peak megabytes of each way, after one round to warm up.
 
     Raises:
         ValueError: fewer than one repeat.
     """
     if repeats < 1:
         raise ValueError(f"repeats is {repeats}, but must be 1 or more.")
-    geometry = pipeline.geometry(GenerateRequest(prompt=""))
-    still = np.full((geometry.num_frames, geometry.height, geometry.width, 3), 127, np.uint8)
-    video = VideoClip(still, as_fraction(geometry.fps))
-    audio = AudioClip(np.zeros((1, geometry.num_samples), np.float32), geometry.sample_rate)
-    off = {"video_sync_scale": 1.0, "audio_sync_scale": 1.0}
-    tasks = {
-        "joint": {},
-        "joint, no SyncCFG": off,
-        "audio_to_video": {"audio": audio},
-        "video_to_audio": {"video": video},
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for turn in range(repeats + 1):
+        for name, way in ways.items():
+            result = meter(way)
+            if turn:
+                found[name].append(result)
+    return {name: summary(results) for name, results in found.items()}
+
+
+def summary(results: list[tuple[float, float]]) -> dict[str, float]:
+    """Percentiles of (seconds, megabytes) as columns of a row."""
+    seconds = [result[0] for result in results]
+    fifths = statistics.quantiles(seconds, n=5, method="inclusive") if len(seconds) > 1 else seconds * 4
+    return {
+        "seconds_p20": round(fifths[0], 6),
+        "seconds_p50": round(statistics.median(seconds), 6),
+        "seconds_p80": round(fifths[3], 6),
+        "peak_mb": round(statistics.median(result[1] for result in results), 1),
+        "repeats": len(results),
     }
-    rows = []
-    for task, given in tasks.items():
-        request = GenerateRequest(prompt="a blue ball bounces on metal", steps=steps, **given)
-        passes = pipeline(request).passes_per_step
-        seconds = [_timed(pipeline, request) for _ in range(repeats)]
-        p20, p50, p80 = np.percentile(seconds, (20, 50, 80))
-        rows.append(
-            {
-                "task": task,
-                "steps": steps if steps is not None else pipeline.config.steps,
-                "passes_per_step": passes,
-                "clip_seconds": geometry.duration_s,
-                "size": f"{geometry.width}x{geometry.height}",
-                "seconds_p50": round(float(p50), 4),
-                "seconds_p20": round(float(p20), 4),
-                "seconds_p80": round(float(p80), 4),
-                "repeats": repeats,
-                **machine(pipeline.device),
-            }
-        )
-    return rows
+
+
+def comparison(name: str, ours: float, peer: float, unit: str) -> dict[str, object]:
+    """One line of `--json`: ratio = ours / peer."""
+    return {"name": name, "ours": round(ours, 6), "peer": round(peer, 6), "ratio": round(ours / peer, 4), "unit": unit}
+
+
+def call_way(way: Callable[..., object], inputs: list[torch.Tensor], mode: str) -> None:
+    """Run it `forward` without gradients, or forward and `backward` to `inputs`."""
+    if mode == "forward":
+        with torch.inference_mode():
+            way(*inputs)
+        return
+    outputs = way(*inputs)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    torch.autograd.grad(outputs, inputs, [torch.ones_like(out) for out in outputs])
+
+
+def measure(
+    ways: dict[str, Callable[..., object]], inputs: list[torch.Tensor], mode: str, repeats: int
+) -> dict[str, dict[str, float]]:
+    """`take_turns` of ways that take the same tensors."""
+    calls = {name: partial(call_way, way, inputs, mode) for name, way in ways.items()}
+    return take_turns(calls, repeats, Meter(inputs[0].device))
 
 
 def machine(device: torch.device) -> dict[str, object]:
@@ -78,9 +125,3 @@ def append_csv(path: Path, rows: list[dict[str, object]]) -> None:
         if is_new:
             writer.writeheader()
         writer.writerows(rows)
-
-
-def _timed(pipeline: HarmonyPipeline, request: GenerateRequest) -> float:
-    start = time.perf_counter()
-    pipeline(request)
-    return time.perf_counter() - start

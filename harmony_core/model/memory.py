@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
+
 from ..config import HarmonyConfig
 
 DEVICE, HOST, OFF = "device", "host", "off"  # where a driver cache lies
+CPU_BATCH_BYTES = 64 << 20  # beyond it a CPU is busy with one pass already, and its caches overflow
 
 
 def mute_audio_bytes(config: HarmonyConfig, num_audio_latents: int, rows: int, element_size: int) -> int:
@@ -29,7 +34,25 @@ def static_video_bytes(
     return 2 * rows * tokens * config.dim * element_size
 
 
-def choose_placement(needed: int, free_device: int, free_host: int) -> str:
+def activation_bytes(config: HarmonyConfig, tokens: int, rows: int, element_size: int) -> int:
+    """What a pass over `rows` rows of the longer stream holds at once: a block's feed-forward and its inputs."""
+    return rows * tokens * (2 * config.ffn_dim + 12 * config.dim) * element_size
+
+
+def free_bytes(device: torch.device) -> float:
+    """Memory that a pass may still use on a CUDA device; no limit elsewhere."""
+    if device.type != "cuda":
+        return math.inf
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
+
+
+def passes_fit_together(needed: int, device: torch.device) -> bool:
+    """Whether passes that hold `needed` bytes should run as one batch."""
+    return needed < (CPU_BATCH_BYTES if device.type == "cpu" else free_bytes(device) / 2)
+
+
+def choose_placement(needed: float, free_device: float, free_host: float = math.inf) -> str:
     """`device` if `needed` bytes are less than half of what is free there, else `host` by the same rule, else `off`."""
     if needed < free_device / 2:
         return DEVICE

@@ -2,7 +2,8 @@
 
 Every stage leaves its result in the output folder, and a run that is stopped goes on from the last one. Batches are
 drawn from generators seeded by the step, so that a resumed run sees what an uninterrupted one would have seen.
-Processes that `torchrun` or `accelerate launch` starts share out the autoencoders, the clips, each batch and Muon's matrices.
+Processes that `torchrun` or `accelerate launch` starts share out the autoencoders, the clips, each batch and Muon's
+matrices.
 """
 
 from __future__ import annotations

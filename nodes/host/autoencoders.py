@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from math import ceil
 from typing import Any
 
@@ -17,10 +18,34 @@ from torch.nn.functional import pad
 
 from ...harmony_core.autoencoders.tiny import FRAMES_PER_LATENT, PIXELS_PER_LATENT, TinyAudioVAE, TinyVideoVAE
 from ...harmony_core.config import PRESETS, HarmonyConfig
+from ...harmony_core.geometry import as_fraction
 
 WAN22_CHANNELS, MMAUDIO_CHANNELS = 48, 20
+LTX_VIDEO_CHANNELS, LTX_AUDIO_CHANNELS = 128, 8
 DECODE_BYTES_PER_PIXEL = 400  # activations of the widest decoder stage
 DECODE_BYTES_PER_SAMPLE = 60
+
+# Only the lengths of this one are read: LTX-2 is ComfyUI's own model.
+LTX2 = PRESETS["wan2.2-ti2v-5b"].with_(
+    video_channels=LTX_VIDEO_CHANNELS,
+    audio_channels=LTX_AUDIO_CHANNELS,
+    temporal_stride=8,
+    spatial_stride=32,
+    patch_size=(1, 1, 1),
+    fps="25",
+    seconds="121/25",
+    width=768,
+    height=512,
+    sample_rate=24000,
+    audio_latent_rate="25",
+)
+# by a core autoencoder's number of latent dimensions and channels
+CLIPS = {
+    (3, WAN22_CHANNELS): PRESETS["harmony-5b"],
+    (1, MMAUDIO_CHANNELS): PRESETS["harmony-5b"],
+    (3, LTX_VIDEO_CHANNELS): LTX2,
+    (2, LTX_AUDIO_CHANNELS): LTX2,
+}
 
 
 class VideoStage(nn.Module):
@@ -113,51 +138,88 @@ class BundleAudioVAE(BundleVAE):
 
 
 def vae_config(vae: Any) -> HarmonyConfig | None:
-    """Which checkpoint's lengths belong to an autoencoder; None if no Harmony model uses it."""
-    if isinstance(vae, BundleVAE):
-        return vae.harmony
-    wan22, mmaudio = (3, WAN22_CHANNELS), (1, MMAUDIO_CHANNELS)
-    return PRESETS["harmony-5b"] if (vae.latent_dim, vae.latent_channels) in (wan22, mmaudio) else None
+    """Which checkpoint's lengths belong to an autoencoder; None if neither Harmony nor LTX-2 uses it."""
+    return vae.harmony if isinstance(vae, BundleVAE) else CLIPS.get((vae.latent_dim, vae.latent_channels))
 
 
 def clip_config(vae: Any, audio_vae: Any) -> HarmonyConfig:
     """Which checkpoint's lengths belong to a pair of autoencoders.
 
     Raises:
-        ValueError: a pair that no Harmony model uses.
+        ValueError: a pair that no model uses.
     """
     config = vae_config(vae)
     if config is None or config != vae_config(audio_vae):
         raise ValueError(
             f"A VAE of {vae.latent_channels} channels and an audio VAE of {audio_vae.latent_channels} do not belong "
-            "together; take both from HarmonyCheckpointLoader, or Wan2.2's VAE and MMAudio's 16 kHz one."
+            "together; take both from HarmonyCheckpointLoader, or Wan2.2's VAE and MMAudio's 16 kHz one, or LTX-2's."
         )
     return config
 
 
+def audio_latent_rate(audio_vae: Any) -> Fraction:
+    """Audio latents per second. Raises ValueError for an autoencoder that no model uses."""
+    config = vae_config(audio_vae)
+    if config is None:
+        raise ValueError(
+            f"An audio VAE of {audio_vae.latent_channels} channels belongs to no Harmony model; "
+            "use the checkpoint's own, or MMAudio's 16 kHz one."
+        )
+    return as_fraction(config.audio_latent_rate)
+
+
+def output_rate(audio_vae: Any) -> int:
+    """Samples per second of what an audio autoencoder decodes to."""
+    return int(getattr(audio_vae, "audio_sample_rate_output", audio_vae.audio_sample_rate))
+
+
 def encode_frames(vae: Any, images_FHWC: Tensor) -> Tensor:
-    """Pictures in 0..1, one clip of 4n+1, to latents [1,C,T_v,h,w]."""
+    """Pictures in 0..1, one clip whose length the autoencoder takes, to latents [1,C,T_v,h,w]."""
     return vae.encode(images_FHWC[..., :3])
 
 
 def encode_waveform(audio_vae: Any, waveform_BCN: Tensor, num_latents: int) -> Tensor:
     """A waveform at the VAE's own rate to exactly `num_latents` latents: silence follows a short one."""
-    per_latent = audio_vae.downscale_ratio
-    missing = max(0, ceil(num_latents * per_latent) - waveform_BCN.shape[-1])
-    latents = audio_vae.encode(pad(waveform_BCN, (0, missing)).movedim(1, -1))
+    unit = audio_vae.downscale_ratio if audio_vae.crop_input else 1  # else ComfyUI crops at both ends
+    needed = ceil(num_latents * audio_vae.audio_sample_rate / audio_latent_rate(audio_vae))
+    samples = ceil(max(needed, waveform_BCN.shape[-1]) / unit) * unit
+    latents = audio_vae.encode(pad(waveform_BCN, (0, samples - waveform_BCN.shape[-1])).movedim(1, -1))
     return latents[:, :, :num_latents]
 
 
-def decode_frames(vae: Any, latents: Tensor) -> Tensor:
-    """Latents to pictures in 0..1, [B,F,H,W,3]."""
-    images = vae.decode(latents)
+def decode_frames(vae: Any, latents: Tensor, chunk: int = 0, tile: int = 0) -> Tensor:
+    """Latents to pictures in 0..1, [B,F,H,W,3].
+
+    Args:
+        chunk: latents decoded at once, 0 for all. Exact where latents are independent (ours); not needed by Wan2.2,
+            whose decoder goes latent by latent; others blend chunks that overlap by a quarter.
+        tile: side in pixels of overlapping tiles that are blended; 0 for whole pictures.
+    """
+    if isinstance(vae, BundleVideoVAE) and chunk and not tile:
+        starts = range(0, latents.shape[2], chunk)
+        images = torch.cat([_decode_chunk(vae, latents, start, chunk) for start in starts], 1)
+    elif tile or (chunk and vae.latent_channels != WAN22_CHANNELS):
+        ratio = vae.spacial_compression_decode()
+        side = max(2, tile // ratio) if tile else max(latents.shape[3:])
+        span = chunk if chunk and vae.latent_channels != WAN22_CHANNELS else latents.shape[2]
+        images = vae.decode_tiled(
+            latents, tile_x=side, tile_y=side, overlap=side // 4, tile_t=span, overlap_t=max(1, span // 4)
+        )
+    else:
+        images = vae.decode(latents)
     return images if images.ndim == 5 else images.unflatten(0, (len(latents), -1))
 
 
+def _decode_chunk(vae: BundleVideoVAE, latents: Tensor, start: int, chunk: int) -> Tensor:
+    """One chunk's pictures. The latent before it goes first, since a clip's first latent holds one frame only."""
+    before = min(start, 1)
+    images = vae.decode(latents[:, :, start - before : start + chunk])
+    return images[:, before:]
+
+
 def decode_waveform(audio_vae: Any, latents: Tensor) -> tuple[Tensor, int]:
-    """Latents to a waveform [B,C,N] and its rate in Hz."""
-    rate = getattr(audio_vae, "audio_sample_rate_output", audio_vae.audio_sample_rate)
-    return audio_vae.decode(latents).movedim(-1, 1).float(), int(rate)
+    """Latents to a waveform [B,C,N] and its rate in Hz. Always whole: phases and attention span the clip."""
+    return audio_vae.decode(latents).movedim(-1, 1).float(), output_rate(audio_vae)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...harmony_core.geometry import ClipGeometry, as_fraction, latent_frame_span
 from ...harmony_core.media import AudioClip, VideoClip, fit_audio, fit_video
-from .autoencoders import encode_frames, encode_waveform, vae_config
+from .autoencoders import audio_latent_rate, encode_frames, encode_waveform, vae_config
 from .clips import fitted_picture
 from .streams import give, split_latent
 
@@ -46,8 +46,7 @@ def give_audio(
     asked = _asked(latent)
     num_latents = split_latent(latent)[1].shape[2]
     rate = audio_vae.audio_sample_rate
-    per_second = Fraction(rate) / as_fraction(audio_vae.downscale_ratio)
-    given = _audio_latents(num_latents, per_second, start_s, end_s)
+    given = _audio_latents(num_latents, audio_latent_rate(audio_vae), start_s, end_s)
     if audio is None:
         return give(latent, audio_given=given), ("the latent's own sound is kept",)
     samples_N, notes = fit_audio(_first_sound(audio), round(Fraction(asked["num_frames"]) / asked["fps"] * rate), rate)
@@ -63,14 +62,14 @@ def give_reference(
     Raises:
         ValueError: less than one audio latent.
     """
-    rate, per_latent = audio_vae.audio_sample_rate, audio_vae.downscale_ratio
-    count = int(int(seconds * rate) / per_latent)
+    rate, per_second = audio_vae.audio_sample_rate, audio_latent_rate(audio_vae)
+    count = int(as_fraction(seconds) * per_second)
     if count < 1:
         raise ValueError(
-            f"A reference of {seconds:g} s is shorter than one audio latent ({per_latent / rate:g} s); "
+            f"A reference of {seconds:g} s is shorter than one audio latent ({float(1 / per_second):g} s); "
             "ask for at least 0.3."
         )
-    samples_N, notes = fit_audio(_first_sound(audio), round(count * per_latent), rate)
+    samples_N, notes = fit_audio(_first_sound(audio), round(count * rate / per_second), rate)
     latents = encode_waveform(audio_vae, torch.from_numpy(samples_N)[None, None], count)
     return node_helpers.conditioning_set_values(conditioning, {"harmony_reference_audio": latents}), notes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import comfy.latent_formats
 
 from ...harmony_core.config import HarmonyConfig
-from .autoencoders import WAN22_CHANNELS
+from .autoencoders import LTX_VIDEO_CHANNELS, WAN22_CHANNELS
 
 
 class TinyLatent(comfy.latent_formats.LatentFormat):
@@ -29,4 +29,6 @@ class Wan22Latent(comfy.latent_formats.Wan22):
 
 def latent_format(config: HarmonyConfig) -> comfy.latent_formats.LatentFormat:
     """The format for a checkpoint's video latents."""
+    if config.video_channels == LTX_VIDEO_CHANNELS:
+        return comfy.latent_formats.LTXAV()
     return Wan22Latent() if config.video_channels == WAN22_CHANNELS else TinyLatent(config)

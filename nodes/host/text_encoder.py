@@ -10,6 +10,7 @@ from comfy.supported_models_base import ClipTarget
 from torch import Tensor, nn
 
 from ...harmony_core.text.captions import TinyTextEncoder
+from ...harmony_core.text.ovi import caption
 
 TOKENS = "harmony"
 
@@ -63,14 +64,19 @@ def bundle_clip(encoder: TinyTextEncoder) -> comfy.sd.CLIP:
     return comfy.sd.CLIP(target, parameters=sum(weight.numel() for weight in encoder.parameters()))
 
 
-def encode_captions(clip: Any, video_caption: str, audio_caption: str, transcript: str, language: str) -> list[Any]:
-    """CONDITIONING of the video caption, with the audio caption and the transcript beside it."""
+def encode_captions(
+    clip: Any, video_caption: str, audio_caption: str, transcript: str, prompt_format: str
+) -> list[Any]:
+    """CONDITIONING of the video caption, with the audio caption and the transcript beside it.
+
+    A `prompt_format` of Ovi's makes one caption of all three, which both streams read. Raises ValueError as
+    `ovi.caption` does.
+    """
+    if prompt_format != "separate":
+        video_caption = audio_caption = caption(video_caption, audio_caption, transcript, prompt_format)
+        transcript = ""
     audio_context = clip.encode_from_tokens(clip.tokenize(audio_caption))
-    extras = {
-        "harmony_audio_context": audio_context,
-        "harmony_transcript": transcript,
-        "harmony_language": language,
-    }
+    extras = {"harmony_audio_context": audio_context, "harmony_transcript": transcript}
     return clip.encode_from_tokens_scheduled(clip.tokenize(video_caption), add_dict=extras)
 
 

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from harmony_core.diffusion.denoiser import Conditions, Denoiser
 from harmony_core.diffusion.flow import sigmas
-from harmony_core.diffusion.guidance import GuidancePlan, SkipLayer, SyncCFG, TextCFG
+from harmony_core.diffusion.guidance import GuidancePlan, Isolated, SkipLayer, SyncCFG, TextCFG
 from harmony_core.diffusion.latents import AVLatents, draw_noise
 from harmony_core.diffusion.solvers import solver
+from harmony_core.model import memory
 from tests.model.test_transformer import random_model, small_config
 
 STEPS = 3
 
 
-def build(masks: AVLatents | None = None, guidances=(SyncCFG(video_scale=3, audio_scale=2),)):
+def build(
+    masks: AVLatents | None = None, guidances=(SyncCFG(video_scale=3, audio_scale=2),), rows: int = 1, **options
+) -> Denoiser:
     config = small_config()
-    given, anchors = draw_noise((1, 5, 3, 4, 6), (1, 3, 18), 5), draw_noise((1, 5, 3, 4, 6), (1, 3, 18), 6)
+    shapes = (rows, 5, 3, 4, 6), (rows, 3, 18)
+    given, anchors = draw_noise(*shapes, 5), draw_noise(*shapes, 6)
     masks = masks or AVLatents(torch.ones(1, 1, 3, 1, 1), torch.ones(1, 1, 18))
-    text = torch.randn(2, 1, 4, config.text_dim, generator=torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
     plan = GuidancePlan(guidances, STEPS, bool(masks.video.any()), bool(masks.audio.any()))
-    positive, negative = (Conditions(part, part) for part in text)
-    return Denoiser(random_model(config), plan, positive, negative, given, masks, anchors)
+    positive, negative = (
+        Conditions(*torch.randn(2, rows, length, config.text_dim, generator=generator)) for length in (4, 2)
+    )
+    return Denoiser(random_model(config), plan, positive, negative, given, masks, anchors, **options)
 
 
 @torch.no_grad()
-def sample(denoiser: Denoiser, name: str = "euler") -> AVLatents:
-    x = draw_noise((1, 5, 3, 4, 6), (1, 3, 18), 0)
+def sample(denoiser: Denoiser, name: str = "euler", rows: int = 1) -> AVLatents:
+    x = draw_noise((rows, 5, 3, 4, 6), (rows, 3, 18), 0)
     return solver(name)(denoiser, x, sigmas(STEPS, 3.0), lambda *_: None)
 
 
@@ -60,9 +67,55 @@ def test_the_driver_cache_changes_nothing():
         torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("placement", ["device", "host"])
+def test_every_placement_of_the_driver_cache_gives_the_same(placement: str):
+    kept, live = build(driver_cache=placement), build(driver_cache="off")
+    assert live.cache is None
+    for one, other in zip(sample(kept), sample(live), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
+EVERY_KIND = (
+    SyncCFG(video_scale=3, audio_scale=2, stop=0.7),
+    TextCFG(video_scale=2, audio_scale=3, interval=2),
+    Isolated(video_scale=1.5, audio_scale=1.5),
+    SkipLayer(video_scale=2, audio_scale=2, layers=(1,)),
+)
+
+
+@pytest.mark.parametrize("given", [None, "video", "audio"])
+def test_one_batch_a_step_gives_what_one_pass_at_a_time_gives(given: str | None):
+    """Two rows, every kind of guidance, ranges and intervals, with and without a driver."""
+    masks = AVLatents(torch.ones(1, 1, 3, 1, 1), torch.ones(1, 1, 18))
+    if given:
+        masks = masks._replace(**{given: torch.zeros_like(getattr(masks, given))})
+    batched, split = (build(masks, EVERY_KIND, rows=2, batch_passes=together) for together in (True, False))
+    calls = {}
+    for name, denoiser in (("batched", batched), ("split", split)):
+        forward, calls[name] = denoiser.transformer.forward, []
+
+        def counted(video, *args, forward=forward, sizes=calls[name], **kwargs):
+            sizes.append(len(video))
+            return forward(video, *args, **kwargs)
+
+        denoiser.transformer.forward = counted
+    for one, other in zip(sample(batched, rows=2), sample(split, rows=2), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    assert len(calls["batched"]) == 2 * STEPS, "the skipped layer's pass, and all others together"
+    assert sum(calls["batched"]) == sum(calls["split"]) == 2 * len(calls["split"])
+
+
+def test_free_memory_decides_whether_passes_are_batched(monkeypatch: pytest.MonkeyPatch):
+    denoiser = build()
+    passes = [denoiser._pass(name, denoiser.given) for name in ("joint", "mute_audio")]
+    assert len(list(denoiser._batches(passes))) == 1
+    monkeypatch.setattr(memory, "CPU_BATCH_BYTES", 1)
+    assert len(list(denoiser._batches(passes))) == 2
+
+
 def test_anchored_passes_see_a_clean_anchor():
     """Seen from inside the model: noise levels (t, t), (t, 0) and (0, t), and the anchor itself."""
-    denoiser = build()
+    denoiser = build(batch_passes=False)
     seen = []
     forward = denoiser.transformer.forward
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load
 
 from .comfyui import ComfyServer, Run
-from .workflows import Prompt, api_workflow, copy_media, node_of
+from .workflows import Prompt, api_workflow, captions_of, copy_media, node_of
 
 pytestmark = pytest.mark.host
 
@@ -21,7 +21,7 @@ def prompt_of(workflow: str) -> tuple[Prompt, dict[str, list]]:
     prompt = api_workflow(workflow)
     for class_type in ("HarmonyDecode", "SaveVideo"):
         del prompt[node_of(prompt, class_type)]
-    encode = prompt[node_of(prompt, "HarmonyTextEncode")]["inputs"]
+    encode = prompt[captions_of(prompt)]["inputs"]
     prompt["negative"] = {"class_type": "HarmonyTextEncode", "inputs": {**encode, "video_caption": ""}}
     guider = prompt[node_of(prompt, "HarmonySyncCFG")]["inputs"]
     links = {name: guider[name] for name in ("model", "positive", "anchors")}

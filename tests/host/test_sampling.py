@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from .comfyui import ComfyServer
-from .workflows import Prompt, api_workflow, change, copy_media, node_of, sample
+from .workflows import Prompt, api_workflow, captions_of, change, copy_media, node_of, sample
 
 pytestmark = pytest.mark.host
 
@@ -47,8 +47,8 @@ def test_core_sampler_nodes(server: ComfyServer, given_audio: torch.Tensor, clas
     prompt = api_workflow("audio_to_video")
     inputs = {
         "model": [node_of(prompt, "HarmonyCheckpointLoader"), 0],
-        "positive": [node_of(prompt, "HarmonyTextEncode"), 0],
-        "negative": [node_of(prompt, "HarmonyTextEncode"), 0],
+        "positive": [captions_of(prompt), 0],
+        "negative": [captions_of(prompt), 0],
         "latent_image": [node_of(prompt, "HarmonyGivenAudio"), 0],
         "steps": 4,
         "cfg": 2.0,
@@ -76,7 +76,7 @@ def test_core_sampler_nodes(server: ComfyServer, given_audio: torch.Tensor, clas
 def test_core_guider_equals_ours_without_sync(server: ComfyServer) -> None:
     """With both sync scales 1, SyncCFG is text guidance alone."""
     ours = api_workflow("text_to_audio_video")
-    encode = node_of(ours, "HarmonyTextEncode")
+    encode = captions_of(ours)
     ours["negative"] = {"class_type": "HarmonyTextEncode", "inputs": {**ours[encode]["inputs"], "video_caption": ""}}
     scales = {"video_sync_scale": 1.0, "audio_sync_scale": 1.0, "video_text_scale": 2.0, "audio_text_scale": 2.0}
     change(ours, "HarmonySyncCFG", negative=["negative", 0], **scales)

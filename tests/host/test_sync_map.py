@@ -16,7 +16,7 @@ from harmony_core.pipelines import HarmonyPipeline
 from harmony_core.text.transcripts import tokenize_transcript
 
 from .comfyui import ComfyServer, Run
-from .workflows import Prompt, api_workflow, change, node_of
+from .workflows import Prompt, api_workflow, captions_of, change, node_of
 
 pytestmark = pytest.mark.host
 
@@ -48,7 +48,7 @@ def pictures(server: ComfyServer, run: Run, node: str) -> np.ndarray:
 
 def expected_map(server: ComfyServer, prompt: Prompt, frames: np.ndarray, direction: str, layers: tuple) -> np.ndarray:
     latents = AVLatents(**load((server.base / "output" / "mapped.safetensors").read_bytes()))
-    text = prompt[node_of(prompt, "HarmonyTextEncode")]["inputs"]
+    text = prompt[captions_of(prompt)]["inputs"]
     pipeline = HarmonyPipeline.from_file()
     features, _ = pipeline.text_encoder.encode([text["video_caption"], text["audio_caption"]])
     transcript, _ = tokenize_transcript(text["transcript"], pipeline.config.speech)

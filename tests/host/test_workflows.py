@@ -12,10 +12,24 @@ import torch
 from harmony_core.media import VideoClip, read_audio, read_image
 from harmony_core.pipelines import GenerateRequest, HarmonyPipeline
 
+from .build_workflows import api_graph, page_graph
 from .checks import check_clip, read_clip, saved_file
 from .comfyui import ComfyServer
 from .graph import NOTES, to_api
-from .workflows import MEDIA, NAMES, api_workflow, change, copy_media, node_of, nodes_of, page_workflow, sample
+from .workflow_graphs import GRAPHS
+from .workflows import (
+    MEDIA,
+    NAMES,
+    RUNNABLE,
+    api_workflow,
+    captions_of,
+    change,
+    copy_media,
+    node_of,
+    nodes_of,
+    page_workflow,
+    sample,
+)
 
 pytestmark = pytest.mark.host
 
@@ -31,6 +45,16 @@ def test_page_and_api_formats_are_the_same(server: ComfyServer, name: str) -> No
     assert to_api(page_workflow(name), server.get("/object_info")) == api
 
 
+def test_generated(server: ComfyServer) -> None:
+    """The files are what `python -m tests.host.build_workflows` writes."""
+    info = server.get("/object_info")
+    assert sorted(GRAPHS) == NAMES
+    for name, make in GRAPHS.items():
+        prompt = api_graph(make(), info)
+        assert prompt == api_workflow(name), f"{name}: run `python -m tests.host.build_workflows`"
+        assert page_graph(name, make(), prompt, info) == page_workflow(name)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_only_core_and_this_pack(server: ComfyServer, name: str) -> None:
     info = server.get("/object_info")
@@ -40,11 +64,12 @@ def test_only_core_and_this_pack(server: ComfyServer, name: str) -> None:
             assert "Harmony" in module or not module.startswith("custom_nodes"), module
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "text_to_audio_video"])
+@pytest.mark.parametrize("name", [name for name in RUNNABLE if name != "text_to_audio_video"])
 def test_workflow_runs(server: ComfyServer, name: str) -> None:
     copy_media(server)
     prompt = api_workflow(name)
     change(prompt, "BasicScheduler", steps=8)
+    change(prompt, "HarmonySampler", steps=8)
     run = server.run(prompt)
     assert run.error is None, run.error
     clips = [saved_file(server, run, key) for key in nodes_of(prompt, "SaveVideo")]
@@ -88,7 +113,7 @@ def both(server: ComfyServer, pipeline: HarmonyPipeline, name: str, **given):
     """Latents of a workflow and of the same request on the command line's pipeline."""
     copy_media(server)
     prompt = api_workflow(name)
-    text = prompt[node_of(prompt, "HarmonyTextEncode")]["inputs"]
+    text = prompt[captions_of(prompt)]["inputs"]
     guidance = prompt[node_of(prompt, "HarmonySyncCFG")]["inputs"]
     request = GenerateRequest(
         prompt=text["video_caption"],

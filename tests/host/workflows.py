@@ -15,6 +15,7 @@ from .comfyui import REPOSITORY, ComfyServer
 WORKFLOWS = REPOSITORY / "workflows"
 MEDIA = WORKFLOWS / "media"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+BUILT_IN = "harmony-tiny (built in)"
 
 Prompt = dict[str, Any]
 
@@ -27,6 +28,14 @@ def api_workflow(name: str) -> Prompt:
     return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text())
 
 
+def needs_no_download(name: str) -> bool:
+    """Whether a workflow uses the built-in model."""
+    return any(node["inputs"].get("checkpoint") == BUILT_IN for node in api_workflow(name).values())
+
+
+RUNNABLE = [name for name in NAMES if needs_no_download(name)]
+
+
 def nodes_of(prompt: Prompt, class_type: str) -> list[str]:
     """Ids of the nodes of a type."""
     return [key for key, node in prompt.items() if node["class_type"] == class_type]
@@ -35,6 +44,12 @@ def nodes_of(prompt: Prompt, class_type: str) -> list[str]:
 def node_of(prompt: Prompt, class_type: str) -> str:
     """Id of the only node of a type."""
     (found,) = nodes_of(prompt, class_type)
+    return found
+
+
+def captions_of(prompt: Prompt) -> str:
+    """Id of the node that encodes what the clip shows; the other one encodes no text."""
+    (found,) = (key for key in nodes_of(prompt, "HarmonyTextEncode") if prompt[key]["inputs"]["video_caption"])
     return found
 
 

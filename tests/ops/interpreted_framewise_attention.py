@@ -92,6 +92,17 @@ def test_a_key_outside_every_window_has_no_influence_and_no_gradient():
     assert grad_k[:, 6:].isfinite().all()
 
 
+def test_nan_behind_the_last_window_stays_there():
+    """The last key lies in the tiles of the last queries, but in no window."""
+    (q, k, v), rest = case(7, 1, 6, 2, 1)
+    with torch.no_grad():
+        expected = framewise_attention_triton(q, k, v, *rest)
+        k[:, 13], v[:, 13] = float("nan"), float("nan")
+    out, grad_q, grad_k, grad_v = with_gradients((framewise_attention_triton(q, k, v, *rest),), [q, k, v])
+    assert_agree([out], [expected])
+    assert all(grad[:, :13].isfinite().all() for grad in (grad_q, grad_k, grad_v))
+
+
 def test_torch_library_accepts_the_ops():
     (q, k, v), (groups, rope_q, rope_k) = case(7, 1, 6, 2, 1)
     flat = [edge for group in groups for edge in group]

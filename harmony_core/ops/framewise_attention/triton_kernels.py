@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from ..triton_support import MIN_TUNED_WORK, autotune, configs, jit, load_rows, rotate_rows, store_rows, tl
 
-# (BLOCK_M, BLOCK_N, warps, stages); none may spill. The first of each runs where tuning is not worth it.
+# (BLOCK_M, BLOCK_N, warps, stages); none may spill, nor need more shared memory than a small GPU's 99 KB (tests hold
+# both). The first of each runs where tuning is not worth it.
 # Wide query tiles suit A2V (hundreds of queries to a dozen keys), wide key tiles V2A (few queries, thousands of keys).
-FORWARD_CONFIGS = configs((32, 32, 4, 2), (64, 32, 4, 2), (128, 32, 8, 2), (16, 64, 4, 2), (16, 128, 8, 2))
-QUERY_GRADIENT_CONFIGS = configs((32, 32, 4, 2), (64, 32, 8, 2), (16, 64, 8, 2))
-KEY_GRADIENT_CONFIGS = configs((32, 32, 4, 2), (64, 16, 4, 2), (16, 64, 8, 2))
+FORWARD_CONFIGS = configs((32, 32, 4, 2), (64, 32, 4, 2), (128, 32, 8, 2), (16, 64, 4, 2))
+QUERY_GRADIENT_CONFIGS = configs((32, 16, 4, 2), (16, 32, 4, 2), (16, 64, 8, 2))
+KEY_GRADIENT_CONFIGS = configs((16, 32, 4, 2), (32, 16, 4, 2), (16, 64, 8, 2))
 # float32 products without tf32 run on ordinary units and hold their operands in registers: one small tile for all.
 FLOAT32_CONFIGS = configs((16, 16, 8, 1))
 
@@ -57,7 +58,7 @@ def framewise_attention_fwd_kernel(
     out_MD = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
     for key_first in range(window_start, window_end, BLOCK_N):
         s_N = (key_first + tl.arange(0, BLOCK_N)).to(tl.int64)
-        is_key = s_N < num_keys
+        is_key = s_N < window_end
         k_ND = load_rows(k + batch * k_stride_b + head * k_stride_h, s_N, k_stride_s, is_key, HEAD_DIM, BLOCK_D)
         if PAIRS_K > 0:
             at = batch * table_k_stride_b
@@ -122,7 +123,7 @@ def framewise_attention_bwd_kernel_dq(
     grad_q_MD = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
     for key_first in range(window_start, window_end, BLOCK_N):
         s_N = (key_first + tl.arange(0, BLOCK_N)).to(tl.int64)
-        is_key = s_N < num_keys
+        is_key = s_N < window_end
         k_ND = load_rows(k + batch * k_stride_b + head * k_stride_h, s_N, k_stride_s, is_key, HEAD_DIM, BLOCK_D)
         if PAIRS_K > 0:
             at_k = batch * table_k_stride_b
@@ -176,7 +177,7 @@ def framewise_attention_bwd_kernel_dkv(
     grad_v_ND = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
     for query_first in range(viewers_start, viewers_end, BLOCK_M):
         l_M = (query_first + tl.arange(0, BLOCK_M)).to(tl.int64)
-        is_query = l_M < num_queries
+        is_query = l_M < viewers_end
         q_MD = load_rows(q + batch * q_stride_b + head * q_stride_h, l_M, q_stride_l, is_query, HEAD_DIM, BLOCK_D)
         if PAIRS_Q > 0:
             at_q = batch * table_q_stride_b

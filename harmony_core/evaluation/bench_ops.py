@@ -1,43 +1,61 @@
 """Time and peak memory of the ops beside other ways to do the same, over clip lengths.
 
-    python benchmarks/ops.py                  # CPU: a 720p layout at a fraction of the width
-    python benchmarks/ops.py --quick          # under a minute: what `--json` prints, and no more
-    python benchmarks/ops.py --device cuda    # a GPU: harmony-5b's width, bfloat16, FlexAttention as well
-
 `ours` is what the registry picks on the device. `global` is one masked scaled_dot_product_attention, `naive` the same
 as a formula, `flex` torch's compiled FlexAttention with a block mask. Every way gets the same q, k, v and RoPE tables,
 rotation included, and takes turns with the others in one process. `backward` is forward and backward. Ways that would
-need more than the memory limit are left out. `--json` prints an object per comparison: ratio = ours / peer.
+need more than the memory limit are left out.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
-import sys
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from harmony_core.config import HarmonyConfig, preset  # noqa: E402
-from harmony_core.evaluation.bench import append_csv, machine  # noqa: E402
-from harmony_core.geometry import ClipGeometry, a2v_windows, group_windows, v2a_windows  # noqa: E402
-from harmony_core.model.rope import cross_rope, to_device, video_rope  # noqa: E402
-from harmony_core.ops import registry  # noqa: E402
-from harmony_core.ops.framewise_attention.naive import framewise_attention_naive, window_mask  # noqa: E402
-from harmony_core.ops.rope import apply_rope  # noqa: E402
+from ..config import HarmonyConfig, preset
+from ..geometry import ClipGeometry, a2v_windows, group_windows, v2a_windows
+from ..model.rope import cross_rope, to_device, video_rope
+from ..ops import registry
+from ..ops.framewise_attention.naive import framewise_attention_naive, window_mask
+from ..ops.rope import apply_rope, apply_rope_naive
+from .bench import comparison, machine, measure
 
 LENGTHS_S = (2, 5, 10, 20, 40, 60)
 QUICK_LENGTHS_S = (2, 20)
+
+
+@dataclass(frozen=True)
+class Options:
+    """A 720p layout, at a fraction of the width on CPU."""
+
+    device: torch.device
+    heads: int
+    head_dim: int
+    repeats: int
+    memory_gb: float
+    quick: bool
+
+    @property
+    def config(self) -> HarmonyConfig:
+        return preset("harmony-5b").with_(dim=self.heads * self.head_dim, num_heads=self.heads)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float32 if self.device.type == "cpu" else torch.bfloat16
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        return ("forward",) if self.quick else ("forward", "backward")
+
+
+def bench_ops(options: Options) -> list[dict[str, object]]:
+    """Rows of both ops, with the machine."""
+    rows = framewise_rows(options) + qk_norm_rope_rows(options)
+    return [row | machine(options.device) for row in rows]
 
 
 def masked_global(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, rope_q, rope_k) -> Tensor:
@@ -46,9 +64,10 @@ def masked_global(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, rope_q, rope_k)
 
 
 def flex_way(groups, num_queries: int, num_keys: int, device: torch.device) -> Callable:
-    """FlexAttention with the windows as a block mask, made beforehand."""
+    """FlexAttention with the windows as a block mask, made beforehand. torch compiles no complex numbers on CPU."""
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
+    torch.compiler.reset()  # each length is a program of its own, and only so many are kept
     rows = torch.tensor(groups, device=device)
     starts, ends = (column.repeat_interleave(rows[:, 1] - rows[:, 0]) for column in (rows[:, 2], rows[:, 3]))
 
@@ -58,7 +77,7 @@ def flex_way(groups, num_queries: int, num_keys: int, device: torch.device) -> C
     block_mask = torch.compile(create_block_mask)(seen, None, None, num_queries, num_keys, device=device)
 
     def run(q: Tensor, k: Tensor, v: Tensor, rope_q, rope_k) -> Tensor:
-        q, k, v = (x.transpose(1, 2) for x in (apply_rope(q, rope_q), apply_rope(k, rope_k), v))
+        q, k, v = (x.transpose(1, 2) for x in (apply_rope_naive(q, rope_q), apply_rope_naive(k, rope_k), v))
         return flex_attention(q, k, v, block_mask=block_mask).transpose(1, 2)
 
     return torch.compile(run, dynamic=False)
@@ -83,72 +102,9 @@ def directions(seconds: float, config: HarmonyConfig) -> dict[str, tuple]:
     }
 
 
-class Meter:
-    """Seconds and peak megabytes of a call on one device."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.is_cuda = device.type == "cuda"
-
-    def __call__(self, call: Callable[[], object]) -> tuple[float, float]:
-        before = self._start()
-        start = time.perf_counter()
-        result = call()
-        if self.is_cuda:
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
-        del result
-        return seconds, (self._peak() - before) / 2**20
-
-    def _start(self) -> int:
-        if self.is_cuda:
-            torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
-            return torch.cuda.memory_allocated()
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from here
-        return self._status("VmRSS")
-
-    def _peak(self) -> int:
-        return torch.cuda.max_memory_allocated() if self.is_cuda else self._status("VmHWM")
-
-    @staticmethod
-    def _status(name: str) -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
-
-
-def measure(ways: dict[str, Callable], inputs: list[Tensor], mode: str, meter: Meter, rounds: int) -> dict[str, dict]:
-    """Medians over `rounds`, the ways taking turns, after one round to warm up."""
-
-    def call(way: Callable) -> None:
-        if mode == "forward":
-            with torch.inference_mode():
-                way(*inputs)
-        else:
-            outputs = way(*inputs)
-            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-            torch.autograd.grad(outputs, inputs, [torch.ones_like(out) for out in outputs])
-
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, way in ways.items():
-            result = meter(partial(call, way))
-            if turn:
-                found[name].append(result)
-    rows = {}
-    for name, results in found.items():
-        seconds = sorted(result[0] for result in results)
-        fifths = statistics.quantiles(seconds, n=5, method="inclusive")
-        rows[name] = {
-            "seconds_p20": round(fifths[0], 6),
-            "seconds_p50": round(statistics.median(seconds), 6),
-            "seconds_p80": round(fifths[3], 6),
-            "peak_mb": round(statistics.median(result[1] for result in results), 1),
-        }
-    return rows
-
-
-def framewise_rows(config: HarmonyConfig, lengths: tuple, modes: tuple, options, dtype: torch.dtype) -> list[dict]:
-    device, rows = torch.device(options.device), []
+def framewise_rows(options: Options) -> list[dict[str, object]]:
+    config, device, dtype, rows = options.config, options.device, options.dtype, []
+    lengths = QUICK_LENGTHS_S if options.quick else LENGTHS_S
     heads, head_dim = config.num_heads, config.head_dim
     for seconds in lengths:
         for direction, (groups, queries, keys, tables) in directions(seconds, config).items():
@@ -165,10 +121,12 @@ def framewise_rows(config: HarmonyConfig, lengths: tuple, modes: tuple, options,
                 ways["global"] = partial(masked_global, mask=mask, **ropes)
             if queries * keys * heads * 16 <= limit and not options.quick:
                 ways["naive"] = partial(framewise_attention_naive, groups=groups, **ropes)
-            if device.type == "cuda":
+            if not options.quick:
                 ways["flex"] = partial(flex_way(groups, queries, keys, device), **ropes)
-            for mode in modes:
-                for way, measured in measure(ways, inputs, mode, Meter(device), options.rounds).items():
+            for mode in options.modes:
+                if mode == "backward" and device.type == "cpu":
+                    ways.pop("flex", None)  # torch has no backward of FlexAttention on CPU
+                for way, measured in measure(ways, inputs, mode, options.repeats).items():
                     rows.append(
                         {
                             "op": "framewise_attention",
@@ -187,9 +145,9 @@ def framewise_rows(config: HarmonyConfig, lengths: tuple, modes: tuple, options,
     return rows
 
 
-def qk_norm_rope_rows(config: HarmonyConfig, modes: tuple, options, dtype: torch.dtype) -> list[dict]:
-    """Self-attention's q and k of a five-second clip."""
-    device = torch.device(options.device)
+def qk_norm_rope_rows(options: Options) -> list[dict[str, object]]:
+    """Self-attention's q and k of a five-second clip (a second on CPU)."""
+    config, device, dtype = options.config, options.device, options.dtype
     tokens_high, tokens_wide = config.height // 32, config.width // 32
     frames = 31 if device.type == "cuda" else 7
     length, dim = frames * tokens_high * tokens_wide, config.dim
@@ -213,12 +171,12 @@ def qk_norm_rope_rows(config: HarmonyConfig, modes: tuple, options, dtype: torch
             "dtype": str(dtype).removeprefix("torch."),
             **measured,
         }
-        for mode in modes
-        for way, measured in measure(ways, inputs, mode, Meter(device), options.rounds).items()
+        for mode in options.modes
+        for way, measured in measure(ways, inputs, mode, options.repeats).items()
     ]
 
 
-def comparisons(rows: list[dict]) -> list[dict]:
+def comparisons(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     """`framewise_20s` and its relatives (both directions together), growth with the clip, and the norm."""
 
     def total(column: str, op: str = "framewise_attention", **wanted) -> float | None:
@@ -229,8 +187,7 @@ def comparisons(rows: list[dict]) -> list[dict]:
 
     def add(name: str, ours: float | None, peer: float | None, unit: str) -> None:
         if ours is not None and peer:
-            values = {"ours": round(ours, 6), "peer": round(peer, 6), "ratio": round(ours / peer, 4)}
-            result.append({"name": name, **values, "unit": unit})
+            result.append(comparison(name, ours, peer, unit))
 
     for suffix, column, unit in (("", "seconds_p50", "s"), ("_memory", "peak_mb", "MB")):
         for mode in ("forward", "backward"):
@@ -249,37 +206,3 @@ def comparisons(rows: list[dict]) -> list[dict]:
         ours, peer = (total("seconds_p50", op="qk_norm_rope", mode=mode, way=way) for way in ("ours", "naive"))
         add(f"qk_norm_rope_{mode}", ours, peer, "s")
     return result
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--heads", type=int, help="default: 1 on CPU, 24 elsewhere")
-    parser.add_argument("--head-dim", type=int, help="default: 32 on CPU, 128 elsewhere")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--memory-gb", type=float, default=4.0, help="leave out ways that need more")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", action="store_true", help="print comparisons as JSON lines")
-    parser.add_argument("--output", type=Path, help="append all rows to this csv")
-    options = parser.parse_args()
-    on_cpu = options.device == "cpu"
-    heads, head_dim = options.heads or (1 if on_cpu else 24), options.head_dim or (32 if on_cpu else 128)
-    config = preset("harmony-5b").with_(dim=heads * head_dim, num_heads=heads)
-    dtype = torch.float32 if on_cpu else torch.bfloat16
-    modes = ("forward",) if options.quick else ("forward", "backward")
-    if options.quick:
-        options.rounds = min(options.rounds, 3)
-    lengths = QUICK_LENGTHS_S if options.quick else LENGTHS_S
-    rows = framewise_rows(config, lengths, modes, options, dtype) + qk_norm_rope_rows(config, modes, options, dtype)
-    rows = [row | {"rounds": options.rounds, **machine(torch.device(options.device))} for row in rows]
-    if options.output:
-        append_csv(options.output, rows)
-    for comparison in comparisons(rows):
-        if options.json:
-            print(json.dumps(comparison))
-        else:
-            print("{name}: ours {ours:g}, peer {peer:g} {unit}, ratio {ratio:g}".format(**comparison))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,228 @@
+"""HarmonyClip and HarmonyDecode with the autoencoders of every supported model: ours, LTX-2's, Wan2.2's and MMAudio's.
+
+python clip_pairs.py COMFYUI_TREE
+
+Core's classes are built by core's own `comfy.sd.VAE`, small where they can be and with random weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from fractions import Fraction
+
+from ltxav import WIDTH, SyncCFG, SyncCFGGuider, TextCFG, scales, tiny_ltxav  # loads the pack  # isort: skip
+
+import comfy.ldm.lightricks.vae.audio_vae
+import comfy.ldm.lightricks.vae.causal_video_autoencoder
+import comfy.ldm.mmaudio.vae.autoencoder
+import comfy.ldm.wan.vae2_2
+import comfy.model_patcher
+import comfy.samplers
+import comfy.sd
+import torch
+from harmony_pack.harmony_core.checkpoints.io import CONFIG_KEY
+from harmony_pack.harmony_core.config import PRESETS
+from harmony_pack.harmony_core.text.ovi import caption
+from harmony_pack.nodes.host import clips
+from harmony_pack.nodes.host.autoencoders import decode_frames
+from harmony_pack.nodes.host.given import give_audio
+from harmony_pack.nodes.host.loader import load_checkpoint
+from harmony_pack.nodes.host.registration import HarmonyModelConfig, register_model
+from harmony_pack.nodes.host.streams import nest
+from harmony_pack.nodes.host.text_encoder import encode_captions
+
+LTX_VIDEO = {
+    "dims": 3,
+    "latent_channels": 128,
+    "encoder_blocks": [["compress_all", {}], ["compress_all", {}], ["compress_all", {}]],
+    "decoder_blocks": [["compress_all", {"residual": True, "multiplier": 2}]] * 3 + [["res_x", {"num_layers": 1}]],
+    "encoder_base_channels": 8,
+    "decoder_base_channels": 8,
+    "norm_layer": "pixel_norm",
+    "patch_size": 4,
+    "latent_log_var": "uniform",
+}
+LTX_AUDIO = {
+    "model": {
+        "params": {
+            "sampling_rate": 16000,
+            "ddconfig": {
+                "double_z": True,
+                "mel_bins": 64,
+                "z_channels": 8,
+                "resolution": 256,
+                "downsample_time": False,
+                "in_channels": 2,
+                "out_ch": 2,
+                "ch": 8,
+                "ch_mult": [1, 2, 4],
+                "num_res_blocks": 1,
+                "attn_resolutions": [],
+                "dropout": 0.0,
+                "mid_block_add_attention": False,
+                "norm_type": "pixel",
+                "causality_axis": "height",
+            },
+        }
+    }
+}
+LTX_VOCODER = {
+    "upsample_initial_channel": 64,
+    "upsample_rates": [6, 5, 2, 2, 2],
+    "upsample_kernel_sizes": [16, 15, 8, 4, 4],
+    "resblock_kernel_sizes": [3],
+    "resblock_dilation_sizes": [[1, 3, 5]],
+}
+
+
+def randomised(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The state dict of a module whose weights are small and random, and whose statistics are 0 and 1."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
+        for name, buffer in module.named_buffers():
+            if "of-means" in name:
+                buffer.fill_(float("std" in name))
+            elif "mel_basis" in name:
+                buffer.copy_(torch.rand(buffer.shape, generator=generator))
+    return module.state_dict()
+
+
+def ltx2_pair() -> tuple[comfy.sd.VAE, comfy.sd.VAE]:
+    video = comfy.ldm.lightricks.vae.causal_video_autoencoder.VideoVAE(config=LTX_VIDEO)
+    metadata = {"config": json.dumps({"vae": LTX_VIDEO, "audio_vae": LTX_AUDIO, "vocoder": LTX_VOCODER})}
+    audio = comfy.ldm.lightricks.vae.audio_vae.AudioVAE(metadata)
+    return (
+        comfy.sd.VAE(sd=randomised(video), metadata=metadata, dtype=torch.float32),
+        comfy.sd.VAE(sd=randomised(audio), metadata=metadata),
+    )
+
+
+def check_ltx2() -> None:
+    vae, audio_vae = ltx2_pair()
+    latent, anchors, notes = clips.empty_clip(vae, audio_vae, 0.64, 25.0, 64, 96, batch_size=2)
+    video, audio = latent["samples"].unbind()
+    # 16 frames asked, 17 made; ceil(17 / 25 x 25) audio latents
+    assert (*video.shape, *audio.shape) == (2, 128, 3, 3, 2, 2, 8, 17, 16)
+    assert not video.any()
+    assert not audio.any()
+    static, mute = anchors["samples"].unbind()
+    assert (static.shape, mute.shape) == ((1, *video.shape[1:]), (1, *audio.shape[1:]))
+    torch.testing.assert_close(static, vae.encode(torch.full((17, 96, 64, 3), 0.5)))
+    silence = audio_vae.first_stage_model.encode(torch.zeros(1, 1, 44100))[:, :, :17]
+    torch.testing.assert_close(mute, silence, atol=1e-4, rtol=0)
+    assert "16 frames" in notes[0]
+    assert "24000 Hz" in notes[0]
+
+    positive = [[torch.randn(1, 128, 2 * WIDTH, generator=torch.Generator().manual_seed(3)), {"frame_rate": 25}]]
+    one = clips.empty_clip(vae, audio_vae, 0.68, 25.0, 64, 64)[0]
+    pair = clips.empty_clip(vae, audio_vae, 0.68, 25.0, 64, 64)[1]["samples"].unbind()
+    guider = SyncCFGGuider(tiny_ltxav(), scales(SyncCFG, 2, 2), scales(TextCFG, 1, 1), tuple(pair))
+    guider.inner_set_conds({"positive": positive})
+    shapes = [part.shape for part in one["samples"].unbind()]
+    noise = [torch.randn(shape, generator=torch.Generator().manual_seed(1)) for shape in shapes]
+    sampler, sigmas = comfy.samplers.sampler_object("euler"), torch.tensor((1.0, 0.5, 0.0))
+    made = guider.sample(nest(*noise), one["samples"], sampler, sigmas, None, seed=1)
+    (clip,), _ = clips.decode_clip({**one, "samples": made}, vae, audio_vae)
+    assert clip.images.shape == (17, 64, 64, 3)
+    assert clip.audio["sample_rate"] == 24000
+    assert clip.audio["waveform"].shape == (1, 2, round(17 / 25 * 24000))
+
+    tone = {"waveform": torch.sin(torch.arange(24000) * 0.1)[None, None], "sample_rate": 24000}
+    given, _ = give_audio(one, audio_vae, tone, 0.0, 0.32)
+    mask = given["noise_mask"].unbind()[1]
+    assert not mask[:, :, :8].any()
+    assert mask[:, :, 8:].all()
+
+
+def wan22_vae() -> comfy.sd.VAE:
+    """Core's class at a small width: `comfy.sd.VAE` itself only builds it at full size."""
+    stage = comfy.ldm.wan.vae2_2.WanVAE(
+        dim=8, dec_dim=8, z_dim=48, dim_mult=[1, 2, 4, 4], temperal_downsample=[False, True, True]
+    )
+    randomised(stage)
+    vae = comfy.sd.VAE(sd={})
+    vae.first_stage_model, vae.latent_dim, vae.latent_channels = stage.eval(), 3, 48
+    vae.upscale_ratio = (lambda frames: max(0, frames * 4 - 3), 16, 16)
+    vae.upscale_index_formula = vae.downscale_index_formula = (4, 16, 16)
+    vae.downscale_ratio = (lambda frames: math.floor((frames + 3) / 4), 16, 16)
+    vae.memory_used_encode = vae.memory_used_decode = lambda shape, _: math.prod(shape)
+    vae.vae_dtype, vae.device, vae.output_device = torch.float32, torch.device("cpu"), torch.device("cpu")
+    vae.patcher = comfy.model_patcher.ModelPatcher(stage, vae.device, vae.device)
+    return vae
+
+
+def tiny_ovi() -> comfy.model_patcher.ModelPatcher:
+    shape = {"dim": 64, "ffn_dim": 64, "num_layers": 1, "num_heads": 2}
+    settings = json.dumps({"transformer": PRESETS["ovi-11b"].with_(**shape, audio_ffn_conv_dim=64).to_dict()})
+    config = HarmonyModelConfig({"image_model": "wan2.1", **shape})
+    config.set_inference_dtype(torch.float32, None)
+    model = config.get_model({CONFIG_KEY: torch.tensor(list(settings.encode()), dtype=torch.uint8)})
+    return comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
+
+
+def check_wan22_with_mmaudio() -> None:
+    vae = wan22_vae()
+    audio_vae = comfy.sd.VAE(sd=randomised(comfy.ldm.mmaudio.vae.autoencoder.AudioAutoencoder(mode="16k")))
+    latent, anchors, _ = clips.empty_clip(vae, audio_vae, 0.25, 24.0, 64, 32)
+    video, audio = latent["samples"].unbind()
+    assert (*video.shape, *audio.shape) == (1, 48, 3, 2, 4, 1, 20, 12)
+    assert [part.shape for part in anchors["samples"].unbind()] == [video.shape, audio.shape]
+    (clip,), _ = clips.decode_clip(latent, vae, audio_vae)
+    assert clip.images.shape == (6, 32, 64, 3)
+    assert clip.audio["waveform"].shape[-1] == 0.25 * 44100
+    whole = decode_frames(vae, video)
+    torch.testing.assert_close(decode_frames(vae, video, chunk=1), whole, atol=1e-5, rtol=0)
+
+    # 121 frames: Ovi's number of audio latents is its own, which its autoencoders cannot know
+    for model, num_audio_latents in ((None, 158), (tiny_ovi(), 157)):
+        latent = clips.empty_clip(vae, audio_vae, 121 / 24, 24.0, 32, 32, model=model)[0]
+        assert latent["samples"].unbind()[1].shape == (1, 20, num_audio_latents)
+
+
+def check_built_in() -> None:
+    _, clip, vae, audio_vae = load_checkpoint("harmony-tiny (built in)")
+    latent, _, notes = clips.empty_clip(vae, audio_vae, 1.9, 12.5, 64, 64, batch_size=2)
+    assert any("the last 1 cut" in note for note in notes), notes
+    generator = torch.Generator().manual_seed(5)
+    video, audio = (torch.randn(part.shape, generator=generator) for part in latent["samples"].unbind())
+    whole = decode_frames(vae, video)
+    assert whole.shape == (2, 25, 64, 64, 3)
+    for chunk in (1, 2, 3, 7):
+        torch.testing.assert_close(decode_frames(vae, video, chunk), whole, atol=1e-5, rtol=0)
+    ramp_FHWC = torch.linspace(0, 1, 64)[None, None, :, None].expand(25, 64, 64, 3)
+    smooth = vae.encode(ramp_FHWC)
+    tiled = decode_frames(vae, smooth, tile=32)
+    assert tiled.shape == (1, 25, 64, 64, 3)
+    difference = float((tiled - decode_frames(vae, smooth)).abs().mean())
+    assert 0 < difference < 0.05, difference
+
+    found, _ = clips.decode_clip({**latent, "samples": nest(video, audio)}, vae, audio_vae, chunk_seconds=0.4)
+    assert len(found) == 2
+    for item, pictures in zip(found, whole, strict=True):
+        torch.testing.assert_close(item.images, pictures[:24], atol=1e-5, rtol=0)
+        assert item.audio["waveform"].shape == (1, 1, round(Fraction(24) / Fraction("12.5") * 16000))
+        assert item.fps == Fraction("12.5")
+
+    assert clips._loudness(torch.zeros(1, 100), 0)[0].startswith("clip 0: the sound is silent")
+    assert "not numbers" in clips._loudness(torch.tensor([[0.1, math.nan]]), 1)[0]
+    assert "clips (peak 1.50)" in clips._loudness(torch.tensor([[0.1, -1.5]]), 2)[0]
+    assert clips._loudness(torch.tensor([[0.1, -0.9]]), 3) == []
+
+    parts = "a ball bounces", "a ball hits metal", "go home"
+    ((context, extras),) = encode_captions(clip, *parts, "ovi")
+    ((expected, _),) = encode_captions(clip, caption(*parts, "ovi"), "", "", "separate")
+    torch.testing.assert_close(context, expected)
+    torch.testing.assert_close(extras["harmony_audio_context"], expected)
+    assert extras["harmony_transcript"] == ""
+
+
+if __name__ == "__main__":
+    register_model()
+    with torch.inference_mode():  # as ComfyUI runs nodes
+        check_built_in()
+        check_ltx2()
+        check_wan22_with_mmaudio()
+    print("ok")
