@@ -10,7 +10,7 @@ help:
 	@echo "make demo                         set up, then write out/demo.mp4 from the embedded checkpoint"
 	@echo "make test                         set up, then run all tests"
 	@echo "make check                        lint, formatting, and independent checks of the nodes and workflows"
-	@echo "make bench                        time generation on this machine"
+	@echo "make bench                        time operations, model and generation on this machine"
 	@echo "make comfy-demo COMFYUI_PATH=...  the same demo through a ComfyUI"
 
 setup: $(READY)
@@ -32,7 +32,9 @@ check: setup
 	$(BIN)/python -m tests.host.lint
 
 bench: setup
-	$(BIN)/harmony bench sampling -o out/bench.csv
+	$(BIN)/harmony bench ops -o out/ops.csv
+	$(BIN)/harmony bench model -o out/model.csv
+	$(BIN)/harmony bench sampling -o out/sampling.csv
 
 comfy-demo: setup
 	$(BIN)/python -m tests.host.demo $(COMFYUI_PATH)

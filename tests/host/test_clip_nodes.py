@@ -86,13 +86,23 @@ def test_batch_and_chunks(server: ComfyServer) -> None:
 
 
 def test_sync_report(server: ComfyServer) -> None:
-    copy_media(server)
-    prompt = {
-        "film": {"class_type": "LoadVideo", "inputs": {"file": "harmony_example.mp4"}},
-        "report": {"class_type": "HarmonySyncReport", "inputs": {"video": ["film", 0]}},
-    }
+    prompt = api_workflow("text_to_audio_video")
+    change(prompt, "BasicScheduler", steps=2)
+    video = prompt[node_of(prompt, "SaveVideo")]["inputs"]["video"]
+    prompt["report"] = {"class_type": "HarmonySyncReport", "inputs": {"video": video}}
     (plot,) = succeed(server, prompt).outputs["report"]["images"]
     assert server.view(plot)[1:4] == b"PNG"
+
+
+def test_sync_report_of_a_silent_film(server: ComfyServer) -> None:
+    copy_media(server)
+    error = server.run(
+        {
+            "film": {"class_type": "LoadVideo", "inputs": {"file": "harmony_example.mp4"}},
+            "report": {"class_type": "HarmonySyncReport", "inputs": {"video": ["film", 0]}},
+        }
+    ).error
+    assert "has no sound to measure" in error["exception_message"]
 
 
 def test_captions_in_two_places_are_refused(server: ComfyServer) -> None:

@@ -9,7 +9,7 @@ from harmony_core.pipelines import GenerateRequest, HarmonyPipeline
 
 from .checks import check_clip, saved_file
 from .comfyui import ComfyServer
-from .workflows import api_workflow, change, node_of, sample
+from .workflows import api_workflow, captions_of, change, node_of, sample
 
 pytestmark = pytest.mark.host
 
@@ -45,7 +45,10 @@ def test_one_seed_gives_the_same_bytes_twice(server: ComfyServer) -> None:
 def test_command_line_agrees(server: ComfyServer) -> None:
     scales = {"video_sync_scale": 2.5, "audio_sync_scale": 1.75}
     prompt = api_workflow(NAME)
-    change(prompt, "HarmonyTextEncode", video_caption="a red ball bounces on wood", audio_caption="a ball hits wood")
+    prompt[captions_of(prompt)]["inputs"] |= {
+        "video_caption": "a red ball bounces on wood",
+        "audio_caption": "a ball hits wood",
+    }
     change(prompt, "HarmonySyncCFG", **scales)
     change(prompt, "RandomNoise", noise_seed=11)
     ours = sample(server, prompt, "agree")
