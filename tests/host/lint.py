@@ -31,7 +31,14 @@ TOOLS = ("comfy-cli", "comfy-lint", "comfy-import-guard")
 WORKFLOWS = REPOSITORY / "workflows" / "api"
 MEDIA = REPOSITORY / "workflows" / "media"
 # A workflow may name weight files that a user has to bring; empty ones make their names known to the server.
-MODEL_FOLDERS = {"HarmonyModelLoader": "diffusion_models", "VAELoader": "vae", "CLIPLoader": "text_encoders"}
+MODEL_FOLDERS = {
+    "model_name": "diffusion_models",
+    "audio_name": "diffusion_models",
+    "vae_name": "vae",
+    "clip_name": "text_encoders",
+    "text_encoder": "text_encoders",
+    "ckpt_name": "checkpoints",
+}
 
 
 def main() -> int:
@@ -75,10 +82,9 @@ def _node_definitions(tree: Path, base: Path, workflows: list[Path]) -> Path:
     shutil.copytree(MEDIA, base / "input")
     for workflow in workflows:
         for node in json.loads(workflow.read_text()).values():
-            if node["class_type"] in MODEL_FOLDERS:
-                names = (value for value in node["inputs"].values() if str(value).endswith(".safetensors"))
-                for name in names:
-                    path = base / "models" / MODEL_FOLDERS[node["class_type"]] / name
+            for name, value in node["inputs"].items():
+                if name in MODEL_FOLDERS and str(value).endswith(".safetensors"):
+                    path = base / "models" / MODEL_FOLDERS[name] / value
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.touch()
     server = ComfyServer(tree, base, ensure_python(tree))
