@@ -31,7 +31,14 @@ from .workflows import WORKFLOWS, api_workflow, copy_media, needs_no_download, n
 COLUMNS = {MODEL: 320, CLIP: 380, GUIDANCE: 340, SAMPLING: 300, RESULT: 420}  # width of its nodes in pixels
 LEFT, TOP, GAP, MARGIN, HEADER = 20, 120, 50, 60, 40
 SOCKET, WIDGET, TEXT = 22, 26, 90
-PREVIEWS = {"LoadImage": 240, "LoadVideo": 240, "LoadAudio": 60, "SaveVideo": 420}  # pixels below the widgets
+PREVIEWS = {  # pixels below the widgets
+    "LoadImage": 240,
+    "LoadVideo": 240,
+    "LoadAudio": 60,
+    "SaveVideo": 420,
+    "SamplerCustomAdvanced": 240,
+    "HarmonySampler": 240,
+}
 NOTE_LINE_CHARACTERS, NOTE_LINE = 38, 24
 EXTRA_DEFAULTS = {
     "control_after_generate": ["randomize"],
