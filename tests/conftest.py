@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +25,23 @@ def _seed() -> None:
 
     torch.manual_seed(42)
     np.random.seed(42)
+
+
+@pytest.fixture
+def harmony(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs `harmony ...` in this process: (exit code, stdout, stderr)."""
+    from harmony_core.cli import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["harmony", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -15,25 +15,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from harmony_core.cli import main
 from harmony_core.evaluation.bench import append_csv
 from harmony_core.media import read_audio, read_video, write_video
-
-
-@pytest.fixture
-def harmony(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Runs `harmony ...` in this process: (exit code, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["harmony", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def assert_error(result: tuple[int, str, str], *parts: str) -> None:

@@ -9,11 +9,10 @@ import pytest
 
 from .checks import check_clip, saved_file
 from .comfyui import ComfyServer, Run
-from .workflows import NAMES, Prompt, api_workflow, change, copy_media, nodes_of
+from .workflows import RUNNABLE, Prompt, api_workflow, change, copy_media, nodes_of
 
 pytestmark = pytest.mark.host
 
-EMBEDDED = [name for name in NAMES if nodes_of(api_workflow(name), "HarmonyCheckpointLoader")]  # no weights to bring
 NUM_QUEUED = 30
 
 
@@ -35,7 +34,7 @@ def peak_memory(server: ComfyServer, prompt: Prompt) -> tuple[Run, int]:
     return run, int(status["VmHWM"].split()[0])
 
 
-@pytest.mark.parametrize("name", EMBEDDED)
+@pytest.mark.parametrize("name", RUNNABLE)
 def test_a_third_run_takes_no_more_memory_than_the_second(server: ComfyServer, name: str) -> None:
     copy_media(server)
     peaks = []
@@ -51,7 +50,7 @@ def test_a_third_run_takes_no_more_memory_than_the_second(server: ComfyServer, n
 
 def test_a_long_queue_of_mixed_tasks_ends(server: ComfyServer) -> None:
     copy_media(server)
-    names = [EMBEDDED[index % len(EMBEDDED)] for index in range(NUM_QUEUED)]
+    names = [RUNNABLE[index % len(RUNNABLE)] for index in range(NUM_QUEUED)]
     queued = [
         server.post("/prompt", {"prompt": short(name, 1000 + index, steps=1)})["prompt_id"]
         for index, name in enumerate(names)

@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from harmony_core.cli import main
-
 MMAUDIO = Path(__file__).parents[1] / "fixtures" / "mmaudio"
 WORDS = ("<pad>", "</s>", "<unk>", "a", "red", "ball", "hits", "wood", "hello")
 TEXT_DIM = 24
-
-
-@pytest.fixture
-def harmony(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Runs `harmony ...` in this process: (exit code, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["harmony", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture(scope="session")
