@@ -11,6 +11,7 @@ from ..harmony_core.config import HarmonyConfig
 from ..harmony_core.diffusion.guidance import Guidance, Isolated, SkipLayer, SyncCFG, TextCFG
 from .host.guider import SyncCFGGuider
 from .host.streams import split_latent
+from .inputs import layer_list
 
 BUILT_IN = HarmonyConfig.from_dict(read_settings(embedded_checkpoints()["harmony-tiny"])[0]["transformer"])
 
@@ -163,11 +164,3 @@ class HarmonySyncCFG(io.ComfyNode):
             scales = {"video_scale": skip_layer_scale, "audio_scale": skip_layer_scale}
             extra.append(SkipLayer(**scales, layers=layer_list("skip_layers", skip_layers), **when))
         return io.NodeOutput(make_guider(model, positive, negative, anchors, sync, text, tuple(extra)))
-
-
-def layer_list(name: str, text: str) -> tuple[int, ...]:
-    """Layer numbers of the comma-separated list in input `name`. Raises ValueError for anything else."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise ValueError(f"{name} is {text!r}; write layer numbers with commas between them, such as 3, 4.")
-    return tuple(int(part) for part in parts)

@@ -8,9 +8,9 @@ import torch
 from comfy_api.latest import io
 
 from ..harmony_core.evaluation.sync_map import DIRECTIONS, draw_sync_map
-from .guidance import layer_list
 from .host.notes import show
 from .host.sync_map import map_of_latent
+from .inputs import layer_list
 
 
 class HarmonySyncMap(io.ComfyNode):

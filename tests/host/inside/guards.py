@@ -15,7 +15,7 @@ from pathlib import Path
 from pack import load_pack
 
 FILES = Path(sys.argv[2]) / "nodes"
-NEEDED_BY = {"guidance": ("sampler", "sync_map")}  # node files that import another one
+NEEDED_BY = {"guidance": ("sampler",)}  # node files that import another one
 REASON = "ImportError: no such thing"
 
 load_pack(sys.argv[1], Path(sys.argv[2]))
