@@ -17,7 +17,7 @@ setup: $(READY)
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -e ".[standalone,train,weights,dev]"
+	$(BIN)/pip install -e ".[standalone,train,weights,chinese,dev]"
 	touch $@
 
 demo: setup

@@ -1,38 +1,70 @@
-"""Transcripts to token ids. Id 0 is the filler; character c has id index(c) + 1."""
+"""Transcripts to token ids. Id 0 is the filler; unit u of a vocabulary has id index(u) + 1."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..config import SpeechConfig
+from .pinyin import f5_units
 
-VOCABULARIES: dict[str, tuple[str, ...]] = {"letters": tuple(" abcdefghijklmnopqrstuvwxyz'")}
+F5_UNITS = Path(__file__).parent.parent / "assets" / "f5_vocab.txt"
 
 
-def vocabulary(name: str) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Vocabulary:
+    """`ids` of the units that `split` makes of a text."""
+
+    ids: dict[str, int]
+    split: Callable[[str], list[str]]
+
+    def knows(self, character: str) -> bool:
+        return all(unit in self.ids for unit in self.split(character))
+
+
+def _letters() -> Vocabulary:
+    return Vocabulary(_numbered(" abcdefghijklmnopqrstuvwxyz'"), lambda text: list(text.lower()))
+
+
+def _f5() -> Vocabulary:
+    return Vocabulary(_numbered(F5_UNITS.read_text(encoding="utf-8").split("\n")[:-1]), f5_units)
+
+
+VOCABULARIES = {"letters": _letters, "f5": _f5}
+
+
+def _numbered(units: str | list[str]) -> dict[str, int]:
+    return {unit: index + 1 for index, unit in enumerate(units)}
+
+
+@cache
+def vocabulary(name: str) -> Vocabulary:
     """The named vocabulary; a wrong name is an error that lists them."""
     if name not in VOCABULARIES:
         raise ValueError(f"Unknown transcript vocabulary {name!r}. Vocabularies: {', '.join(VOCABULARIES)}.")
-    return VOCABULARIES[name]
+    return VOCABULARIES[name]()
 
 
 def tokenize_transcript(text: str, speech: SpeechConfig) -> tuple[Tensor, tuple[str, ...]]:
     """Token ids [max_len], filler-padded, and notes on what was left out.
 
     Raises:
-        ValueError: more characters than the checkpoint takes.
+        ValueError: more tokens than the checkpoint takes; Chinese without the packages that read it.
     """
-    cleaned = " ".join(text.lower().split())
-    if not cleaned:  # silence needs no vocabulary
-        return torch.zeros(speech.max_len, dtype=torch.long), ()
-    ids = {character: index + 1 for index, character in enumerate(vocabulary(speech.vocab))}
-    unknown = sorted({character for character in cleaned if character not in ids})
-    kept = " ".join("".join(character for character in cleaned if character in ids).split())
+    known = vocabulary(speech.vocab)
+    text = " ".join(text.split())
+    unknown = sorted({character for character in text.lower() if not known.knows(character)})
+    kept = " ".join("".join(character for character in text if character.lower() not in unknown).split())
+    # A word may be read as a syllable that the list lacks; F5 reads a space there.
+    tokens = [known.ids.get(unit, known.ids[" "]) for unit in known.split(kept)]
     notes = (f"The transcript's {' '.join(unknown)} is left out: this checkpoint does not know it.",) if unknown else ()
-    if len(kept) > speech.max_len:
+    if len(tokens) > speech.max_len:
         raise ValueError(
-            f"The transcript has {len(kept)} characters, but this checkpoint takes {speech.max_len}; shorten it."
+            f"The transcript has {len(tokens)} tokens, but this checkpoint takes {speech.max_len}; shorten it."
         )
-    tokens = [ids[character] for character in kept]
     return torch.tensor(tokens + [0] * (speech.max_len - len(tokens)), dtype=torch.long), notes
