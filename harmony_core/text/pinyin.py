@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
-_STRAIGHT = str.maketrans({";": ",", "“": '"', "”": '"', "‘": "'", "’": "'"})
+_STRAIGHT = str.maketrans(";\u201c\u201d\u2018\u2019", ",\"\"''")  # curly quotes to straight ones
 _WORDS = re.compile(r"[A-Za-z0-9]+(?:\.\d+)?%?|[+#&._%-]+|.", re.DOTALL)  # what jieba makes of text without Chinese
 
 
