@@ -25,6 +25,10 @@ TextEncoder = Annotated[Path | None, typer.Option(help="umT5: a file, or its Hug
 Tokenizer = Annotated[Path | None, typer.Option(help="Folder of umT5's tokeniser.")]
 Preset = Annotated[str | None, typer.Option(help="Settings of a file that stores none: ovi-11b-960, dreamid-omni.")]
 Offload = Annotated[str, typer.Option(help="Weights on the device: none (all), model (one part), layers (one layer).")]
+ReferenceImage = Annotated[
+    list[Path] | None,
+    typer.Option(help="Somebody or something to be seen again; once for each picture (DreamID-Omni)."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

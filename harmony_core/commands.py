@@ -22,6 +22,7 @@ from .command_options import (
     Model,
     Offload,
     Preset,
+    ReferenceImage,
     TextEncoder,
     Tokenizer,
     VideoVae,
@@ -70,6 +71,7 @@ def generate(
     audio: Annotated[Path | None, typer.Option(help="Sound that gets a picture.")] = None,
     reference_audio: Annotated[Path | None, typer.Option(help="Voice or timbre to follow.")] = None,
     reference_seconds: Annotated[float, typer.Option(help="How much of the reference is heard.")] = 0.48,
+    reference_image: ReferenceImage = None,
     seconds: Annotated[float | None, typer.Option(help="Length; default: the given media's, else the model's.")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames a second; default: the model's.")] = None,
     width: Annotated[int | None, typer.Option(help="Default: the model's.")] = None,
@@ -82,6 +84,12 @@ def generate(
     audio_sync_scale: Annotated[float | None, typer.Option(help="SyncCFG of the sound; 1 is off, no cost.")] = None,
     video_text_scale: Annotated[float | None, typer.Option(help="Text guidance of the video; 1 is off.")] = None,
     audio_text_scale: Annotated[float | None, typer.Option(help="Text guidance of the sound; 1 is off.")] = None,
+    video_reference_scale: Annotated[
+        float | None, typer.Option(help="How closely the video follows the reference images; 1 is off.")
+    ] = None,
+    audio_reference_scale: Annotated[
+        float | None, typer.Option(help="How closely the sound follows appended reference audio; 1 is off.")
+    ] = None,
     static_video: Annotated[str, typer.Option(help="SyncCFG's still: auto, grey, image or estimate.")] = "auto",
     scale: Annotated[int | None, typer.Option(help="Enlarge the saved video; default: to be viewable.")] = None,
     plot: Annotated[bool, typer.Option(help="Also write the sync plot, a PNG beside the video.")] = True,
@@ -98,7 +106,7 @@ def generate(
     dtype: Dtype = "float32",
     as_json: Json = False,
 ) -> None:
-    """Make a clip with sound from a prompt, and from a given first frame, video, sound or voice."""
+    """Make a clip with sound from a prompt, and from a given first frame, video, sound, voice or look."""
     settings = {
         "negative_prompt": negative_prompt,
         "negative_audio_prompt": negative_audio_prompt,
@@ -114,6 +122,8 @@ def generate(
         "audio_sync_scale": audio_sync_scale,
         "video_text_scale": video_text_scale,
         "audio_text_scale": audio_text_scale,
+        "video_reference_scale": video_reference_scale,
+        "audio_reference_scale": audio_reference_scale,
         "static_video": static_video,
     }
     parts = {
@@ -125,6 +135,7 @@ def generate(
         "preset": preset,
     }
     media = {"image": image, "video": video, "audio": audio, "reference_audio": reference_audio}
+    media["reference_images"] = reference_image or []
     if scale is not None and scale < 1:
         raise ValueError(f"--scale is {scale}, but must be a whole number from 1.")
     _check_seconds("--seconds", seconds)

@@ -79,6 +79,8 @@ class HarmonyConfig:
     audio_sync_scale: float = 2.0
     video_text_scale: float = 1.0
     audio_text_scale: float = 1.0
+    video_reference_scale: float = 1.0  # of appended references
+    audio_reference_scale: float = 1.0
     prompt_format: str = "separate"  # a caption per modality; or Ovi's one caption for both (text/ovi.py)
     negative_prompt: str = ""  # of text guidance, where a request names none
     negative_audio_prompt: str = ""
@@ -209,6 +211,12 @@ PRESETS: dict[str, HarmonyConfig] = {
     "dreamid-omni": _OVI_11B.with_(
         references="appended",
         audio_rope_scale=0.197265625,  # 31 / 157 as it is there, in bfloat16
+        # There v = neg + 3 (pos - neg) + 1.5 (pos - no_image), a = neg + 4 (pos - neg) + 2 (pos - no_audio). So the
+        # factors of what is added to pos are 3 - 1, 1.5, 4 - 1 and 2; a scale is its factor + 1.
+        video_text_scale=3.0,
+        audio_text_scale=4.0,
+        video_reference_scale=2.5,
+        audio_reference_scale=3.0,
     ),
     "harmony-tiny": HarmonyConfig(
         dim=160,

@@ -170,6 +170,15 @@ def fit_image(image: np.ndarray, height: int, width: int, name: str = "image") -
     return np.array(fitted), (note + (", cropped at the centre" if cropped else ""),)
 
 
+def fit_reference_image(image: np.ndarray, height: int, width: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The whole picture, uint8 [H,W,3], as large as it fits, centred on white (as DreamID-Omni does), and notes."""
+    source_height, source_width = image.shape[:2]
+    if (source_height, source_width) == (height, width):
+        return image, ()
+    fitted = ImageOps.pad(Image.fromarray(image), (width, height), Image.Resampling.LANCZOS, color="white")
+    return np.array(fitted), (f"reference image: {source_width}x{source_height} -> {width}x{height}, whole",)
+
+
 def fit_audio(clip: AudioClip, num_samples: int, sample_rate: int) -> tuple[np.ndarray, tuple[str, ...]]:
     """`num_samples` mono samples of the clip at `sample_rate`, and what was changed, in words.
 

@@ -17,7 +17,7 @@ NODES: dict[str, tuple[str, ...]] = {
     "guidance": ("HarmonySyncCFG",),
     "sampler": ("HarmonySampler",),
     "given": ("HarmonyGivenAudio", "HarmonyGivenVideo", "HarmonyFirstFrame"),
-    "reference": ("HarmonyReferenceAudio",),
+    "reference": ("HarmonyReferenceAudio", "HarmonyReferenceImage"),
     "decode": ("HarmonyDecode",),
     "report": ("HarmonySyncReport",),
     "sync_map": ("HarmonySyncMap",),

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..harmony_core.checkpoints.io import embedded_checkpoints, read_settings
 from ..harmony_core.config import HarmonyConfig
-from ..harmony_core.diffusion.guidance import Guidance, Isolated, SkipLayer, SyncCFG, TextCFG
+from ..harmony_core.diffusion.guidance import Guidance, Isolated, ReferenceCFG, SkipLayer, SyncCFG, TextCFG
 from .host.guider import SyncCFGGuider
 from .host.streams import split_latent
 from .inputs import layer_list
@@ -132,6 +132,22 @@ class HarmonySyncCFG(io.ComfyNode):
                     advanced=True,
                     tooltip="Layers that skip_layer_scale leaves out, counted from 0: 3 or 3, 4.",
                 ),
+                scale_input(
+                    "video_reference_scale",
+                    1.0,
+                    "How closely the video follows Harmony Reference Image (DreamID-Omni: 2.5). "
+                    "1.0 = off, saves one pass per step.",
+                    optional=True,
+                    advanced=True,
+                ),
+                scale_input(
+                    "audio_reference_scale",
+                    1.0,
+                    "How closely the sound follows Harmony Reference Audio (DreamID-Omni: 3.0; no other model). "
+                    "1.0 = off, saves one pass per step.",
+                    optional=True,
+                    advanced=True,
+                ),
             ],
             outputs=[io.Guider.Output()],
         )
@@ -153,6 +169,8 @@ class HarmonySyncCFG(io.ComfyNode):
         isolation_scale: float = 1.0,
         skip_layer_scale: float = 1.0,
         skip_layers: str = "",
+        video_reference_scale: float = 1.0,
+        audio_reference_scale: float = 1.0,
     ) -> io.NodeOutput:
         when = {"start": sync_start, "stop": sync_stop, "interval": sync_interval}
         sync = SyncCFG(video_scale=video_sync_scale, audio_scale=audio_sync_scale, **when)
@@ -163,4 +181,13 @@ class HarmonySyncCFG(io.ComfyNode):
         if skip_layer_scale != 1.0:
             scales = {"video_scale": skip_layer_scale, "audio_scale": skip_layer_scale}
             extra.append(SkipLayer(**scales, layers=layer_list("skip_layers", skip_layers), **when))
+        if (video_reference_scale, audio_reference_scale) != (1.0, 1.0):
+            _check_reference(positive, "harmony_reference_image", video_reference_scale, "HarmonyReferenceImage")
+            _check_reference(positive, "harmony_reference_audio", audio_reference_scale, "HarmonyReferenceAudio")
+            extra.append(ReferenceCFG(video_scale=video_reference_scale, audio_scale=audio_reference_scale, **when))
         return io.NodeOutput(make_guider(model, positive, negative, anchors, sync, text, tuple(extra)))
+
+
+def _check_reference(positive: Any, key: str, scale: float, node: str) -> None:
+    if scale != 1.0 and not all(key in extra for _, extra in positive):
+        raise ValueError(f"A reference scale of {scale:g} needs a reference; add {node} to positive or set it to 1.0.")

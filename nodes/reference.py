@@ -1,4 +1,4 @@
-"""Nodes for a voice or timbre to follow."""
+"""Nodes for a voice or timbre, and for a look, to follow."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from .host.given import give_reference
 from .host.notes import show
+from .host.reference import give_reference_images
 
 
 class HarmonyReferenceAudio(io.ComfyNode):
@@ -39,5 +40,34 @@ class HarmonyReferenceAudio(io.ComfyNode):
     @classmethod
     def execute(cls, conditioning: Any, audio_vae: Any, audio: dict[str, Any], seconds: float) -> io.NodeOutput:
         conditioning, notes = give_reference(conditioning, audio_vae, audio, seconds)
+        show(cls.hidden.unique_id, notes)
+        return io.NodeOutput(conditioning)
+
+
+class HarmonyReferenceImage(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HarmonyReferenceImage",
+            display_name="Harmony Reference Image",
+            category="Harmony",
+            description="Pictures of somebody or something that should be seen in the clip. For DreamID-Omni.",
+            search_aliases=["identity", "subject", "face reference", "character", "DreamID-Omni"],
+            inputs=[
+                io.Conditioning.Input("conditioning"),
+                io.Vae.Input("vae"),
+                io.Latent.Input("latent", tooltip="From Harmony Clip: each picture is fitted to its size, on white."),
+                io.Image.Input(
+                    "images",
+                    tooltip="Each picture of the batch is a reference. More: one of these nodes after another.",
+                ),
+            ],
+            outputs=[io.Conditioning.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, conditioning: Any, vae: Any, latent: dict[str, Any], images: Any) -> io.NodeOutput:
+        conditioning, notes = give_reference_images(conditioning, vae, latent, images)
         show(cls.hidden.unique_id, notes)
         return io.NodeOutput(conditioning)

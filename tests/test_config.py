@@ -81,9 +81,9 @@ def test_the_5b_model_is_wan_with_an_audio_branch() -> None:
 
 
 def test_ovi_has_its_own_guidance_and_prompts() -> None:
-    for name in ("ovi-11b", "ovi-11b-960", "dreamid-omni"):
+    for name, text_scales in (("ovi-11b", (4.0, 3.0)), ("ovi-11b-960", (4.0, 3.0)), ("dreamid-omni", (3.0, 4.0))):
         config = preset(name)
-        assert (config.video_text_scale, config.audio_text_scale, config.steps) == (4.0, 3.0, 50)
+        assert (config.video_text_scale, config.audio_text_scale, config.steps) == (*text_scales, 50)
         assert (config.video_sync_scale, config.audio_sync_scale) == (1.0, 1.0)
         assert "jitter" in config.negative_prompt
         assert "robotic" in config.negative_audio_prompt

@@ -6,7 +6,7 @@ Legend: B batch, T_v / T_a latent positions.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,7 +24,16 @@ from ..model.memory import (
     static_video_bytes,
 )
 from ..model.roles import AUDIO_GIVEN, JOINT, VIDEO_GIVEN
-from .guidance import ISOLATED, MUTE_AUDIO, NEGATIVE_TEXT, SKIP_LAYER, STATIC_VIDEO, GuidancePlan, SkipLayer
+from .guidance import (
+    ISOLATED,
+    MUTE_AUDIO,
+    NEGATIVE_TEXT,
+    SKIP_LAYER,
+    STATIC_VIDEO,
+    WITHOUT,
+    GuidancePlan,
+    SkipLayer,
+)
 from .latents import AVLatents
 
 
@@ -36,6 +45,11 @@ class Conditions:
     audio_context: Tensor | None = None
     transcript: Tensor | None = None
     reference_audio: Tensor | None = None
+    reference_image: Tensor | None = None
+
+    def without(self, name: str) -> Conditions:
+        """The same with a reference of zeros."""
+        return replace(self, **{name: torch.zeros_like(getattr(self, name))})
 
 
 @dataclass(frozen=True)
@@ -103,6 +117,8 @@ class Denoiser:
             x, masks = x._replace(video=self.anchors.video), masks._replace(video=torch.zeros_like(masks.video))
         elif name == NEGATIVE_TEXT:
             conditions, driver = self.negative, name
+        elif name in WITHOUT:
+            conditions, driver = self.positive.without(WITHOUT[name]), name
         elif name == ISOLATED:
             role = ISOLATED
         elif name == SKIP_LAYER:
@@ -125,8 +141,9 @@ class Denoiser:
         batch = passes_fit_together(needed, video.device) if self.batch_passes is None else self.batch_passes
         kinds: dict[Hashable, list[Pass]] = {}
         for each in passes:
-            reference = each.conditions.reference_audio
-            kind = (each.skip_layers, None if reference is None else reference.shape) if batch else each.name
+            references = each.conditions.reference_audio, each.conditions.reference_image
+            shapes = tuple(None if reference is None else reference.shape for reference in references)
+            kind = (each.skip_layers, shapes) if batch else each.name
             kinds.setdefault(kind, []).append(each)
         yield from kinds.values()
 
@@ -149,6 +166,7 @@ class Denoiser:
             drivers=drivers,
             driver_cache=None if drivers == (None,) * len(drivers) else self.cache,
             skip_layers=passes[0].skip_layers,
+            reference_image=_rows([each.reference_image for each in conditions]),
         )
         parts = zip(*((None,) * len(passes) if x is None else x.split(batch) for x in velocity), strict=True)
         return {
@@ -165,7 +183,7 @@ class Denoiser:
             return 0
         names = {name for step in range(self.plan.num_steps) for name in self.plan.passes(step)}
         driven = [AUDIO_GIVEN] * (MUTE_AUDIO in names) + [VIDEO_GIVEN] * (STATIC_VIDEO in names)
-        driven += [self.role] * (2 if NEGATIVE_TEXT in names else 1)
+        driven += [self.role] * (1 + len(names & {NEGATIVE_TEXT, *WITHOUT}))
         config, size = self.transformer.config, self.positive.video_context.element_size()
         grid = tuple(n // p for n, p in zip(video.shape[2:], config.patch_size, strict=True))
         needed = {

@@ -16,7 +16,12 @@ from .latents import AVLatents
 JOINT = "joint"
 MUTE_AUDIO, STATIC_VIDEO = "mute_audio", "static_video"
 NEGATIVE_TEXT, ISOLATED, SKIP_LAYER = "negative_text", "isolated", "skip_layer"
-PASSES = (JOINT, NEGATIVE_TEXT, MUTE_AUDIO, STATIC_VIDEO, ISOLATED, SKIP_LAYER)
+NO_REFERENCE_IMAGE, NO_REFERENCE_AUDIO = "no_reference_image", "no_reference_audio"
+WITHOUT = {NO_REFERENCE_IMAGE: "reference_image", NO_REFERENCE_AUDIO: "reference_audio"}  # what is zero in a pass
+PASSES = (
+    *(JOINT, NEGATIVE_TEXT, NO_REFERENCE_IMAGE, NO_REFERENCE_AUDIO),
+    *(MUTE_AUDIO, STATIC_VIDEO, ISOLATED, SKIP_LAYER),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +88,18 @@ class TextCFG(Guidance):
     @property
     def negatives(self) -> tuple[str, str]:
         return NEGATIVE_TEXT, NEGATIVE_TEXT
+
+
+class ReferenceCFG(Guidance):
+    """Away from reference images of zeros for video, and from a reference sound of zeros for audio (DreamID-Omni).
+
+    DreamID-Omni writes v = negative + t * (joint - negative) + r * (joint - no_reference), so that t is the scale of
+    `TextCFG` and r + 1 the one here.
+    """
+
+    @property
+    def negatives(self) -> tuple[str, str]:
+        return NO_REFERENCE_IMAGE, NO_REFERENCE_AUDIO
 
 
 class Isolated(Guidance):

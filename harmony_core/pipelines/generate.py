@@ -17,15 +17,16 @@ from ..config import HarmonyConfig
 from ..diffusion.anchors import mute_audio, static_video
 from ..diffusion.denoiser import Conditions, Denoiser
 from ..diffusion.flow import sigmas
-from ..diffusion.guidance import MUTE_AUDIO, NEGATIVE_TEXT, STATIC_VIDEO, GuidancePlan, SyncCFG, TextCFG
+from ..diffusion.guidance import MUTE_AUDIO, NEGATIVE_TEXT, STATIC_VIDEO
 from ..diffusion.latents import AVLatents, draw_noise, stack
 from ..diffusion.solvers import solver
 from ..geometry import ClipGeometry, as_fraction
-from ..media import fit_audio, fit_image, fit_video
+from ..media import fit_audio, fit_image, fit_reference_image, fit_video
 from ..text import ovi
 from ..text.transcripts import tokenize_transcript
 from .offload import Placement
 from .parts import PartFiles, load_parts
+from .plan import guidance_plan
 from .request import GenerateRequest, Generation, check_batch, check_supported
 
 Progress = Callable[[int, int], None]
@@ -100,19 +101,20 @@ class HarmonyPipeline:
         masks = stack([part[1] for part in parts]).map(lambda x: x.to(self.device))
         steps = shared.steps if shared.steps is not None else self.config.steps
         schedule = sigmas(steps, shared.shift if shared.shift is not None else self.config.shift)
-        plan = self._plan(shared, steps, masks)
+        plan = guidance_plan(shared, self.config, steps, masks)
         passes = {name for step in range(steps) for name in plan.passes(step)}
         anchors = None
         if passes & {MUTE_AUDIO, STATIC_VIDEO}:
             anchors = stack([self._anchors(request, geometry) for request in requests])
             anchors = anchors.map(lambda x: x.to(self.device))
+        references = self._references(requests, geometry, notes)
         negative = None
         if NEGATIVE_TEXT in passes:
-            negative = self._conditions(requests, [[] for _ in requests], negative=True)
+            negative = self._conditions(requests, references, [[] for _ in requests], negative=True)
         denoiser = Denoiser(
             transformer=self.transformer,
             plan=plan,
-            positive=self._conditions(requests, notes, negative=False),
+            positive=self._conditions(requests, references, notes, negative=False),
             negative=negative,
             given=given,
             masks=masks,
@@ -213,28 +215,15 @@ class HarmonyPipeline:
             given.video[:, :, :1], masks.video[:, :, :1] = self.encode_video(image[None]), 0
         return given, masks
 
-    def _plan(self, request: GenerateRequest, steps: int, masks: AVLatents) -> GuidancePlan:
-        config = self.config
-
-        def scale(asked: float | None, default: float) -> float:
-            return default if asked is None else asked
-
-        guidances = (
-            SyncCFG(
-                video_scale=scale(request.video_sync_scale, config.video_sync_scale),
-                audio_scale=scale(request.audio_sync_scale, config.audio_sync_scale),
-            ),
-            TextCFG(
-                video_scale=scale(request.video_text_scale, config.video_text_scale),
-                audio_scale=scale(request.audio_text_scale, config.audio_text_scale),
-            ),
-        )
-        generates_audio = masks.audio is not None and bool(masks.audio.any())
-        return GuidancePlan(guidances, steps, bool(masks.video.any()), generates_audio)
-
-    def _conditions(self, requests: Sequence[GenerateRequest], notes: list[list[str]], negative: bool) -> Conditions:
+    def _conditions(
+        self,
+        requests: Sequence[GenerateRequest],
+        references: dict[str, Tensor],
+        notes: list[list[str]],
+        negative: bool,
+    ) -> Conditions:
         """What the transformer reads beside the latents, a row a request."""
-        video_rows, audio_rows, transcripts, references = [], [], [], []
+        video_rows, audio_rows, transcripts = [], [], []
         for request, said in zip(requests, notes, strict=True):
             texts = self._negative_texts(request) if negative else self._texts(request)
             self.placement.use(self.text_encoder)
@@ -246,15 +235,12 @@ class HarmonyPipeline:
                 tokens, left_out = tokenize_transcript(texts[2], self.config.speech)
                 said.extend(left_out)
                 transcripts.append(tokens)
-            if request.reference_audio is not None:
-                references.append(self._reference(request, said))
 
         def rows(tensors: list[Tensor]) -> Tensor | None:
             return torch.stack(tensors).to(self.device) if tensors else None
 
-        reference = torch.cat(references).to(self.device, self.dtype) if references else None
         video, audio = (rows(part).to(self.dtype) for part in (video_rows, audio_rows))
-        return Conditions(video, audio if self.config.audio else None, rows(transcripts), reference)
+        return Conditions(video, audio if self.config.audio else None, rows(transcripts), **references)
 
     def _texts(self, request: GenerateRequest) -> tuple[str, str, str]:
         """What the video branch, the audio branch and the speech encoder read."""
@@ -269,8 +255,29 @@ class HarmonyPipeline:
         defaults = self.config.negative_prompt, self.config.negative_audio_prompt
         return *(default if text is None else text for text, default in zip(asked, defaults, strict=True)), ""
 
-    def _reference(self, request: GenerateRequest, notes: list[str]) -> Tensor:
-        """Reference latents [1, C, T_r]: the first `reference_seconds` of the clip."""
+    def _references(
+        self, requests: Sequence[GenerateRequest], geometry: ClipGeometry, notes: list[list[str]]
+    ) -> dict[str, Tensor]:
+        """Fields of `Conditions`, a row a request."""
+        found: dict[str, list[Tensor]] = {}
+        for request, said in zip(requests, notes, strict=True):
+            if request.reference_audio is not None:
+                found.setdefault("reference_audio", []).append(self._reference_audio(request, said))
+            if request.reference_images:
+                found.setdefault("reference_image", []).append(self._reference_images(request, geometry, said))
+        return {name: torch.cat(rows).to(self.device, self.dtype) for name, rows in found.items()}
+
+    def _reference_images(self, request: GenerateRequest, geometry: ClipGeometry, notes: list[str]) -> Tensor:
+        """Latents [1, C, J, h, w], each picture encoded by itself."""
+        latents = []
+        for image in request.reference_images:
+            fitted, said = fit_reference_image(image, geometry.height, geometry.width)
+            notes.extend(said)
+            latents.append(self.encode_video(fitted[None]))
+        return torch.cat(latents, dim=2)
+
+    def _reference_audio(self, request: GenerateRequest, notes: list[str]) -> Tensor:
+        """Latents [1, C, T_r] of the first `reference_seconds` of the clip."""
         rate = self.config.sample_rate
         count = int(request.reference_seconds * rate) // self.audio_vae.samples_per_latent
         if count < 1:

@@ -1,7 +1,8 @@
 """Many clips from a file of JSON lines.
 
-A line is an object with the fields of `GenerateRequest` (media as paths, beside the file or absolute) and optionally
-`output`, a file name. A field may be left out; an unknown one is an error, and an error costs its own line alone.
+A line is an object with the fields of `GenerateRequest` (media as paths, beside the file or absolute;
+`reference_images` a list of them) and optionally `output`, a file name. A field may be left out; an unknown one is an
+error, and an error costs its own line alone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from .request import MEDIA, GenerateRequest
 NUMBERS = (
     *("seconds", "fps", "shift", "reference_seconds"),
     *("video_sync_scale", "audio_sync_scale", "video_text_scale", "audio_text_scale"),
+    *("video_reference_scale", "audio_reference_scale"),
 )
 INTEGERS = ("width", "height", "seed", "steps")
 KNOWN = ("output", *(item.name for item in fields(GenerateRequest)))
@@ -34,7 +36,7 @@ class Job:
 
     def request(self) -> GenerateRequest:
         """Reads the media. Raises ValueError."""
-        media = {name: self.values.get(name) for name in MEDIA}
+        media = {name: self.values.get(name) for name in (*MEDIA, "reference_images")}
         sizes = (self.values.get(name) for name in ("seconds", "width", "height"))
         return GenerateRequest(**self.values | read_media(media, *sizes))
 
@@ -95,6 +97,7 @@ def read_jobs(path: Path, folder: Path, settings: Mapping[str, Any], seed: int) 
                 raise ValueError(f"output is {output.name}, which line {owners[output]} writes; give another name.")
             owners[output] = line
             values |= {name: path.parent / values[name] for name in MEDIA if values.get(name) is not None}
+            values["reference_images"] = [path.parent / image for image in values.get("reference_images", ())]
             if output.exists():
                 jobs.done.append(line)
                 continue
@@ -120,6 +123,10 @@ def _parse(text: str) -> dict[str, Any]:
             kind, said = int, "a whole number"
         elif name in NUMBERS:
             kind, said = int | float, "a number"
+        elif name == "reference_images":
+            if not isinstance(value, list) or not all(isinstance(image, str) for image in value):
+                raise ValueError(f"{name} is {value!r}, but must be a list of file names.")
+            continue
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"{name} is {value!r}, but must be {said}.")
     return values
@@ -132,9 +139,12 @@ def _output_name(name: str) -> str:
 
 
 def read_media(
-    paths: Mapping[str, Path | None], seconds: float | None, width: int | None, height: int | None
+    paths: Mapping[str, Any], seconds: float | None, width: int | None, height: int | None
 ) -> dict[str, Any]:
-    """The media fields of a request, no longer and hardly larger than the clip needs. Raises MediaError."""
+    """The media fields of a request, no longer and hardly larger than the clip needs, from a path each.
+
+    `reference_images` is several paths. Raises MediaError.
+    """
     image, video, audio, reference = (paths[name] for name in MEDIA)
     short_side = 1080 if width is None or height is None else max(width, height)
     return {
@@ -142,4 +152,5 @@ def read_media(
         "video": None if video is None else read_video(video, seconds=seconds, short_side=short_side),
         "audio": None if audio is None else read_audio(audio, seconds=seconds),
         "reference_audio": None if reference is None else read_audio(reference),
+        "reference_images": tuple(read_image(path) for path in paths["reference_images"]),
     }

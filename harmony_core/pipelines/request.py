@@ -14,6 +14,7 @@ from ..media import AudioClip, VideoClip
 
 STATIC_VIDEOS = ("auto", "grey", "image", "estimate")
 MEDIA = ("image", "video", "audio", "reference_audio")
+REFERENCE_SCALES = ("video_reference_scale", "audio_reference_scale")
 PER_CLIP = ("prompt", "audio_prompt", "transcript", "negative_prompt", "negative_audio_prompt", "seed", *MEDIA)
 
 
@@ -22,8 +23,9 @@ class GenerateRequest:
     """What to make. None means the checkpoint's own value.
 
     `image` (uint8 [H, W, 3]) becomes the first frame; `video` is kept and gets a sound; `audio` is kept and gets a
-    picture. `static_video`, SyncCFG's still: `image` (the given first frame), `grey`, `estimate` (of each step's own
-    estimate) or `auto` (the image if there is one, else grey).
+    picture. `reference_images` (uint8 [H, W, 3] each, of any size) show somebody or something that should be seen,
+    `reference_audio` lets one hear a voice or timbre. `static_video`, SyncCFG's still: `image` (the given first frame),
+    `grey`, `estimate` (of each step's own estimate) or `auto` (the image if there is one, else grey).
 
     Raises:
         ValueError: settings that contradict each other.
@@ -43,6 +45,7 @@ class GenerateRequest:
     audio: AudioClip | None = field(default=None, repr=False)
     reference_audio: AudioClip | None = field(default=None, repr=False)
     reference_seconds: float = 0.48
+    reference_images: tuple[np.ndarray, ...] = field(default=(), repr=False)
     seed: int = 0
     steps: int | None = None
     shift: float | None = None
@@ -51,6 +54,8 @@ class GenerateRequest:
     audio_sync_scale: float | None = None
     video_text_scale: float | None = None
     audio_text_scale: float | None = None
+    video_reference_scale: float | None = None
+    audio_reference_scale: float | None = None
     static_video: str = "auto"
 
     def __post_init__(self) -> None:
@@ -93,6 +98,8 @@ def check_batch(requests: Sequence[GenerateRequest]) -> None:
             one, other = getattr(first, name), getattr(request, name)
             if name in MEDIA:
                 one, other = one is not None, other is not None
+            if name == "reference_images":
+                one, other = len(one), len(other)
             if (name in MEDIA or name not in PER_CLIP) and one != other:
                 raise ValueError(f"Requests of one batch differ in {name} ({one} and {other}); run them apart.")
 
@@ -104,8 +111,9 @@ def check_supported(request: GenerateRequest, config: HarmonyConfig) -> None:
         ValueError: names the input, the reason, and the fix.
     """
     given = {name for name in MEDIA if getattr(request, name) is not None}
-    given |= {name for name in ("audio_prompt", "transcript") if getattr(request, name)}
+    given |= {name for name in ("audio_prompt", "transcript", "reference_images") if getattr(request, name)}
     given |= {name for name in ("audio_sync_scale", "audio_text_scale") if getattr(request, name) is not None}
+    given |= {name for name in REFERENCE_SCALES if getattr(request, name) not in (None, 1)}
     refused: dict[str, str] = {}
     if not config.audio:
         refused = dict.fromkeys(given - {"image"}, "this checkpoint makes pictures without sound")
@@ -115,6 +123,9 @@ def check_supported(request: GenerateRequest, config: HarmonyConfig) -> None:
         refused["transcript"] = "this checkpoint reads no transcript"
     if config.interaction == "global" and config.references == "prepended":
         refused["reference_audio"] = "this checkpoint was not trained with a reference voice"
+    if config.references != "appended":
+        refused["reference_images"] = "this checkpoint was not trained with reference images"
+        refused |= dict.fromkeys(REFERENCE_SCALES, "this checkpoint has no guidance by references")
     for name in sorted(refused):
         if name in given or name == "video_sync_scale":
             raise ValueError(f"{name} is given, but {refused[name]}; leave it out.")

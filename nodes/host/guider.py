@@ -26,8 +26,10 @@ from ...harmony_core.diffusion.guidance import (
     NEGATIVE_TEXT,
     SKIP_LAYER,
     STATIC_VIDEO,
+    WITHOUT,
     Guidance,
     GuidancePlan,
+    ReferenceCFG,
     SkipLayer,
     SyncCFG,
     TextCFG,
@@ -40,6 +42,10 @@ from .streams import Shapes, pack, unpack
 
 ANCHOR, WHERE, PASS = "harmony_anchor", "harmony_where", "harmony_pass"
 WRAPPER_KEY = "harmony_guider"
+# What the model is told of a pass, beside what its anchors and mask say.
+TOLD = {ISOLATED: {"harmony_role": roles.ISOLATED}} | {
+    name: {"harmony_without": reference} for name, reference in WITHOUT.items()
+}
 
 
 class SyncCFGGuider(comfy.samplers.CFGGuider):
@@ -47,7 +53,7 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
 
     Args:
         anchors: clean (video, audio) latents: a static video and the sound of silence.
-        extra: more guidances, of kind `Isolated` or `SkipLayer`.
+        extra: more guidances, of kind `ReferenceCFG`, `Isolated` or `SkipLayer`.
 
     Raises:
         ValueError: a layer to skip that the model does not have, or `extra` for a model that cannot do it.
@@ -65,6 +71,7 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, WRAPPER_KEY, _prepare_pass)
         super().__init__(patcher)
         self.text, self.anchors, self.others = text, anchors, (sync, *extra)
+        _check_references(patcher, extra)
         self.skipped = _skipped_layers(patcher, extra)
 
     def inner_sample(
@@ -117,8 +124,8 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         }
         conds = {name: self.conds[name] for name in ("positive", "negative") if name in self.conds}
         for name in self._pass_names() - {JOINT, NEGATIVE_TEXT}:
-            role = {"harmony_role": roles.ISOLATED} if name == ISOLATED else {}
-            conds[name] = [{**cond, "uuid": uuid.uuid4(), **role} for cond in self.conds["positive"]]
+            told = TOLD.get(name, {})
+            conds[name] = [{**cond, "uuid": uuid.uuid4(), **told} for cond in self.conds["positive"]]
         conds = {
             name: [_with_anchor(cond, clean, *put_in.get(name, unchanged)) for cond in kind]
             for name, kind in conds.items()
@@ -237,6 +244,13 @@ def _prepare_pass(
 def _unchanged(args: dict[str, Any], _: dict[str, Any]) -> dict[str, Any]:
     """A block replacement of ComfyUI that passes its input on."""
     return args
+
+
+def _check_references(patcher: ModelPatcher, guidances: tuple[Guidance, ...]) -> None:
+    model = patcher.model
+    appended = isinstance(model, HarmonyModel) and model.harmony.references == "appended"
+    if not appended and any(isinstance(guidance, ReferenceCFG) for guidance in guidances):
+        raise ValueError("This model has no guidance by references; set both reference scales to 1.0.")
 
 
 def _skipped_layers(patcher: ModelPatcher, guidances: tuple[Guidance, ...]) -> frozenset[int]:

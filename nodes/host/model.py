@@ -49,6 +49,7 @@ class ComfyTransformer(HarmonyTransformer):
         audio_mask: Tensor,
         transcript: Tensor | None = None,
         reference_audio: Tensor | None = None,
+        reference_image: Tensor | None = None,
         **_: Any,
     ) -> list[Tensor]:
         video, audio = x
@@ -69,6 +70,7 @@ class ComfyTransformer(HarmonyTransformer):
             driver_cache=transformer_options.get("harmony_driver_cache"),
             skip_layers=transformer_options.get("harmony_skip_layers", frozenset()),
             attention=attention,
+            reference_image=reference_image,
         )
         # ComfyUI steps every latent by the step's sigma; where the mask is below 1 the noise level was lower.
         return [velocity_video * video_mask, velocity_audio * audio_mask]
@@ -150,12 +152,37 @@ class HarmonyModel(comfy.model_base.BaseModel):
         if self.harmony.speech is not None:
             tokens, _ = tokenize_transcript(kwargs.get("harmony_transcript", ""), self.harmony.speech)
             conds["transcript"] = tokens[None]
-        if kwargs.get("harmony_reference_audio") is not None:
-            conds["reference_audio"] = kwargs["harmony_reference_audio"]
+        conds |= self._references(kwargs, shapes)
         device = kwargs["device"]
         out = {name: comfy.conds.CONDRegular(value.to(device)) for name, value in conds.items()}
         out["latent_shapes"] = comfy.conds.CONDConstant(shapes)
         return out
+
+    def _references(self, given: dict[str, Any], shapes: Shapes) -> dict[str, Tensor]:
+        """Latents of a voice and of pictures to follow, those that the pass goes `without` as zeros.
+
+        Raises:
+            ValueError: pictures for a model that was not trained with them, or of another size than the clip.
+        """
+        found = {}
+        if given.get("harmony_reference_audio") is not None:
+            found["reference_audio"] = given["harmony_reference_audio"]
+        images = given.get("harmony_reference_image")
+        if images is not None:
+            if self.harmony.references != "appended":
+                raise ValueError(
+                    "This model was not trained with reference images; leave HarmonyReferenceImage out, "
+                    "or load DreamID-Omni as `harmony convert --kind dreamid-omni` writes it."
+                )
+            sizes = [f"{width}x{height}" for height, width in (images.shape[3:], shapes[0][3:])]
+            if sizes[0] != sizes[1]:
+                raise ValueError(
+                    f"The reference images are {sizes[0]} latents, but the clip is {sizes[1]}; "
+                    "give HarmonyReferenceImage the latent of this clip."
+                )
+            found["reference_image"] = self.latent_format.process_in(images)
+        without = given.get("harmony_without")
+        return {name: torch.zeros_like(value) if name == without else value for name, value in found.items()}
 
     def _finish_latent(self, latent: Tensor | None, shapes: Shapes) -> None:
         """Complete what `process_latent_in` could not do for want of shapes, in the tensor that ComfyUI holds."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harmony_core.diffusion.guidance import GuidancePlan, Isolated, SkipLayer, SyncCFG, TextCFG
+from harmony_core.config import preset
+from harmony_core.diffusion.guidance import GuidancePlan, Isolated, ReferenceCFG, SkipLayer, SyncCFG, TextCFG
 from harmony_core.diffusion.latents import AVLatents
 
 
@@ -35,6 +36,21 @@ def test_text_cfg_is_the_ordinary_formula_per_modality():
     torch.testing.assert_close(audio, negative.audio + 3 * (each["joint"].audio - negative.audio))
 
 
+def test_the_dreamid_presets_scales_are_its_four_pass_formula():
+    each = predictions("joint", "negative_text", "no_reference_image", "no_reference_audio")
+    config = preset("dreamid-omni")
+    text = TextCFG(video_scale=config.video_text_scale, audio_scale=config.audio_text_scale)
+    reference = ReferenceCFG(video_scale=config.video_reference_scale, audio_scale=config.audio_reference_scale)
+    plan = GuidancePlan((text, reference), num_steps=1)
+    assert plan.passes(0) == tuple(each)
+    video, audio = plan.combine(0, each)
+    positive, negative, no_image, no_audio = each.values()
+    expected_v = negative.video + 3 * (positive.video - negative.video) + 1.5 * (positive.video - no_image.video)
+    expected_a = negative.audio + 4 * (positive.audio - negative.audio) + 2 * (positive.audio - no_audio.audio)
+    torch.testing.assert_close(video, expected_v, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(audio, expected_a, atol=1e-6, rtol=1e-6)
+
+
 def test_guidances_add_up():
     each = predictions("joint", "mute_audio", "static_video", "negative_text")
     sync, text = SyncCFG(video_scale=2, audio_scale=1.5), TextCFG(video_scale=4, audio_scale=1)
@@ -54,6 +70,10 @@ def test_guidances_add_up():
         ((SyncCFG(video_scale=3, audio_scale=2),), False, True, ("joint", "static_video")),
         ((TextCFG(video_scale=3, audio_scale=2), Isolated(video_scale=2, audio_scale=2)), True, True,
          ("joint", "negative_text", "isolated")),
+        ((ReferenceCFG(video_scale=2, audio_scale=1),), True, True, ("joint", "no_reference_image")),
+        ((ReferenceCFG(video_scale=1, audio_scale=2),), True, True, ("joint", "no_reference_audio")),
+        ((ReferenceCFG(video_scale=2, audio_scale=2),), True, False, ("joint", "no_reference_image")),
+        ((ReferenceCFG(video_scale=1, audio_scale=1),), True, True, ("joint",)),
         ((SkipLayer(video_scale=2, audio_scale=1, layers=(1,)),), False, True, ("joint",)),
     ],
 )  # fmt: skip

@@ -24,6 +24,7 @@ NODES = (
     "HarmonyGivenVideo",
     "HarmonyFirstFrame",
     "HarmonyReferenceAudio",
+    "HarmonyReferenceImage",
     "HarmonyDecode",
     "HarmonySyncReport",
     "HarmonySyncMap",

@@ -121,7 +121,7 @@ def test_what_the_checkpoint_does_not_know_is_said(pipeline: HarmonyPipeline):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"transcript": "a" * 25}, r"25 characters.*takes 24"),
+        ({"transcript": "a" * 25}, r"25 tokens.*takes 24"),
         ({"width": 60}, r"60x64 must be multiples of 16.*64x64"),
         ({"seconds": 0.01}, "less than one frame"),
         ({"fps": -1}, "fps is -1"),

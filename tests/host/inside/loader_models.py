@@ -40,7 +40,9 @@ SIZES = {"dim": 128, "ffn_dim": 160, "num_heads": 1, "num_layers": 2}
 WAN = preset("wan2.2-ti2v-5b").with_(**SIZES)
 OVI_CONFIG = preset("ovi-11b").with_(**SIZES, audio_ffn_conv_dim=64)
 HARMONY = preset("harmony-5b").with_(**SIZES, speech=SpeechConfig(dim=32, num_blocks=1))
+DREAMID = OVI_CONFIG.with_(references="appended")
 VIDEO, AUDIO = (1, 48, 3, 4, 4), (1, 20, 12)
+IMAGES, VOICE = (1, 48, 2, 4, 4), (1, 20, 5)
 FP8 = torch.float8_e4m3fn
 
 
@@ -84,6 +86,7 @@ def write_files() -> None:
     for part in (0, 1):
         shard = {key: diffusers[key] for key in sorted(diffusers)[part::2]}
         save_file(shard, FOLDER / f"wan_shards-0000{part + 1}-of-00002.safetensors")
+    save_file(ovi, FOLDER / "dreamid.safetensors", {"config": json.dumps({"transformer": DREAMID.to_dict()})})
     one = renamed(ovi, OVI)
     save_file(one, FOLDER / "ovi.safetensors")
     save_file(scaled_fp8(one), FOLDER / "ovi_fp8.safetensors")
@@ -99,7 +102,7 @@ def random_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return tuple(torch.randn(shape, generator=generator) for shape in (VIDEO, AUDIO, (1, 512, 4096)))
 
 
-def expected(paths: list[Path], shift: float | None = None) -> list[torch.Tensor]:
+def expected(paths: list[Path], shift: float | None = None, **references: torch.Tensor) -> list[torch.Tensor]:
     """harmony_core's own Euler run from the same noise: [video] or [video, audio]."""
     config, model = load_transformer(paths)
     video, audio, context = random_inputs()
@@ -107,7 +110,7 @@ def expected(paths: list[Path], shift: float | None = None) -> list[torch.Tensor
     for sigma, following in pairwise(levels):
         times = sigma.expand(1, VIDEO[2]), sigma.expand(1, AUDIO[2])
         if config.audio:
-            velocity = model(video, audio, *times, context, context)
+            velocity = model(video, audio, *times, context, context, **references)
             audio = audio + (following - sigma) * velocity[1]
         else:
             velocity = model(video, None, times[0], None, context)
@@ -115,13 +118,13 @@ def expected(paths: list[Path], shift: float | None = None) -> list[torch.Tensor
     return [video, audio] if config.audio else [video]
 
 
-def sampled(patcher) -> list[torch.Tensor]:
-    """Core's Euler run of a MODEL, video normalised as the transformer sees it."""
+def sampled(patcher, **extra: torch.Tensor) -> list[torch.Tensor]:
+    """Core's Euler run of a MODEL, video normalised as the transformer sees it; `extra` is in the conditioning."""
     video, audio, context = random_inputs()
     joint = hasattr(patcher.model, "harmony")
     noise = nest(video, audio) if joint else video
     guider = comfy.samplers.CFGGuider(patcher)
-    guider.set_conds([[context, {}]], [[context, {}]])
+    guider.set_conds([[context, extra]], [[context, extra]])
     guider.set_cfg(1.0)
     levels = comfy.samplers.calculate_sigmas(patcher.get_model_object("model_sampling"), "simple", STEPS)
     euler = comfy.samplers.sampler_object("euler")
@@ -130,8 +133,8 @@ def sampled(patcher) -> list[torch.Tensor]:
     return [patcher.model.latent_format.process_in(streams[0]), *streams[1:]]
 
 
-def check(name: str, patcher, wanted: list[torch.Tensor], tolerance: float = 1e-4) -> None:
-    found = sampled(patcher)
+def check(name: str, patcher, wanted: list[torch.Tensor], tolerance: float = 1e-4, **extra: torch.Tensor) -> None:
+    found = sampled(patcher, **extra)
     assert len(found) == len(wanted), name
     for stream, other in zip(found, wanted, strict=True):
         error = float((stream - other).abs().max())
@@ -207,6 +210,12 @@ def main() -> None:
     check("ovi, scaled fp8", quantised, expected([file["ovi_fp8"]]), tolerance=2e-3)
     model = load("ovi.safetensors").model
     assert not model.harmony.driver_isolation
+
+    images, voice = (torch.randn(shape, generator=torch.Generator().manual_seed(2)) for shape in (IMAGES, VOICE))
+    wanted_with = expected([file["dreamid"]], reference_image=images, reference_audio=voice)
+    patcher = load("dreamid.safetensors")
+    raw = patcher.model.latent_format.process_out(images)
+    check("dreamid", patcher, wanted_with, harmony_reference_image=raw, harmony_reference_audio=voice)
 
     for weight_dtype, dtype in (("fp8_e4m3fn", FP8), ("fp8_e4m3fn_fast", FP8), ("fp8_e5m2", torch.float8_e5m2)):
         patcher = load("harmony.safetensors", weight_dtype=weight_dtype)
