@@ -3,8 +3,8 @@
     python -m tests.host.build_workflows [COMFYUI_PATH] [--thumbnails NAME ...]
 
 Node inputs, their order and their defaults come from a real server, so that this command is all it takes after one
-of them changed. --thumbnails also runs workflows (all that need no downloaded weights, if none is named) and writes
-six frames and the waveform of each as its picture in the template browser.
+of them changed. --thumbnails also draws the pictures of workflows (all, if none is named) in the template browser:
+those that need no downloaded weights are run, for six frames and the waveform; of the others Chromium shows the graph.
 """
 
 from __future__ import annotations
@@ -15,18 +15,14 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageDraw
-
-from .checks import read_clip, saved_file
 from .comfyui import CACHE, REPOSITORY, TREE_NAMES, ComfyServer, ensure_python, install_pack
 from .graph import EXTRA_VALUES, WIDGET_TYPES
+from .thumbnails import write_thumbnails
 from .workflow_graphs import CLIP, GRAPHS, GUIDANCE, MODEL, RESULT, SAMPLING, Graph, Node, Note, Out
-from .workflows import WORKFLOWS, api_workflow, copy_media, needs_no_download, nodes_of
+from .workflows import WORKFLOWS, copy_media
 
 COLUMNS = {MODEL: 320, CLIP: 380, GUIDANCE: 340, SAMPLING: 300, RESULT: 420}  # width of its nodes in pixels
 LEFT, TOP, GAP, MARGIN, HEADER = 20, 120, 50, 60, 40
@@ -48,7 +44,6 @@ EXTRA_DEFAULTS = {
 }
 SEED = "control_after_generate"
 OPTIONAL_SHAPE = 7  # the frontend draws a hollow socket
-THUMBNAIL = 512  # pixels, both sides
 
 
 def sections(info: dict[str, Any]) -> Iterator[tuple[str, Any, dict[str, Any], bool]]:
@@ -214,34 +209,6 @@ def write(object_info: dict[str, Any]) -> None:
         _save(WORKFLOWS / "api" / f"{name}.json", prompt)
 
 
-def thumbnail(clip: bytes) -> Image.Image:
-    """Six frames over the waveform."""
-    frames, samples, _, _ = read_clip(clip)
-    picture = Image.new("RGB", (THUMBNAIL, THUMBNAIL), (20, 22, 28))
-    side = THUMBNAIL // 3
-    for index, chosen in enumerate(np.linspace(0, len(frames) - 1, 6).round().astype(int)):
-        frame = Image.fromarray(frames[chosen]).resize((side, side), Image.Resampling.BICUBIC)
-        picture.paste(frame, (index % 3 * (side + 1), index // 3 * (side + 1)))
-    middle, room = THUMBNAIL - side // 2, side // 2 - 10
-    draw = ImageDraw.Draw(picture)
-    for x, part in enumerate(np.array_split(samples / np.abs(samples).max(), THUMBNAIL)):
-        draw.line([(x, middle - room * part.max()), (x, middle - room * part.min())], fill=(88, 160, 255))
-    return picture
-
-
-def write_thumbnails(server: ComfyServer, names: list[str]) -> None:
-    """Run workflows and keep what they look like."""
-    copy_media(server)
-    for name in names:
-        prompt = api_workflow(name)
-        run = server.run(prompt, timeout_s=900)
-        if run.error is not None:
-            raise RuntimeError(f"{name}: {run.error['node_type']}: {run.error['exception_message']}")
-        buffer = BytesIO()
-        thumbnail(saved_file(server, run, nodes_of(prompt, "SaveVideo")[-1])).save(buffer, "JPEG", quality=85)
-        (WORKFLOWS / f"{name}.jpg").write_bytes(buffer.getvalue())
-
-
 def write_english(object_info: dict[str, Any]) -> None:
     """locales/en: what the nodes say of themselves, in the shape that translations have."""
     _save(REPOSITORY / "locales" / "en" / "nodeDefs.json", node_texts(object_info))
@@ -289,17 +256,14 @@ def _server(tree: Path) -> Iterator[ComfyServer]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the shipped workflows.")
     parser.add_argument("comfyui", type=Path, nargs="?", default=CACHE / TREE_NAMES[0], help="a ComfyUI checkout")
-    parser.add_argument(
-        "--thumbnails", nargs="*", metavar="NAME", help="also run these (or all) to draw their pictures"
-    )
+    parser.add_argument("--thumbnails", nargs="*", metavar="NAME", help="also draw the pictures of these (or all)")
     arguments = parser.parse_args()
     with _server(arguments.comfyui.resolve()) as server:
         object_info = server.get("/object_info")
         write(object_info)
         write_english(object_info)
         if arguments.thumbnails is not None:
-            names = arguments.thumbnails or [name for name in GRAPHS if needs_no_download(name)]
-            write_thumbnails(server, names)
+            write_thumbnails(server, arguments.thumbnails or list(GRAPHS))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from harmony_core.media import VideoClip, read_audio, read_image
 from harmony_core.pipelines import GenerateRequest, HarmonyPipeline
@@ -16,11 +17,13 @@ from .build_workflows import api_graph, page_graph
 from .checks import check_clip, read_clip, saved_file
 from .comfyui import ComfyServer
 from .graph import NOTES, to_api
+from .thumbnails import THUMBNAIL
 from .workflow_graphs import GRAPHS
 from .workflows import (
     MEDIA,
     NAMES,
     RUNNABLE,
+    WORKFLOWS,
     api_workflow,
     captions_of,
     change,
@@ -62,6 +65,12 @@ def test_only_core_and_this_pack(server: ComfyServer, name: str) -> None:
         if node["type"] not in NOTES:
             module = info[node["type"]]["python_module"]
             assert "Harmony" in module or not module.startswith("custom_nodes"), module
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_thumbnail(name: str) -> None:
+    with Image.open(WORKFLOWS / f"{name}.jpg") as picture:
+        assert (picture.format, picture.size) == ("JPEG", (THUMBNAIL, THUMBNAIL))
 
 
 @pytest.mark.parametrize("name", [name for name in RUNNABLE if name != "text_to_audio_video"])

@@ -2,7 +2,7 @@
 
 python clip_pairs.py COMFYUI_TREE
 
-Core's classes are built by core's own `comfy.sd.VAE`, small where they can be and with random weights.
+Core's classes are built by core's own `comfy.sd.VAE`, small and with random weights.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ import json
 import math
 from fractions import Fraction
 
-from ltxav import WIDTH, SyncCFG, SyncCFGGuider, TextCFG, scales, tiny_ltxav  # loads the pack  # isort: skip
+from ltxav import SyncCFG, SyncCFGGuider, TextCFG, scales  # loads the pack  # isort: skip
 
-import comfy.ldm.lightricks.vae.audio_vae
-import comfy.ldm.lightricks.vae.causal_video_autoencoder
-import comfy.ldm.mmaudio.vae.autoencoder
-import comfy.ldm.wan.vae2_2
 import comfy.model_patcher
 import comfy.samplers
 import comfy.sd
+import comfy.utils
+import core_models
 import torch
 from harmony_pack.harmony_core.checkpoints.io import CONFIG_KEY
 from harmony_pack.harmony_core.config import PRESETS
@@ -32,72 +30,14 @@ from harmony_pack.nodes.host.registration import HarmonyModelConfig, register_mo
 from harmony_pack.nodes.host.streams import nest
 from harmony_pack.nodes.host.text_encoder import encode_captions
 
-LTX_VIDEO = {
-    "dims": 3,
-    "latent_channels": 128,
-    "encoder_blocks": [["compress_all", {}], ["compress_all", {}], ["compress_all", {}]],
-    "decoder_blocks": [["compress_all", {"residual": True, "multiplier": 2}]] * 3 + [["res_x", {"num_layers": 1}]],
-    "encoder_base_channels": 8,
-    "decoder_base_channels": 8,
-    "norm_layer": "pixel_norm",
-    "patch_size": 4,
-    "latent_log_var": "uniform",
-}
-LTX_AUDIO = {
-    "model": {
-        "params": {
-            "sampling_rate": 16000,
-            "ddconfig": {
-                "double_z": True,
-                "mel_bins": 64,
-                "z_channels": 8,
-                "resolution": 256,
-                "downsample_time": False,
-                "in_channels": 2,
-                "out_ch": 2,
-                "ch": 8,
-                "ch_mult": [1, 2, 4],
-                "num_res_blocks": 1,
-                "attn_resolutions": [],
-                "dropout": 0.0,
-                "mid_block_add_attention": False,
-                "norm_type": "pixel",
-                "causality_axis": "height",
-            },
-        }
-    }
-}
-LTX_VOCODER = {
-    "upsample_initial_channel": 64,
-    "upsample_rates": [6, 5, 2, 2, 2],
-    "upsample_kernel_sizes": [16, 15, 8, 4, 4],
-    "resblock_kernel_sizes": [3],
-    "resblock_dilation_sizes": [[1, 3, 5]],
-}
-
-
-def randomised(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The state dict of a module whose weights are small and random, and whose statistics are 0 and 1."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
-        for name, buffer in module.named_buffers():
-            if "of-means" in name:
-                buffer.fill_(float("std" in name))
-            elif "mel_basis" in name:
-                buffer.copy_(torch.rand(buffer.shape, generator=generator))
-    return module.state_dict()
-
 
 def ltx2_pair() -> tuple[comfy.sd.VAE, comfy.sd.VAE]:
-    video = comfy.ldm.lightricks.vae.causal_video_autoencoder.VideoVAE(config=LTX_VIDEO)
-    metadata = {"config": json.dumps({"vae": LTX_VIDEO, "audio_vae": LTX_AUDIO, "vocoder": LTX_VOCODER})}
-    audio = comfy.ldm.lightricks.vae.audio_vae.AudioVAE(metadata)
-    return (
-        comfy.sd.VAE(sd=randomised(video), metadata=metadata, dtype=torch.float32),
-        comfy.sd.VAE(sd=randomised(audio), metadata=metadata),
-    )
+    """As core's loaders make them of a checkpoint."""
+    weights = core_models.ltx2_weights()
+    replace, metadata = comfy.utils.state_dict_prefix_replace, core_models.LTX_METADATA
+    video = replace(dict(weights), {"vae.": ""}, filter_keys=True)
+    audio = replace(dict(weights), {"audio_vae.": "autoencoder.", "vocoder.": "vocoder."}, filter_keys=True)
+    return comfy.sd.VAE(sd=video, metadata=metadata), comfy.sd.VAE(sd=audio, metadata=metadata)
 
 
 def check_ltx2() -> None:
@@ -116,10 +56,12 @@ def check_ltx2() -> None:
     assert "16 frames" in notes[0]
     assert "24000 Hz" in notes[0]
 
-    positive = [[torch.randn(1, 128, 2 * WIDTH, generator=torch.Generator().manual_seed(3)), {"frame_rate": 25}]]
+    positive = [
+        [torch.randn(1, 128, 2 * core_models.LTX_WIDTH, generator=torch.Generator().manual_seed(3)), {"frame_rate": 25}]
+    ]
     one = clips.empty_clip(vae, audio_vae, 0.68, 25.0, 64, 64)[0]
     pair = clips.empty_clip(vae, audio_vae, 0.68, 25.0, 64, 64)[1]["samples"].unbind()
-    guider = SyncCFGGuider(tiny_ltxav(), scales(SyncCFG, 2, 2), scales(TextCFG, 1, 1), tuple(pair))
+    guider = SyncCFGGuider(core_models.ltxav(), scales(SyncCFG, 2, 2), scales(TextCFG, 1, 1), tuple(pair))
     guider.inner_set_conds({"positive": positive})
     shapes = [part.shape for part in one["samples"].unbind()]
     noise = [torch.randn(shape, generator=torch.Generator().manual_seed(1)) for shape in shapes]
@@ -137,23 +79,6 @@ def check_ltx2() -> None:
     assert mask[:, :, 8:].all()
 
 
-def wan22_vae() -> comfy.sd.VAE:
-    """Core's class at a small width: `comfy.sd.VAE` itself only builds it at full size."""
-    stage = comfy.ldm.wan.vae2_2.WanVAE(
-        dim=8, dec_dim=8, z_dim=48, dim_mult=[1, 2, 4, 4], temperal_downsample=[False, True, True]
-    )
-    randomised(stage)
-    vae = comfy.sd.VAE(sd={})
-    vae.first_stage_model, vae.latent_dim, vae.latent_channels = stage.eval(), 3, 48
-    vae.upscale_ratio = (lambda frames: max(0, frames * 4 - 3), 16, 16)
-    vae.upscale_index_formula = vae.downscale_index_formula = (4, 16, 16)
-    vae.downscale_ratio = (lambda frames: math.floor((frames + 3) / 4), 16, 16)
-    vae.memory_used_encode = vae.memory_used_decode = lambda shape, _: math.prod(shape)
-    vae.vae_dtype, vae.device, vae.output_device = torch.float32, torch.device("cpu"), torch.device("cpu")
-    vae.patcher = comfy.model_patcher.ModelPatcher(stage, vae.device, vae.device)
-    return vae
-
-
 def tiny_ovi() -> comfy.model_patcher.ModelPatcher:
     shape = {"dim": 64, "ffn_dim": 64, "num_layers": 1, "num_heads": 2}
     settings = json.dumps({"transformer": PRESETS["ovi-11b"].with_(**shape, audio_ffn_conv_dim=64).to_dict()})
@@ -164,8 +89,7 @@ def tiny_ovi() -> comfy.model_patcher.ModelPatcher:
 
 
 def check_wan22_with_mmaudio() -> None:
-    vae = wan22_vae()
-    audio_vae = comfy.sd.VAE(sd=randomised(comfy.ldm.mmaudio.vae.autoencoder.AudioAutoencoder(mode="16k")))
+    vae, audio_vae = core_models.wan22_vae(), core_models.mmaudio_vae()
     latent, anchors, _ = clips.empty_clip(vae, audio_vae, 0.25, 24.0, 64, 32)
     video, audio = latent["samples"].unbind()
     assert (*video.shape, *audio.shape) == (1, 48, 3, 2, 4, 1, 20, 12)

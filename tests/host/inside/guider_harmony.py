@@ -63,11 +63,11 @@ def guider(patcher=PATCHER, sync=SYNC, text=TEXT_OFF, extra=(), positive=POSITIV
     return made
 
 
-def run(made: comfy.samplers.CFGGuider, noise, latent=EMPTY, masks=None) -> list[torch.Tensor]:
-    """[video, audio] after a few Euler steps."""
+def run(made: comfy.samplers.CFGGuider, noise, latent=EMPTY, masks=None, solver: str = "euler") -> list[torch.Tensor]:
+    """[video, audio] after a few steps."""
     sigmas = comfy.samplers.calculate_sigmas(PATCHER.get_model_object("model_sampling"), "simple", STEPS)
     masks = None if masks is None else nest(*masks)
-    sampler = comfy.samplers.sampler_object("euler")
+    sampler = comfy.samplers.sampler_object(solver)
     return made.sample(nest(*noise), nest(*latent), sampler, sigmas, masks, seed=1).unbind()
 
 
@@ -96,6 +96,7 @@ def differ(actual, expected) -> None:
 
 
 GIVEN = tuple(torch.randn(part.shape, generator=torch.Generator().manual_seed(2)) for part in EMPTY)
+SOLVERS = ("euler", "heun", "dpmpp_2m", "res_multistep", "uni_pc", "euler_ancestral", "lcm")
 NOTHING = slice(0)
 ALL = slice(None)
 
@@ -140,6 +141,20 @@ def check_given_parts_stay() -> None:
         keep = (mask == 0).expand_as(part)
         assert torch.equal(part[keep], given[keep])
         assert (part - given)[~keep].abs().max() > 0.1
+
+
+def check_samplers_keep_given_parts() -> None:
+    """A given video, and a given first frame."""
+    for solver in SOLVERS:
+        for given_frames in (ALL, slice(1)):
+            masks = masks_of(given_frames, NOTHING)
+            out = run(guider(), noise_of(8), GIVEN, masks, solver)
+            keep = (masks[0] == 0).expand_as(out[0])
+            torch.testing.assert_close(out[0][keep], GIVEN[0][keep], atol=1e-5, rtol=0)
+            for part, given, mask in zip(out, GIVEN, masks, strict=True):
+                made = part - given
+                assert made.isfinite().all(), solver
+                assert not mask.any() or made.abs().max() > 0.1, solver
 
 
 class Lines(logging.Handler):
@@ -274,6 +289,7 @@ if __name__ == "__main__":
         check_one_batch_or_many(rows)
         check_batch_rows()
         check_given_parts_stay()
+        check_samplers_keep_given_parts()
         check_driver_cache()
         check_other_negatives(rows)
     print("ok")

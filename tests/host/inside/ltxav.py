@@ -7,46 +7,20 @@ from __future__ import annotations
 
 import sys
 
-from pack import load_pack
+from pack import REPOSITORY, load_pack
 
 load_pack(sys.argv[1])
+sys.path.append(str(REPOSITORY / "tests" / "host" / "probe_nodes"))
 
 import comfy.model_patcher  # noqa: E402
 import comfy.nested_tensor  # noqa: E402
 import comfy.samplers  # noqa: E402
-import comfy.supported_models  # noqa: E402
 import torch  # noqa: E402
+from core_models import LTX_WIDTH, ltxav  # noqa: E402
 from harmony_pack.harmony_core.diffusion.guidance import Isolated, SkipLayer, SyncCFG, TextCFG  # noqa: E402
 from harmony_pack.nodes.host.guider import SyncCFGGuider  # noqa: E402
 
-WIDTH, HEADS = 64, 2
-CONFIG = {
-    "image_model": "ltxav",
-    "num_layers": 2,
-    "num_attention_heads": HEADS,
-    "attention_head_dim": WIDTH // HEADS,
-    "audio_num_attention_heads": HEADS,
-    "audio_attention_head_dim": WIDTH // HEADS,
-    "cross_attention_dim": WIDTH,
-    "audio_cross_attention_dim": WIDTH,
-    "caption_channels": WIDTH,
-    "connector_attention_head_dim": WIDTH // HEADS,
-    "connector_num_attention_heads": HEADS,
-    "connector_num_layers": 1,
-}
 VIDEO, AUDIO = (1, 128, 3, 2, 2), (1, 8, 9, 16)
-
-
-def tiny_ltxav() -> comfy.model_patcher.ModelPatcher:
-    """The model with every weight drawn from a small normal distribution."""
-    config = comfy.supported_models.LTXAV(CONFIG)
-    config.set_inference_dtype(torch.float32, None)
-    model = config.get_model({}, "")
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.diffusion_model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
-    return comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
 
 
 def nested(*tensors: torch.Tensor) -> comfy.nested_tensor.NestedTensor:
@@ -95,9 +69,9 @@ def check_other_negatives(patcher: comfy.model_patcher.ModelPatcher, positive: l
 
 def main() -> None:
     torch.manual_seed(0)
-    patcher = tiny_ltxav()
-    positive = [[torch.randn(1, 128, 2 * WIDTH, generator=torch.Generator().manual_seed(3)), {"frame_rate": 25}]]
-    negative = [[torch.randn(1, 128, 2 * WIDTH, generator=torch.Generator().manual_seed(4)), {"frame_rate": 25}]]
+    patcher = ltxav()
+    positive = [[torch.randn(1, 128, 2 * LTX_WIDTH, generator=torch.Generator().manual_seed(3)), {"frame_rate": 25}]]
+    negative = [[torch.randn(1, 128, 2 * LTX_WIDTH, generator=torch.Generator().manual_seed(4)), {"frame_rate": 25}]]
     empty = torch.zeros(VIDEO), torch.zeros(AUDIO)
     anchors = random_pair(2)
 
