@@ -30,7 +30,7 @@ UPSTREAM = "https://github.com/comfyanonymous/ComfyUI.git"
 RELEASE = "v0.20.1"
 TREE_NAMES = ("ComfyUI", "ComfyUI-0.20.1")
 PACK_NAME = "ComfyUI-Harmony"
-BOOT_SECONDS = 300
+BOOT_SECONDS = 900
 
 
 class ComfyUnavailableError(RuntimeError):
