@@ -4,6 +4,8 @@
 
 Prints one JSON object, `comfyui_step`: medians over REPEATS runs (default 5) of the embedded model's own clip with
 SyncCFG. A run's figure is the median time between two progress callbacks, so that encoding and decoding stay out.
+ComfyUI runs with --use-pytorch-cross-attention, its default on most GPUs and the command line's attention everywhere;
+on a CPU its own default is another attention, some 10 % slower at this size.
 `harmony bench sampling --comfyui COMFYUI_TREE` runs it.
 """
 
@@ -23,7 +25,7 @@ TREE, REPEATS = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5
 
 from pack import load_pack  # noqa: E402
 
-load_pack(TREE, ROOT)
+load_pack(TREE, ROOT, "--use-pytorch-cross-attention")
 
 import comfy.sample  # noqa: E402
 import comfy.samplers  # noqa: E402

@@ -10,10 +10,10 @@ from types import ModuleType
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
-def load_pack(tree: str, folder: Path = REPOSITORY) -> ModuleType:
-    """The pack in `folder` as ComfyUI would import it; `tree` is the checkout."""
+def load_pack(tree: str, folder: Path = REPOSITORY, *flags: str) -> ModuleType:
+    """The pack in `folder` as ComfyUI would import it; `tree` is the checkout, started with `flags`."""
     sys.path.insert(0, tree)
-    sys.argv = ["main.py", "--cpu"]
+    sys.argv = ["main.py", "--cpu", *flags]
     import comfy.options
 
     comfy.options.enable_args_parsing()
