@@ -27,8 +27,9 @@ class HarmonyDecode(io.ComfyNode):
                 io.Vae.Input("audio_vae"),
                 seconds_input(
                     "chunk_seconds",
-                    "Video decoded at once; 0 = all of it. Needs less memory. The built-in model's pictures stay the "
-                    "same to the bit; Wan2.2's autoencoder goes latent by latent anyway; others are blended.",
+                    "Decoded at once; 0 = all of it. Needs less memory. The built-in model's pictures stay the same to "
+                    "the bit; Wan2.2's autoencoder goes latent by latent anyway; other pictures, and MMAudio's sound, "
+                    "are blended.",
                     60.0,
                     optional=True,
                     advanced=True,

@@ -24,6 +24,7 @@ WAN22_CHANNELS, MMAUDIO_CHANNELS = 48, 20
 LTX_VIDEO_CHANNELS, LTX_AUDIO_CHANNELS = 128, 8
 DECODE_BYTES_PER_PIXEL = 400  # activations of the widest decoder stage
 DECODE_BYTES_PER_SAMPLE = 60
+AUDIO_MARGIN_S = 1  # of sound that a chunk hears on either side of its own
 
 # Only the lengths of this one are read: LTX-2 is ComfyUI's own model.
 LTX2 = PRESETS["wan2.2-ti2v-5b"].with_(
@@ -217,9 +218,34 @@ def _decode_chunk(vae: BundleVideoVAE, latents: Tensor, start: int, chunk: int) 
     return images[:, before:]
 
 
-def decode_waveform(audio_vae: Any, latents: Tensor) -> tuple[Tensor, int]:
-    """Latents to a waveform [B,C,N] and its rate in Hz. Always whole: phases and attention span the clip."""
-    return audio_vae.decode(latents).movedim(-1, 1).float(), output_rate(audio_vae)
+def decode_waveform(audio_vae: Any, latents: Tensor, chunk_seconds: Fraction = Fraction(0)) -> tuple[Tensor, int]:
+    """Latents to a waveform [B,C,N] and its rate in Hz.
+
+    Args:
+        chunk_seconds: decoded at once, 0 for all. For MMAudio's decoder, whose vocoder is wide: a chunk also hears a
+            second on either side, and neighbours fade into each other. Ours and LTX-2's decode whole: one finds its
+            phases over the whole clip, the other's first latent is shorter than the rest.
+    """
+    rate = output_rate(audio_vae)
+    if not chunk_seconds or isinstance(audio_vae, BundleAudioVAE) or latents.ndim != 3:
+        return _decode_audio(audio_vae, latents), rate
+    latent_rate = audio_latent_rate(audio_vae)
+    samples_per_latent = rate / latent_rate
+    unit = samples_per_latent.denominator  # so many latents make whole samples: chunks begin between two
+    chunk, margin = (ceil(seconds * latent_rate / unit) * unit for seconds in (chunk_seconds, AUDIO_MARGIN_S))
+    waveform = _decode_audio(audio_vae, latents[..., : chunk + margin])
+    for start in range(chunk, latents.shape[2], chunk):
+        first = max(start - margin, 0)
+        part = _decode_audio(audio_vae, latents[..., first : start + chunk + margin])
+        part = part[..., int((start - first) * samples_per_latent) :]
+        at, fade = int(start * samples_per_latent), min(int(unit * samples_per_latent), part.shape[-1])
+        seam = waveform[..., at : at + fade].lerp(part[..., :fade], torch.linspace(0, 1, fade).to(part))
+        waveform = torch.cat((waveform[..., :at], seam, part[..., fade:]), -1)
+    return waveform, rate
+
+
+def _decode_audio(audio_vae: Any, latents: Tensor) -> Tensor:
+    return audio_vae.decode(latents).movedim(-1, 1).float()
 
 
 @contextmanager

@@ -98,7 +98,7 @@ def decode_clip(
 ) -> tuple[list[Clip], list[str]]:
     """Every clip of the batch, cut to the frames and samples asked for, and warnings about its sound.
 
-    `chunk_seconds` of video are decoded at once (0 = all), in tiles of `tile` pixels (0 = whole pictures).
+    `chunk_seconds` are decoded at once (0 = all), pictures in tiles of `tile` pixels (0 = whole pictures).
 
     Raises:
         ValueError: a LATENT that does not come from HarmonyClip.
@@ -110,7 +110,7 @@ def decode_clip(
     frames_per_latent = Fraction(asked["num_frames"], video.shape[2])
     chunk = ceil(as_fraction(chunk_seconds) * asked["fps"] / frames_per_latent)
     images_BFHWC = decode_frames(vae, video, chunk, tile)[:, : asked["num_frames"]]
-    waveform_BCN, rate = decode_waveform(audio_vae, audio)
+    waveform_BCN, rate = decode_waveform(audio_vae, audio, as_fraction(chunk_seconds))
     num_samples = _num_samples(asked["num_frames"], asked["fps"], rate)
     waveform_BCN = pad(waveform_BCN, (0, max(0, num_samples - waveform_BCN.shape[-1])))[..., :num_samples]
     clips = [

@@ -23,7 +23,7 @@ from harmony_pack.harmony_core.checkpoints.io import CONFIG_KEY
 from harmony_pack.harmony_core.config import PRESETS
 from harmony_pack.harmony_core.text.ovi import caption
 from harmony_pack.nodes.host import clips
-from harmony_pack.nodes.host.autoencoders import decode_frames
+from harmony_pack.nodes.host.autoencoders import decode_frames, decode_waveform
 from harmony_pack.nodes.host.given import give_audio
 from harmony_pack.nodes.host.loader import load_checkpoint
 from harmony_pack.nodes.host.registration import HarmonyModelConfig, register_model
@@ -99,11 +99,28 @@ def check_wan22_with_mmaudio() -> None:
     assert clip.audio["waveform"].shape[-1] == 0.25 * 44100
     whole = decode_frames(vae, video)
     torch.testing.assert_close(decode_frames(vae, video, chunk=1), whole, atol=1e-5, rtol=0)
+    check_audio_in_chunks(audio_vae)
 
     # 121 frames: Ovi's number of audio latents is its own, which its autoencoders cannot know
     for model, num_audio_latents in ((None, 158), (tiny_ovi(), 157)):
         latent = clips.empty_clip(vae, audio_vae, 121 / 24, 24.0, 32, 32, model=model)[0]
         assert latent["samples"].unbind()[1].shape == (1, 20, num_audio_latents)
+
+
+def check_audio_in_chunks(audio_vae: comfy.sd.VAE) -> None:
+    """The autoencoder's attention spans the clip, so chunks differ a little: at their seams no more than elsewhere."""
+    audio = torch.randn(1, 20, 157, generator=torch.Generator().manual_seed(2))
+    whole, rate = decode_waveform(audio_vae, audio)
+    assert whole.shape == (1, 1, math.ceil(157 * rate / 31.25))
+    assert torch.equal(decode_waveform(audio_vae, audio, Fraction(6))[0], whole)
+    chunked, _ = decode_waveform(audio_vae, audio, Fraction(1))
+    assert chunked.shape == whole.shape
+    error = (chunked - whole).abs().flatten() / whole.std()
+    chunk, fade = (int(latents * rate / 31.25) for latents in (35, 5))  # whole samples, a second or more
+    from_seam = (torch.arange(len(error)) + chunk // 2) % chunk - chunk // 2
+    seams = (from_seam.abs() < fade) & (torch.arange(len(error)) > chunk // 2)
+    assert error.mean() < 0.04
+    assert error[seams].mean() < 1.2 * error[~seams].mean()
 
 
 def check_built_in() -> None:
