@@ -242,7 +242,8 @@ PRESETS: dict[str, HarmonyConfig] = {
         steps=25,
         video_sync_scale=1.5,
         audio_sync_scale=1.5,
-        audio_text_scale=4.0,
+        video_text_scale=2.0,
+        audio_text_scale=3.0,
     ),
 }
 

@@ -35,12 +35,16 @@ _VIDEO = {
         "a {person} with {hair} hair speaks in a {shirt} shirt",
         "{person} with {hair} hair in a {shirt} shirt speaking",
         "the face of a {person} with {hair} hair and {shirt} shirt",
+        "a {person} with {hair} hair in a {shirt} shirt says {number} words",
+        "a {person} with {hair} hair in a {shirt} shirt says {number} words",
+        "a {person} with {hair} hair and {shirt} shirt says {number} words",
     ),
     "complex": (
         "a {person} in a {shirt} shirt speaks while a lamp flashes",
         "a {person} with {hair} hair speaks while a lamp flashes",
         "a {person} with {hair} hair in {shirt} speaks beside a flashing lamp",
         "a lamp flashes beside a {person} with {hair} hair in {shirt}",
+        "a {person} with {hair} hair says {number} words while a lamp flashes",
     ),
     "still ball": (
         "a {colour} ball rests on {material}",
