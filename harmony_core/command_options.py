@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .pipelines import HarmonyPipeline
 
 DTYPES = ("float32", "bfloat16", "float16")
+DRIVER_CACHES = ("auto", "device", "host", "off")
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Name of an embedded checkpoint, or a .safetensors file.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, ... or auto.")]
@@ -25,6 +26,10 @@ TextEncoder = Annotated[Path | None, typer.Option(help="umT5: a file, or its Hug
 Tokenizer = Annotated[Path | None, typer.Option(help="Folder of umT5's tokeniser.")]
 Preset = Annotated[str | None, typer.Option(help="Settings of a file that stores none: ovi-11b-960, dreamid-omni.")]
 Offload = Annotated[str, typer.Option(help="Weights on the device: none (all), model (one part), layers (one layer).")]
+DriverCache = Annotated[
+    str, typer.Option(help="Where what a given stream contributes is kept between steps: auto, device, host or off.")
+]
+Compile = Annotated[bool, typer.Option("--compile", help="torch.compile the layers; the first step waits for it.")]
 ReferenceImage = Annotated[
     list[Path] | None,
     typer.Option(help="Somebody or something to be seen again; once for each picture (DreamID-Omni)."),
@@ -37,20 +42,28 @@ def load_pipeline(
     device: str,
     dtype: str,
     offload: str = "none",
+    driver_cache: str = "auto",
+    compile_layers: bool = False,
     audio_model: Path | None = None,
     **parts: str | Path | list[Path] | None,
 ) -> HarmonyPipeline:
     """The pipeline that the options name: a bundle, or with any of `parts` (fields of `PartFiles`) published files.
 
     Raises:
-        ValueError: an unknown dtype or offload, or a device that cannot be used; CheckpointError for a wrong file.
+        ValueError: an unknown dtype, offload or driver cache, a device that cannot be used, layers that are to be
+            compiled and offloaded; CheckpointError for a wrong file.
     """
     import torch
 
+    from .model.compile import compile_layers as compiled
     from .pipelines import HarmonyPipeline, PartFiles
 
     if dtype not in DTYPES:
         raise ValueError(f"--dtype is {dtype!r}, but must be one of {', '.join(DTYPES)}.")
+    if driver_cache not in DRIVER_CACHES:
+        raise ValueError(f"--driver-cache is {driver_cache!r}, but must be one of {', '.join(DRIVER_CACHES)}.")
+    if compile_layers and offload == "layers":
+        raise ValueError("--compile needs the layers on the device; leave it out, or take --offload model.")
     if device == "auto":
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     try:
@@ -58,7 +71,12 @@ def load_pipeline(
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {device} cannot be used here; try cpu. ({str(error).splitlines()[0]})") from error
     parts = {name: value for name, value in parts.items() if value}
+    where = device, getattr(torch, dtype), offload, None if driver_cache == "auto" else driver_cache
     if not parts and audio_model is None:
-        return HarmonyPipeline.from_file(model, device, getattr(torch, dtype), offload)
-    files = [Path(model)] if audio_model is None else [Path(model), audio_model]
-    return HarmonyPipeline.from_parts(PartFiles(model=files, **parts), device, getattr(torch, dtype), offload)
+        pipeline = HarmonyPipeline.from_file(model, *where)
+    else:
+        files = [Path(model)] if audio_model is None else [Path(model), audio_model]
+        pipeline = HarmonyPipeline.from_parts(PartFiles(model=files, **parts), *where)
+    if compile_layers:
+        compiled(pipeline.transformer)
+    return pipeline

@@ -16,7 +16,9 @@ from .bench_commands import bench
 from .command_options import (
     AudioModel,
     AudioVae,
+    Compile,
     Device,
+    DriverCache,
     Dtype,
     Json,
     Model,
@@ -102,6 +104,8 @@ def generate(
     tokenizer: Tokenizer = None,
     preset: Preset = None,
     offload: Offload = "none",
+    driver_cache: DriverCache = "auto",
+    compile_layers: Compile = False,
     device: Device = "auto",
     dtype: Dtype = "float32",
     as_json: Json = False,
@@ -134,6 +138,7 @@ def generate(
         "tokenizer": tokenizer,
         "preset": preset,
     }
+    running = device, dtype, offload, driver_cache, compile_layers
     media = {"image": image, "video": video, "audio": audio, "reference_audio": reference_audio}
     media["reference_images"] = reference_image or []
     if scale is not None and scale < 1:
@@ -147,7 +152,7 @@ def generate(
             raise ValueError(f"--prompts has a request a line; leave {', '.join(given)} out.")
         jobs = _read_jobs(prompts, output or Path("out"), settings, seed)
         if jobs.waiting:
-            _run_jobs(jobs, load_pipeline(model, device, dtype, offload, **parts), scale, plot)
+            _run_jobs(jobs, load_pipeline(model, *running, **parts), scale, plot)
         jobs.raise_errors()
         return
     if prompt is None:
@@ -172,7 +177,7 @@ def generate(
     request = GenerateRequest(
         prompt=prompt, audio_prompt=audio_prompt, transcript=transcript, seed=seed, **settings, **given
     )
-    pipeline = load_pipeline(model, device, dtype, offload, **parts)
+    pipeline = load_pipeline(model, *running, **parts)
     with _progress_bar() as progress:
         clip = pipeline(request, progress)
     report = _save_clip(clip, output, scale, plot_path, prompt)

@@ -47,6 +47,17 @@ def test_generate_writes_video_sound_plot_and_latents(harmony, random_checkpoint
     assert all((load_file(latents)[name] == first[name]).all() for name in first)
 
 
+def test_the_driver_cache_changes_no_clip(harmony, random_checkpoint: Path, tmp_path: Path) -> None:
+    common = ("generate", "a ball", "-m", random_checkpoint, "--steps", 2, "--video-sync-scale", 2, "--no-plot")
+    latents = []
+    for where in ("device", "off"):
+        files = ("-o", tmp_path / "a.mp4", "--save-latents", tmp_path / f"{where}.safetensors")
+        code, _, err = harmony(*common, *files, "--driver-cache", where)
+        assert code == 0, err
+        latents.append(load_file(tmp_path / f"{where}.safetensors")["video"])
+    torch.testing.assert_close(*latents, atol=1e-5, rtol=0)
+
+
 def test_generate_says_what_it_did(harmony, random_checkpoint: Path, tmp_path: Path) -> None:
     code, printed, err = harmony(
         "generate", "word " * 2000, "-m", random_checkpoint, "-o", tmp_path / "a.mp4", "--steps", 1, "--seconds", 0.4
@@ -105,6 +116,8 @@ def test_generate_refuses_before_it_works(harmony, synced_mp4: Path, tmp_path: P
         (("--static-video", "image"), "image"),
         (("--dtype", "int8"), "int8"),
         (("--device", "abacus"), "abacus"),
+        (("--driver-cache", "disk"), "--driver-cache is 'disk'"),
+        (("--compile", "--offload", "layers"), "--compile"),
     ],
 )
 def test_values_that_cannot_be_met(harmony, random_checkpoint: Path, tmp_path: Path, arguments, part: str) -> None:

@@ -37,12 +37,20 @@ class HarmonyPipeline:
 
     Args:
         offload: `none`, `model` or `layers`; see `Placement`.
+        driver_cache: `device`, `host` or `off`; None chooses by free memory. See `Denoiser`.
     """
 
-    def __init__(self, bundle: Bundle, device: torch.device | str = "cpu", offload: str = "none") -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: torch.device | str = "cpu",
+        offload: str = "none",
+        driver_cache: str | None = None,
+    ) -> None:
         self.config: HarmonyConfig = bundle.config
         self.model_card = bundle.model_card
         self.device = torch.device(device)
+        self.driver_cache = driver_cache
         self.transformer = bundle.transformer
         self.dtype = next(self.transformer.parameters()).dtype
         self.video_vae = bundle.video_vae
@@ -58,9 +66,10 @@ class HarmonyPipeline:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         offload: str = "none",
+        driver_cache: str | None = None,
     ) -> HarmonyPipeline:
         """Load a checkpoint by file, or by the name of an embedded one. Raises CheckpointError."""
-        return cls(load_bundle(path, dtype), device, offload)
+        return cls(load_bundle(path, dtype), device, offload, driver_cache)
 
     @classmethod
     def from_parts(
@@ -69,9 +78,10 @@ class HarmonyPipeline:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         offload: str = "none",
+        driver_cache: str | None = None,
     ) -> HarmonyPipeline:
         """Load published files, a part each. Raises as `load_parts`."""
-        return cls(load_parts(files, dtype), device, offload)
+        return cls(load_parts(files, dtype), device, offload, driver_cache)
 
     def __call__(self, request: GenerateRequest, progress: Progress | None = None) -> Generation:
         """Generate one clip; see `batch`."""
@@ -120,6 +130,7 @@ class HarmonyPipeline:
             masks=masks,
             anchors=anchors,
             static_anchor=self._estimated_still(geometry) if shared.static_video == "estimate" else None,
+            driver_cache=self.driver_cache,
         )
         solve = solver(shared.solver)
         audio_shape = given.audio[:1].shape if self.config.audio else None
