@@ -34,14 +34,16 @@ def find_device(name: str) -> torch.device:
 
 
 def report(rows: list[dict], lines: list[dict], output: Path | None, as_json: bool) -> None:
-    """Comparisons to the terminal, rows to the CSV."""
-    from .evaluation.bench import append_csv
+    """Comparisons to the terminal and a CSV of their own, NAME_ratios.csv; rows to the CSV."""
+    from .evaluation.bench import MACHINE, append_csv
 
     for line in lines:
         text = "{name:36} ours {ours:<12g} peer {peer:<12g} {unit:8} ratio {ratio:g}"
         print(json.dumps(line) if as_json else text.format(**line))
     if output is not None:
         append_csv(output, rows)
+        where = {name: rows[0][name] for name in MACHINE}
+        append_csv(output.with_stem(f"{output.stem}_ratios"), [line | where for line in lines])
 
 
 @bench.command()

@@ -184,6 +184,11 @@ def test_bench_appends_rows(harmony, random_checkpoint: Path, tmp_path: Path) ->
     assert "video_to_audio" in printed
     rows = list(csv.DictReader(table.open()))
     assert [row["task"] for row in rows] == ["joint", "joint, no SyncCFG", "audio_to_video", "video_to_audio"]
+    ratios = list(csv.DictReader((tmp_path / "a_ratios.csv").open()))
+    assert [row["name"] for row in ratios] == ["generate_joint", "generate_audio_to_video", "generate_video_to_audio"]
+    assert all(
+        float(row["ratio"]) == pytest.approx(float(row["ours"]) / float(row["peer"]), abs=1e-3) for row in ratios
+    )
     append_csv(table, rows)
     assert list(csv.DictReader(table.open())) == rows * 2
     assert_error(harmony("bench", "sampling", "-m", random_checkpoint, "--repeats", 0), "repeats is 0")

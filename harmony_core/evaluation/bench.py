@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import ctypes
+import gc
 import platform
 import statistics
 import time
@@ -21,7 +23,10 @@ class Meter:
     def __init__(self, device: torch.device) -> None:
         self.is_cuda = device.type == "cuda"
 
-    def __call__(self, call: Callable[[], object]) -> tuple[float, float]:
+    def __call__(self, call: Callable[[], object], fresh: bool = False) -> tuple[float, float]:
+        """`fresh`: give free memory back first, or what the call reuses of it does not count. That costs time."""
+        if fresh:
+            self._release()
         before = self._start()
         start = time.perf_counter()
         result = call()
@@ -29,7 +34,12 @@ class Meter:
             torch.cuda.synchronize()
         seconds = time.perf_counter() - start
         del result
-        return seconds, (self._peak() - before) / 2**20
+        return seconds, max(self._peak() - before, 0) / 2**20
+
+    def _release(self) -> None:
+        gc.collect()
+        if platform.libc_ver()[0] == "glibc":
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
     def _start(self) -> int:
         if self.is_cuda:
@@ -52,20 +62,19 @@ class Meter:
 
 
 def take_turns(ways: dict[str, Callable[[], object]], repeats: int, meter: Meter) -> dict[str, dict[str, float]]:
-    """Seconds (20th, 50th and 80th percentile) and peak megabytes of each way, after one round to warm up.
+    """Seconds (20th, 50th and 80th percentile) of each way, and its peak megabytes in a round to warm up.
 
     Raises:
         ValueError: fewer than one repeat.
     """
     if repeats < 1:
         raise ValueError(f"repeats is {repeats}, but must be 1 or more.")
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for turn in range(repeats + 1):
+    peaks = {name: meter(way, fresh=True)[1] for name, way in ways.items()}
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
         for name, way in ways.items():
-            result = meter(way)
-            if turn:
-                found[name].append(result)
-    return {name: summary(results) for name, results in found.items()}
+            found[name].append(meter(way)[0])
+    return {name: summary([(seconds, peaks[name]) for seconds in results]) for name, results in found.items()}
 
 
 def summary(results: list[tuple[float, float]]) -> dict[str, float]:
@@ -103,6 +112,9 @@ def measure(
     """`take_turns` of ways that take the same tensors."""
     calls = {name: partial(call_way, way, inputs, mode) for name, way in ways.items()}
     return take_turns(calls, repeats, Meter(inputs[0].device))
+
+
+MACHINE = ("device", "threads", "torch", "python", "harmony")  # what `machine` says
 
 
 def machine(device: torch.device) -> dict[str, object]:

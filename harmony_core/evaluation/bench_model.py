@@ -204,7 +204,7 @@ def synccfg(options: Options) -> tuple[list[dict], list[dict]]:
 
 def video_to_audio(options: Options) -> tuple[list[dict], list[dict]]:
     """A `video_to_audio` step after the first, beside a joint step; no guidance in either."""
-    job = Job.build(options)
+    job = Job.build(options, 2.0) if options.quick else Job.build(options)
     driven, joint = job.step(video_given=True), job.step()
     counted = {"first_step": flops(driven), "later_step": flops(driven), "joint_step": flops(joint)}
     measured = take_turns({"later_step": driven, "joint_step": joint}, options.repeats, Meter(options.device))

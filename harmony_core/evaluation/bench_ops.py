@@ -22,7 +22,7 @@ from ..model.rope import cross_rope, to_device, video_rope
 from ..ops import registry
 from ..ops.framewise_attention.naive import framewise_attention_naive, window_mask
 from ..ops.rope import apply_rope, apply_rope_naive
-from .bench import comparison, machine, measure
+from .bench import call_way, comparison, machine, measure
 
 LENGTHS_S = (2, 5, 10, 20, 40, 60)
 QUICK_LENGTHS_S = (2, 20)
@@ -123,6 +123,7 @@ def framewise_rows(options: Options) -> list[dict[str, object]]:
                 ways["naive"] = partial(framewise_attention_naive, groups=groups, **ropes)
             if not options.quick:
                 ways["flex"] = partial(flex_way(groups, queries, keys, device), **ropes)
+                call_way(ways["flex"], inputs, "forward")  # compiles, which its memory should not count
             for mode in options.modes:
                 if mode == "backward" and device.type == "cpu":
                     ways.pop("flex", None)  # torch has no backward of FlexAttention on CPU
