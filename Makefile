@@ -21,7 +21,7 @@ $(READY): pyproject.toml
 	touch $@
 
 demo: setup
-	$(BIN)/harmony generate "a red ball bounces on metal" --audio-prompt "a ball hits metal" --seed 3 -o out/demo.mp4
+	$(BIN)/harmony generate "a red ball bounces on metal" --audio-prompt "a ball hits metal" --seed 8 -o out/demo.mp4
 
 test: setup
 	$(BIN)/python -m pytest
