@@ -71,7 +71,7 @@ def test_a_batch_gives_each_clip_as_alone(pipeline: HarmonyPipeline):
 
 
 def test_given_audio_is_kept_and_its_length_is_the_clips(pipeline: HarmonyPipeline):
-    clip = pipeline(request(audio=tone(1.2)))
+    clip = pipeline(request(audio=tone(1.2), video_text_scale=1.0))
     assert len(clip.frames) == 15
     assert "44100 Hz stereo -> 16000 Hz mono" in " ".join(clip.notes)
     assert clip.passes_per_step == 2, "joint and mute audio; nothing guides a given sound"
