@@ -29,10 +29,10 @@ SHARED_LIMITS = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "s
 MAX_LANES = 8
 MAX_REGISTERS = {"cuda": 255, "hip": 512}
 ALL = os.environ.get("HARMONY_ALL_KERNELS") == "1"
-FRAMEWISE = {
-    "framewise_attention_fwd_kernel": framewise.FORWARD_CONFIGS,
-    "framewise_attention_bwd_kernel_dq": framewise.QUERY_GRADIENT_CONFIGS,
-    "framewise_attention_bwd_kernel_dkv": framewise.KEY_GRADIENT_CONFIGS,
+FRAMEWISE = {  # tiles of half precision, and of float32
+    "framewise_attention_fwd_kernel": (framewise.FORWARD_CONFIGS, framewise.FLOAT32_CONFIGS),
+    "framewise_attention_bwd_kernel_dq": (framewise.QUERY_GRADIENT_CONFIGS, framewise.FLOAT32_CONFIGS),
+    "framewise_attention_bwd_kernel_dkv": (framewise.KEY_GRADIENT_CONFIGS, framewise.FLOAT32_KEY_GRADIENT_CONFIGS),
 }
 FLOATS = {"eps", "scale", "scale_log2"}
 
@@ -89,11 +89,11 @@ def resources(kernel, dtype: str, constants: dict, options: dict, target: GPUTar
 def framewise_variants() -> list[tuple]:
     """(kernel, dtype, head size, pairs, configuration)."""
     variants = []
-    for name, choices in FRAMEWISE.items():
+    for name, (half, single) in FRAMEWISE.items():
         kernel = getattr(framewise, name).fn
         for dtype in ("bf16", "fp16", "fp32") if ALL else ("bf16",):
             for head_dim, pairs in ((128, 22), (128, 0), (64, 12), (32, 6), (20, 4)) if ALL else ((32, 6),):
-                tiles = framewise.FLOAT32_CONFIGS if dtype == "fp32" else choices
+                tiles = single if dtype == "fp32" else half
                 variants += [(kernel, dtype, head_dim, pairs, tile) for tile in (tiles if ALL else tiles[:1])]
     return variants
 

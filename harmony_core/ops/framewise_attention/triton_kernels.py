@@ -18,14 +18,15 @@ QUERY_GRADIENT_CONFIGS = configs((32, 16, 4, 2), (16, 32, 4, 2), (16, 64, 8, 2))
 KEY_GRADIENT_CONFIGS = configs((16, 32, 4, 2), (32, 16, 4, 2), (16, 64, 8, 2))
 # float32 products without tf32 run on ordinary units and hold their operands in registers: one small tile for all.
 FLOAT32_CONFIGS = configs((16, 16, 8, 1))
+FLOAT32_KEY_GRADIENT_CONFIGS = configs((16, 16, 4, 1))
 
 
 def prune(choices: list, arguments: dict, **_constants) -> list:
-    """What is worth trying: float32's one tile, the first configuration for small work, else all but float32's."""
+    """What is worth trying: the last for float32, the first for small work, else all but the last."""
     if arguments["q"].element_size() == 4:
-        return FLOAT32_CONFIGS
+        return choices[-1:]
     small = arguments["num_queries"] * arguments["num_keys"] < MIN_TUNED_WORK
-    return choices[:1] if small else [choice for choice in choices if choice not in FLOAT32_CONFIGS]
+    return choices[:1] if small else choices[:-1]
 
 
 @autotune(FORWARD_CONFIGS + FLOAT32_CONFIGS, prune)
@@ -144,7 +145,7 @@ def framewise_attention_bwd_kernel_dq(
     store_rows(grad_q + row, grad_q_MD, l_M, row_stride, is_query, HEAD_DIM, BLOCK_D)
 
 
-@autotune(KEY_GRADIENT_CONFIGS + FLOAT32_CONFIGS, prune)
+@autotune(KEY_GRADIENT_CONFIGS + FLOAT32_KEY_GRADIENT_CONFIGS, prune)
 @jit
 def framewise_attention_bwd_kernel_dkv(
     q, k, v, lse, grad, delta, grad_k, grad_v, cos_q, sin_q, cos_k, sin_k, viewer_starts, viewer_ends,
