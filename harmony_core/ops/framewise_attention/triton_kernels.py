@@ -15,7 +15,7 @@ from ..triton_support import MIN_TUNED_WORK, autotune, configs, jit, load_rows, 
 # Wide query tiles suit A2V (hundreds of queries to a dozen keys), wide key tiles V2A (few queries, thousands of keys).
 FORWARD_CONFIGS = configs((32, 32, 4, 2), (64, 32, 4, 2), (128, 32, 8, 2), (16, 64, 4, 2))
 QUERY_GRADIENT_CONFIGS = configs((32, 16, 4, 2), (16, 32, 4, 2), (16, 64, 8, 2))
-KEY_GRADIENT_CONFIGS = configs((16, 32, 4, 2), (32, 16, 4, 2), (16, 64, 8, 2))
+KEY_GRADIENT_CONFIGS = configs((16, 32, 4, 2), (32, 16, 4, 2))
 # float32 products without tf32 run on ordinary units and hold their operands in registers: one small tile for all.
 FLOAT32_CONFIGS = configs((16, 16, 8, 1))
 FLOAT32_KEY_GRADIENT_CONFIGS = configs((16, 16, 4, 1))
