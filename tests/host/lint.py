@@ -26,19 +26,10 @@ from .comfyui import (
     install_pack,
     local_trees,
 )
+from .workflows import MEDIA, touch_weights
 
 TOOLS = ("comfy-cli", "comfy-lint", "comfy-import-guard")
 WORKFLOWS = REPOSITORY / "workflows" / "api"
-MEDIA = REPOSITORY / "workflows" / "media"
-# A workflow may name weight files that a user has to bring; empty ones make their names known to the server.
-MODEL_FOLDERS = {
-    "model_name": "diffusion_models",
-    "audio_name": "diffusion_models",
-    "vae_name": "vae",
-    "clip_name": "text_encoders",
-    "text_encoder": "text_encoders",
-    "ckpt_name": "checkpoints",
-}
 
 
 def main() -> int:
@@ -81,12 +72,7 @@ def _node_definitions(tree: Path, base: Path, workflows: list[Path]) -> Path:
     """What a server with the pack, the example media and the workflows' weight files says about its nodes."""
     shutil.copytree(MEDIA, base / "input")
     for workflow in workflows:
-        for node in json.loads(workflow.read_text()).values():
-            for name, value in node["inputs"].items():
-                if name in MODEL_FOLDERS and str(value).endswith(".safetensors"):
-                    path = base / "models" / MODEL_FOLDERS[name] / value
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.touch()
+        touch_weights(base / "models", json.loads(workflow.read_text()))
     server = ComfyServer(tree, base, ensure_python(tree))
     server.start()
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,9 @@ from PIL import Image, ImageDraw
 
 from .checks import read_clip, saved_file
 from .comfyui import ComfyServer
-from .lint import MODEL_FOLDERS
 from .test_browser import CHROMIUM, READY
 from .workflow_graphs import RESULT
-from .workflows import WORKFLOWS, api_workflow, copy_media, needs_no_download, nodes_of, page_workflow
+from .workflows import WORKFLOWS, api_workflow, copy_media, needs_no_download, nodes_of, page_workflow, touch_weights
 
 THUMBNAIL = 512  # pixels, both sides
 PAGE, MARGIN = 3 * THUMBNAIL, 20
@@ -67,7 +65,7 @@ def draw_graphs(server: ComfyServer, names: list[str]) -> None:
     from playwright.sync_api import sync_playwright
 
     for name in names:
-        _touch_weights(server.base / "models", name)
+        touch_weights(server.base / "models", api_workflow(name))  # else the page marks its loaders red
     server.post("/settings", SETTINGS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -84,16 +82,6 @@ def draw_graphs(server: ComfyServer, names: list[str]) -> None:
             picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
             _save_thumbnail(name, picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS))
         browser.close()
-
-
-def _touch_weights(models: Path, name: str) -> None:
-    """Empty files under the names in a workflow, so that the page does not mark its loaders red."""
-    for node in api_workflow(name).values():
-        for socket, value in node["inputs"].items():
-            if socket in MODEL_FOLDERS and str(value).endswith(".safetensors"):
-                path = models / MODEL_FOLDERS[socket] / value
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.touch()
 
 
 def _view(graph: dict[str, Any]) -> tuple[float, float, float]:

@@ -17,6 +17,16 @@ MEDIA = WORKFLOWS / "media"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 BUILT_IN = "harmony-tiny (built in)"
 
+# A workflow may name weight files that a user has to bring; empty ones make their names known to the server.
+MODEL_FOLDERS = {
+    "model_name": "diffusion_models",
+    "audio_name": "diffusion_models",
+    "vae_name": "vae",
+    "clip_name": "text_encoders",
+    "text_encoder": "text_encoders",
+    "ckpt_name": "checkpoints",
+}
+
 Prompt = dict[str, Any]
 
 
@@ -57,6 +67,16 @@ def change(prompt: Prompt, class_type: str, **inputs: Any) -> None:
     """Set inputs of every node of a type."""
     for key in nodes_of(prompt, class_type):
         prompt[key]["inputs"] |= inputs
+
+
+def touch_weights(models: Path, prompt: Prompt) -> None:
+    """Empty files under the names that a workflow's loaders ask for."""
+    for node in prompt.values():
+        for name, value in node["inputs"].items():
+            if name in MODEL_FOLDERS and str(value).endswith(".safetensors"):
+                path = models / MODEL_FOLDERS[name] / value
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
 
 
 def copy_media(server: ComfyServer) -> None:
