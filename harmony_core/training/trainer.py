@@ -277,7 +277,7 @@ def _optimizers(model: TrainedModel, config: OptimizerConfig) -> list[torch.opti
         (matrices if inside and parameter.ndim == 2 else rest).append(parameter)
     return [
         Muon(matrices, lr=config.muon_lr, shared=True),
-        torch.optim.AdamW(rest, lr=config.adamw_lr, betas=(0.9, 0.98), weight_decay=config.weight_decay),
+        torch.optim.AdamW(rest, lr=config.adamw_lr, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True),
     ]
 
 
