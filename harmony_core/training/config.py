@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from ..config import HarmonyConfig, preset
+from .autoencoders import AutoencoderTraining
 
 OBJECTIVES = ("three_pass", "split_batch")
 
@@ -60,7 +61,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """Everything a run needs. Times are wall-clock budgets; steps are exact."""
+    """Everything a run needs."""
 
     preset: str
     steps: int
@@ -78,6 +79,10 @@ class TrainingConfig:
     @property
     def transformer(self) -> HarmonyConfig:
         return HarmonyConfig.from_dict(preset(self.preset).to_dict() | self.model)
+
+    @property
+    def autoencoder_training(self) -> AutoencoderTraining:
+        return _strict(AutoencoderTraining, {"seed": self.seed} | self.autoencoders, "autoencoders.")
 
     @classmethod
     def from_yaml(cls, path: Path, overrides: list[str]) -> TrainingConfig:
@@ -106,10 +111,21 @@ def _strict(cls: type, values: dict[str, Any], where: str) -> Any:
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ValueError(f"Unknown training setting {where}{unknown[0]}. Known: {', '.join(where + n for n in known)}.")
-    built = {
-        key: _strict(hints[key], value, f"{where}{key}.")
-        if is_dataclass(hints[key])
-        else (tuple(value) if isinstance(value, list) else value)
-        for key, value in values.items()
-    }
-    return cls(**built)
+    return cls(**{key: _typed(hints[key], value, f"{where}{key}") for key, value in values.items()})
+
+
+def _typed(hint: Any, value: Any, name: str) -> Any:
+    """`value` as the field's type; anything that is not one is an error that names both."""
+    kind = get_origin(hint) or hint
+    if is_dataclass(kind) and isinstance(value, dict):
+        return _strict(kind, value, f"{name}.")
+    if kind is tuple and isinstance(value, list):
+        return tuple(value)
+    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML takes 8e-4, without a dot, for text
+        except ValueError:
+            pass
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"Training setting {name} is {value!r}, but must be of type {kind.__name__}.")
+    return value

@@ -28,7 +28,7 @@ from ..model import HarmonyTransformer
 from ..model.initialize import initialize
 from ..text.captions import TinyTextEncoder
 from ..toyworld import HELD_OUT_SEED, VOCABULARY
-from .autoencoders import AutoencoderTraining, reconstruction_report, train_audio_vae, train_video_vae
+from .autoencoders import reconstruction_report, train_audio_vae, train_video_vae
 from .config import ObjectiveConfig, OptimizerConfig, TrainingConfig
 from .data import LatentDataset, encode_clips, render_clips
 from .losses import objective_loss, row_losses
@@ -136,7 +136,7 @@ def _autoencoders(
     """Trained autoencoders: from the output folder if they are there, else trained now, one a process."""
     video_vae, audio_vae = TinyVideoVAE(), TinyAudioVAE()
     paths = output / "video_vae.safetensors", output / "audio_vae.safetensors"
-    settings = AutoencoderTraining(seed=config.seed, **config.autoencoders)
+    settings = config.autoencoder_training
     missing = [index for index, path in enumerate(paths) if not path.exists()]
     mine = [index for index in missing if index % accelerator.num_processes == accelerator.process_index]
     if mine:

@@ -93,6 +93,27 @@ def test_a_used_folder_and_unknown_settings_are_errors(finished: Path, tmp_path:
         TrainingConfig.from_yaml(tmp_path / "none.yaml", [])
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("steps=many", "steps is 'many', but must be of type int"),
+        ("optimizer.ema=true", "optimizer.ema is True, but must be of type float"),
+        ("optimizer=3", "optimizer is 3, but must be of type OptimizerConfig"),
+        ("autoencoders.video_batch=1.5", r"autoencoders.video_batch is 1.5, but must be of type int"),
+        ("autoencoders.video_stepz=3", r"autoencoders.video_stepz. Known: .*autoencoders.video_steps"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_an_error(finished: Path, override: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        _ = TrainingConfig.from_yaml(finished / "small.yaml", [override]).autoencoder_training
+
+
+def test_numbers_may_be_written_as_yaml_does_not(finished: Path):
+    config = TrainingConfig.from_yaml(finished / "small.yaml", ["optimizer.adamw_lr=8e-4", "optimizer.ema=1"])
+    assert (config.optimizer.adamw_lr, config.optimizer.ema) == (8e-4, 1.0)
+    assert config.autoencoder_training.video_steps == SMALL["autoencoders"]["video_steps"]
+
+
 def test_the_shipped_config_is_valid_and_the_default_objective_is_the_papers():
     shipped = Path(__file__).parents[2] / "harmony_core" / "training" / "configs" / "tiny.yaml"
     config = TrainingConfig.from_yaml(shipped, [])
@@ -115,7 +136,7 @@ def test_muon_descends():
     losses = []
     for _ in range(60):
         loss = (parameter - target).square().mean()
-        losses.append(float(loss))
+        losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
