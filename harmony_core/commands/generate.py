@@ -1,19 +1,18 @@
-"""The commands of `harmony`. Heavy imports stay inside them, so that --help is instant."""
+"""`harmony generate`: one clip, or with --prompts many."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .bench_commands import bench
-from .command_options import (
+from .clips import measure_clip, write_clip
+from .options import (
     AudioModel,
     AudioVae,
     Compile,
@@ -28,32 +27,16 @@ from .command_options import (
     TextEncoder,
     Tokenizer,
     VideoVae,
+    check_seconds,
     load_pipeline,
 )
-from .convert_command import convert
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .evaluation.sync import SyncReport
-    from .pipelines import Generation, HarmonyPipeline
-    from .pipelines.prompts import Jobs
-
-app = typer.Typer(
-    help="Harmony: video and sound generated together, in sync.",
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-
-app.add_typer(bench, name="bench")
-app.command()(convert)
-
-VIEWABLE_SIDE = 256  # smaller clips are enlarged to about this when saved
-PREVIEW_SIDE = 160  # frames of a measured file, enough for the film strip
+    from ..evaluation.sync import SyncReport
+    from ..pipelines import Generation, HarmonyPipeline
+    from ..pipelines.prompts import Jobs
 
 
-@app.command()
 def generate(
     prompt: Annotated[str | None, typer.Argument(help="What is to be seen.")] = None,
     output: Annotated[
@@ -130,7 +113,7 @@ def generate(
         "audio_reference_scale": audio_reference_scale,
         "static_video": static_video,
     }
-    parts = {
+    files = {
         "audio_model": audio_model,
         "video_vae": video_vae,
         "audio_vae": audio_vae,
@@ -138,22 +121,22 @@ def generate(
         "tokenizer": tokenizer,
         "preset": preset,
     }
-    running = device, dtype, offload, driver_cache, compile_layers
     media = {"image": image, "video": video, "audio": audio, "reference_audio": reference_audio}
     media["reference_images"] = reference_image or []
     if scale is not None and scale < 1:
         raise ValueError(f"--scale is {scale}, but must be a whole number from 1.")
-    _check_seconds("--seconds", seconds)
-    _check_seconds("--reference-seconds", reference_seconds)
+    check_seconds("--seconds", seconds)
+    check_seconds("--reference-seconds", reference_seconds)
+
+    def load() -> HarmonyPipeline:
+        return load_pipeline(model, device, dtype, offload, driver_cache, compile_layers, **files)
+
     if prompts is not None:
         own = {"PROMPT": prompt, "--audio-prompt": audio_prompt, "--transcript": transcript, **media}
         given = [name for name, value in (own | {"--save-latents": save_latents}).items() if value]
         if given:
             raise ValueError(f"--prompts has a request a line; leave {', '.join(given)} out.")
-        jobs = _read_jobs(prompts, output or Path("out"), settings, seed)
-        if jobs.waiting:
-            _run_jobs(jobs, load_pipeline(model, *running, **parts), scale, plot)
-        jobs.raise_errors()
+        _run_jobs(_read_jobs(prompts, output or Path("out"), settings, seed), load, scale, plot)
         return
     if prompt is None:
         raise ValueError("There is no prompt; give one in quotes, or --prompts FILE.")
@@ -162,33 +145,30 @@ def generate(
     output = output or Path("out/harmony.mp4")
     if output.suffix.lower() != ".mp4":
         raise ValueError(f"-o {output} must end in .mp4, for example {output.with_suffix('.mp4')}.")
-    from .media import prepare_output
+    from ..media import prepare_output
 
     plot_path = output.with_suffix(".png") if plot else None
     for path in (output, plot_path, save_latents):
         if path is not None:
             prepare_output(path)
 
-    from .pipelines import GenerateRequest
-    from .pipelines.prompts import read_media
+    from ..pipelines import GenerateRequest
+    from ..pipelines.prompts import read_media
 
     given = read_media(media, seconds, width, height)
-
-    request = GenerateRequest(
-        prompt=prompt, audio_prompt=audio_prompt, transcript=transcript, seed=seed, **settings, **given
-    )
-    pipeline = load_pipeline(model, *running, **parts)
+    texts = {"prompt": prompt, "audio_prompt": audio_prompt, "transcript": transcript}
+    request = GenerateRequest(**texts, seed=seed, **settings, **given)
+    pipeline = load()
     with _progress_bar() as progress:
         clip = pipeline(request, progress)
     report = _save_clip(clip, output, scale, plot_path, prompt)
     if save_latents is not None:
-        from safetensors.torch import save_file
-
-        latents = {"video": clip.latents_video, "audio": clip.latents_audio}
-        latents = {name: value.contiguous() for name, value in latents.items() if value is not None}
-        save_file(latents, save_latents, metadata={"fps": str(clip.fps), "sample_rate": str(clip.sample_rate)})
+        _save_latents(clip, save_latents)
     made = (output, None if report is None else plot_path, save_latents)
-    written = [str(path) for path in made if path is not None]
+    _print_result(clip, report, [str(path) for path in made if path is not None], seed, as_json)
+
+
+def _print_result(clip: Generation, report: SyncReport | None, written: list[str], seed: int, as_json: bool) -> None:
     if as_json:
         facts = {
             "written": written,
@@ -211,142 +191,30 @@ def generate(
     if report is None:
         print("no sound: this checkpoint makes pictures alone")
     else:
-        from .evaluation.plot import describe
+        from ..evaluation.plot import describe
 
         print(describe(report))
 
 
-@app.command()
-def sync(
-    file: Annotated[Path, typer.Argument(help="Any video file with sound.")],
-    seconds: Annotated[float, typer.Option(help="How much of the file is measured.")] = 60.0,
-    plot: Annotated[Path | None, typer.Option(help="PNG to write.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Measure how far sound and picture of a file are apart."""
-    from .evaluation.plot import describe
-    from .media import prepare_output, read_audio, read_video
-
-    _check_seconds("--seconds", seconds)
-    if plot is not None:
-        prepare_output(plot)
-    audio = read_audio(file, seconds=seconds)
-    video = read_video(file, seconds=seconds, short_side=PREVIEW_SIDE)
-    report = _measure(video.frames, video.fps, audio.samples, audio.sample_rate, plot, file.name)
-    if as_json:
-        print(json.dumps({"file": str(file), **report.to_dict()}))
-        return
-    print(describe(report))
-    print(f"{len(report.video_events)} events in the picture at {_times(report.video_events)}")
-    print(f"{len(report.audio_events)} onsets in the sound at {_times(report.audio_events)}")
-
-
-@app.command()
-def info(
-    checkpoint: Annotated[str, typer.Argument(help="A .safetensors file or the name of an embedded checkpoint.")],
-    memory: Annotated[bool, typer.Option(help="How much device memory it needs; also for a preset's name.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Print what a weight file is: a checkpoint, or a published transformer, autoencoder, text encoder or LoRA."""
-    from .config import PRESETS, HarmonyConfig
-    from .pipelines.identify import identify
-    from .pipelines.memory import memory_table
-
-    if memory and checkpoint in PRESETS:
-        print(memory_table(PRESETS[checkpoint]))
-        return
-    facts = identify(checkpoint)
-    if memory:
-        if "num_layers" not in facts["config"]:
-            raise ValueError(f"--memory is about transformers, but {checkpoint} is: {facts['layout']}.")
-        print(memory_table(HarmonyConfig.from_dict(facts["config"])))
-        return
-    if as_json:
-        print(json.dumps(facts))
-        return
-    print(f"{facts['file']}: {facts['layout']}, {facts['bytes'] / 1e6:.1f} MB")
-    print(f"  for: {facts['for']}")
-    for name, part in facts["parts"].items():
-        dtypes = ", ".join(part["dtypes"])
-        print(f"  {name:14} {part['parameters']:>15,} parameters in {part['tensors']} tensors, {dtypes}")
-    for title in ("config", "model_card"):
-        print(f"{title.replace('_', ' ')}:")
-        for name, value in facts[title].items():
-            print(f"  {name:22} {value if isinstance(value, str) else json.dumps(value)}")
-
-
-@app.command()
-def train(
-    overrides: Annotated[list[str] | None, typer.Argument(help="Settings over the file's: section.name=value.")] = None,
-    config: Annotated[str, typer.Option("--config", "-c", help="YAML file, or the name of a shipped one.")] = "tiny",
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")] = Path("runs/tiny"),
-    resume: Annotated[bool, typer.Option(help="Continue the run in the folder.")] = False,
-) -> None:
-    """Train autoencoders and transformer as a config says."""
-    import logging
-
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    shipped = Path(__file__).parent / "training" / "configs"
-    path = shipped / f"{config}.yaml" if (shipped / f"{config}.yaml").is_file() else Path(config)
-    if not path.is_file():
-        names = ", ".join(sorted(file.stem for file in shipped.glob("*.yaml")))
-        raise ValueError(f"There is no training config {config}; give a YAML file or one of: {names}.")
-    from .training.trainer import run
-
-    print(run(path, output, resume, overrides or []))
-
-
-@app.command()
-def encode(
-    file: Annotated[Path, typer.Argument(help="Video with sound.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Latents to write (.safetensors).")],
-    preview: Annotated[Path | None, typer.Option(help="MP4 of the latents decoded again.")] = None,
-    model: Model = "harmony-tiny",
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-) -> None:
-    """Encode a file with a checkpoint's autoencoders, and look at what they keep."""
+def _save_latents(clip: Generation, path: Path) -> None:
     from safetensors.torch import save_file
 
-    from .diffusion.latents import AVLatents
-    from .media import fit_audio, fit_video, prepare_output, read_audio, read_video, write_video
-    from .pipelines import GenerateRequest
-
-    for path in (output, preview):
-        if path is not None:
-            prepare_output(path)
-    video, audio = read_video(file), read_audio(file)
-    pipeline = load_pipeline(model, device, dtype)
-    geometry = pipeline.geometry(GenerateRequest(prompt="", video=video))
-    frames, video_notes = fit_video(video, geometry)
-    samples, audio_notes = fit_audio(audio, geometry.num_samples, geometry.sample_rate)
-    latents = AVLatents(pipeline.encode_video(frames), pipeline.encode_audio(samples, geometry.num_audio_latents))
-    facts = {"fps": str(geometry.fps), "sample_rate": str(geometry.sample_rate), "model": model}
-    save_file({"video": latents.video.contiguous(), "audio": latents.audio.contiguous()}, output, metadata=facts)
-    if preview is not None:
-        decoded_frames, decoded_samples = pipeline.decode(latents, geometry)
-        scale = max(1, math.ceil(VIEWABLE_SIDE / min(decoded_frames.shape[1:3])))
-        write_video(preview, decoded_frames, geometry.fps, decoded_samples, geometry.sample_rate, scale=scale)
-    for note in (*geometry.snapped, *video_notes, *audio_notes):
-        print(f"note: {note}")
-    print(f"{output}: video {list(latents.video.shape)}, audio {list(latents.audio.shape)}")
+    latents = {"video": clip.latents_video, "audio": clip.latents_audio}
+    latents = {name: value.contiguous() for name, value in latents.items() if value is not None}
+    save_file(latents, path, metadata={"fps": str(clip.fps), "sample_rate": str(clip.sample_rate)})
 
 
 def _save_clip(clip: Generation, output: Path, scale: int | None, plot: Path | None, title: str) -> SyncReport | None:
     """The video, and where it has sound the sync plot and its report."""
-    from .media import write_video
-
-    if scale is None:
-        scale = max(1, math.ceil(VIEWABLE_SIDE / min(clip.frames.shape[1:3])))
-    write_video(output, clip.frames, clip.fps, clip.samples, clip.sample_rate, scale=scale)
+    write_clip(output, clip.frames, clip.fps, clip.samples, clip.sample_rate, scale)
     if clip.samples is None:
         return None
-    return _measure(clip.frames, clip.fps, clip.samples, clip.sample_rate, plot, title)
+    return measure_clip(clip.frames, clip.fps, clip.samples, clip.sample_rate, plot, title)
 
 
 def _read_jobs(prompts: Path, folder: Path, settings: dict[str, Any], seed: int) -> Jobs:
     """This process's share of the lines."""
-    from .pipelines.prompts import read_jobs
+    from ..pipelines.prompts import read_jobs
 
     rank, world_size = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
     jobs = read_jobs(prompts, folder, settings, seed).share(rank, world_size)
@@ -355,8 +223,9 @@ def _read_jobs(prompts: Path, folder: Path, settings: dict[str, Any], seed: int)
     return jobs
 
 
-def _run_jobs(jobs: Jobs, pipeline: HarmonyPipeline, scale: int | None, plot: bool) -> None:
-    """Every waiting clip; a line that fails costs no other."""
+def _run_jobs(jobs: Jobs, load: Callable[[], HarmonyPipeline], scale: int | None, plot: bool) -> None:
+    """Every waiting clip; a line that fails costs no other. Raises ValueError at the end if any failed."""
+    pipeline = load() if jobs.waiting else None
     for job in jobs.waiting:
         part = job.output.with_name(f"{job.output.stem}.part.mp4")  # so that a clip that exists is whole
         with jobs.catching(job.line):
@@ -368,21 +237,7 @@ def _run_jobs(jobs: Jobs, pipeline: HarmonyPipeline, scale: int | None, plot: bo
             for note in clip.notes:
                 print(f"line {job.line}: note: {note}")
             print(f"line {job.line}: {job.output}, seed {request.seed}")
-
-
-def _check_seconds(option: str, seconds: float | None) -> None:
-    if seconds is not None and not 0 < seconds < math.inf:
-        raise ValueError(f"{option} is {seconds:g}, but must be a number above 0.")
-
-
-def _measure(frames, fps, samples, sample_rate: int, plot: Path | None, title: str) -> SyncReport:
-    from .evaluation.plot import sync_plot
-    from .evaluation.sync import measure
-
-    report = measure(frames, fps, samples, sample_rate)
-    if plot is not None:
-        sync_plot(report, frames, samples, sample_rate, title).save(plot)
-    return report
+    jobs.raise_errors()
 
 
 @contextmanager
@@ -396,8 +251,3 @@ def _progress_bar(title: str = "sampling") -> Iterator[Callable[[int, int], None
             bar.update(done - bar.n)
 
         yield update
-
-
-def _times(events: tuple[float, ...]) -> str:
-    shown = ", ".join(f"{seconds:.2f}" for seconds in events[:20])
-    return f"{shown}{', ...' if len(events) > 20 else ''} s" if events else "no time"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from .pipelines import HarmonyPipeline
+    import torch
+
+    from ..pipelines import HarmonyPipeline
 
 DTYPES = ("float32", "bfloat16", "float16")
 DRIVER_CACHES = ("auto", "device", "host", "off")
@@ -37,6 +40,26 @@ ReferenceImage = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+def check_seconds(option: str, seconds: float | None) -> None:
+    """Raises ValueError for a length that is none."""
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise ValueError(f"{option} is {seconds:g}, but must be a number above 0.")
+
+
+def find_device(name: str) -> torch.device:
+    """`auto` is this process's GPU, else the CPU. Raises ValueError for a device that cannot be used here."""
+    import torch
+
+    if name == "auto":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name} cannot be used here; try cpu. ({str(error).splitlines()[0]})") from error
+    return device
+
+
 def load_pipeline(
     model: str,
     device: str,
@@ -55,8 +78,8 @@ def load_pipeline(
     """
     import torch
 
-    from .model.compile import compile_layers as compiled
-    from .pipelines import HarmonyPipeline, PartFiles
+    from ..model.compile import compile_layers as compiled
+    from ..pipelines import HarmonyPipeline, PartFiles
 
     if dtype not in DTYPES:
         raise ValueError(f"--dtype is {dtype!r}, but must be one of {', '.join(DTYPES)}.")
@@ -64,14 +87,8 @@ def load_pipeline(
         raise ValueError(f"--driver-cache is {driver_cache!r}, but must be one of {', '.join(DRIVER_CACHES)}.")
     if compile_layers and offload == "layers":
         raise ValueError("--compile needs the layers on the device; leave it out, or take --offload model.")
-    if device == "auto":
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {device} cannot be used here; try cpu. ({str(error).splitlines()[0]})") from error
     parts = {name: value for name, value in parts.items() if value}
-    where = device, getattr(torch, dtype), offload, None if driver_cache == "auto" else driver_cache
+    where = find_device(device), getattr(torch, dtype), offload, None if driver_cache == "auto" else driver_cache
     if not parts and audio_model is None:
         pipeline = HarmonyPipeline.from_file(model, *where)
     else:

@@ -20,8 +20,8 @@ def convert(
     ] = "weights",
 ) -> None:
     """Turn pickled or foreign weight files into safetensors."""
-    from .checkpoints.convert import convert as write
-    from .media import prepare_output
+    from ..checkpoints.convert import convert as write
+    from ..media import prepare_output
 
     prepare_output(output)
     keys = write(sources, output, kind)

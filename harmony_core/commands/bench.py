@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from .command_options import Device, Dtype, Json, Model, load_pipeline
-
-if TYPE_CHECKING:
-    import torch
+from .options import Device, Dtype, Json, Model, find_device, load_pipeline
 
 bench = typer.Typer(help="Measure quality and speed on this machine.", no_args_is_help=True)
 
@@ -21,21 +18,9 @@ Quick = Annotated[bool, typer.Option("--quick", help="Under a minute: fewer shap
 Repeats = Annotated[int, typer.Option(help="Timed rounds; the ways take turns.")]
 
 
-def find_device(name: str) -> torch.device:
-    """Raises ValueError for a device that cannot be used here."""
-    import torch
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name} cannot be used here; try cpu. ({str(error).splitlines()[0]})") from error
-    return device
-
-
 def report(rows: list[dict], lines: list[dict], output: Path | None, as_json: bool) -> None:
     """Comparisons to the terminal and a CSV of their own, NAME_ratios.csv; rows to the CSV."""
-    from .evaluation.bench import MACHINE, append_csv
+    from ..evaluation.bench import MACHINE, append_csv
 
     for line in lines:
         text = "{name:36} ours {ours:<12g} peer {peer:<12g} {unit:8} ratio {ratio:g}"
@@ -58,8 +43,8 @@ def ops(
     as_json: Json = False,
 ) -> None:
     """Frame-wise attention and fused norm with RoPE, beside other ways to do the same."""
-    from .evaluation.bench_ops import Options, bench_ops, comparisons
-    from .media import prepare_output
+    from ..evaluation.bench_ops import Options, bench_ops, comparisons
+    from ..media import prepare_output
 
     if output is not None:
         prepare_output(output)
@@ -81,8 +66,8 @@ def model(
     as_json: Json = False,
 ) -> None:
     """The transformer beside diffusers', a SyncCFG step beside joint passes, a driven step beside a joint one."""
-    from .evaluation.bench_model import Options, bench_model
-    from .media import prepare_output
+    from ..evaluation.bench_model import Options, bench_model
+    from ..media import prepare_output
 
     if output is not None:
         prepare_output(output)
@@ -104,8 +89,8 @@ def sampling(
     as_json: Json = False,
 ) -> None:
     """Whole generations, task by task, and ComfyUI beside the command line."""
-    from .evaluation.bench_sampling import comfyui_step, comparisons, time_tasks
-    from .media import prepare_output
+    from ..evaluation.bench_sampling import comfyui_step, comparisons, time_tasks
+    from ..media import prepare_output
 
     if output is not None:
         prepare_output(output)
@@ -127,7 +112,7 @@ def plots(
     """Draw what `ops` and `model` measured."""
     import csv
 
-    from .evaluation.bench_plot import framewise_curves, growth_curves, log_plot
+    from ..evaluation.bench_plot import framewise_curves, growth_curves, log_plot
 
     attention, passes = (list(csv.DictReader(table.open())) for table in (ops_table, model_table))
     pictures = {}
@@ -161,8 +146,8 @@ def quality(
     """Score a checkpoint on held-out scenes of the toy world: sync, obedience, voices."""
     from tqdm import tqdm
 
-    from .evaluation.quality import CASES, markdown, read_rows, run_cases, summary, write_rows
-    from .media import prepare_output
+    from ..evaluation.quality import CASES, markdown, read_rows, run_cases, summary, write_rows
+    from ..media import prepare_output
 
     if output is not None:
         prepare_output(output)

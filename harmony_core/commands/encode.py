@@ -1,0 +1,45 @@
+"""`harmony encode`: a file through a checkpoint's autoencoders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .clips import write_clip
+from .options import Device, Dtype, Model, load_pipeline
+
+
+def encode(
+    file: Annotated[Path, typer.Argument(help="Video with sound.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Latents to write (.safetensors).")],
+    preview: Annotated[Path | None, typer.Option(help="MP4 of the latents decoded again.")] = None,
+    model: Model = "harmony-tiny",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+) -> None:
+    """Encode a file with a checkpoint's autoencoders, and look at what they keep."""
+    from safetensors.torch import save_file
+
+    from ..diffusion.latents import AVLatents
+    from ..media import fit_audio, fit_video, prepare_output, read_audio, read_video
+    from ..pipelines import GenerateRequest
+
+    for path in (output, preview):
+        if path is not None:
+            prepare_output(path)
+    video, audio = read_video(file), read_audio(file)
+    pipeline = load_pipeline(model, device, dtype)
+    geometry = pipeline.geometry(GenerateRequest(prompt="", video=video))
+    frames, video_notes = fit_video(video, geometry)
+    samples, audio_notes = fit_audio(audio, geometry.num_samples, geometry.sample_rate)
+    latents = AVLatents(pipeline.encode_video(frames), pipeline.encode_audio(samples, geometry.num_audio_latents))
+    facts = {"fps": str(geometry.fps), "sample_rate": str(geometry.sample_rate), "model": model}
+    save_file({"video": latents.video.contiguous(), "audio": latents.audio.contiguous()}, output, metadata=facts)
+    if preview is not None:
+        decoded_frames, decoded_samples = pipeline.decode(latents, geometry)
+        write_clip(preview, decoded_frames, geometry.fps, decoded_samples, geometry.sample_rate)
+    for note in (*geometry.snapped, *video_notes, *audio_notes):
+        print(f"note: {note}")
+    print(f"{output}: video {list(latents.video.shape)}, audio {list(latents.audio.shape)}")

@@ -1,0 +1,43 @@
+"""`harmony info`: what a weight file is."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from .options import Json
+
+
+def info(
+    checkpoint: Annotated[str, typer.Argument(help="A .safetensors file or the name of an embedded checkpoint.")],
+    memory: Annotated[bool, typer.Option(help="How much device memory it needs; also for a preset's name.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Print what a weight file is: a checkpoint, or a published transformer, autoencoder, text encoder or LoRA."""
+    from ..config import PRESETS, HarmonyConfig
+    from ..pipelines.identify import identify
+    from ..pipelines.memory import memory_table
+
+    if memory and checkpoint in PRESETS:
+        print(memory_table(PRESETS[checkpoint]))
+        return
+    facts = identify(checkpoint)
+    if memory:
+        if "num_layers" not in facts["config"]:
+            raise ValueError(f"--memory is about transformers, but {checkpoint} is: {facts['layout']}.")
+        print(memory_table(HarmonyConfig.from_dict(facts["config"])))
+        return
+    if as_json:
+        print(json.dumps(facts))
+        return
+    print(f"{facts['file']}: {facts['layout']}, {facts['bytes'] / 1e6:.1f} MB")
+    print(f"  for: {facts['for']}")
+    for name, part in facts["parts"].items():
+        dtypes = ", ".join(part["dtypes"])
+        print(f"  {name:14} {part['parameters']:>15,} parameters in {part['tensors']} tensors, {dtypes}")
+    for title in ("config", "model_card"):
+        print(f"{title.replace('_', ' ')}:")
+        for name, value in facts[title].items():
+            print(f"  {name:22} {value if isinstance(value, str) else json.dumps(value)}")

@@ -1,0 +1,43 @@
+"""`harmony sync`: how far sound and picture of a file are apart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .clips import measure_clip
+from .options import Json, check_seconds
+
+PREVIEW_SIDE = 160  # frames of a measured file, enough for the film strip
+
+
+def sync(
+    file: Annotated[Path, typer.Argument(help="Any video file with sound.")],
+    seconds: Annotated[float, typer.Option(help="How much of the file is measured.")] = 60.0,
+    plot: Annotated[Path | None, typer.Option(help="PNG to write.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how far sound and picture of a file are apart."""
+    from ..evaluation.plot import describe
+    from ..media import prepare_output, read_audio, read_video
+
+    check_seconds("--seconds", seconds)
+    if plot is not None:
+        prepare_output(plot)
+    audio = read_audio(file, seconds=seconds)
+    video = read_video(file, seconds=seconds, short_side=PREVIEW_SIDE)
+    report = measure_clip(video.frames, video.fps, audio.samples, audio.sample_rate, plot, file.name)
+    if as_json:
+        print(json.dumps({"file": str(file), **report.to_dict()}))
+        return
+    print(describe(report))
+    print(f"{len(report.video_events)} events in the picture at {_times(report.video_events)}")
+    print(f"{len(report.audio_events)} onsets in the sound at {_times(report.audio_events)}")
+
+
+def _times(events: tuple[float, ...]) -> str:
+    shown = ", ".join(f"{seconds:.2f}" for seconds in events[:20])
+    return f"{shown}{', ...' if len(events) > 20 else ''} s" if events else "no time"
