@@ -42,7 +42,12 @@ def text_inputs(**options: Any) -> list[io.Float.Input]:
 
 
 def negative_input() -> io.Conditioning.Input:
-    return io.Conditioning.Input("negative", optional=True, tooltip="Only needed when a text scale is not 1.0.")
+    return io.Conditioning.Input(
+        "negative",
+        optional=True,
+        tooltip="What the clip should not be; an empty Harmony Text Encode will do. "
+        "Only needed when a text scale is not 1.0. Core's ConditioningZeroOut leaves the words for the sound in.",
+    )
 
 
 def make_guider(
@@ -161,8 +166,8 @@ class HarmonySyncCFG(io.ComfyNode):
         video_sync_scale: float,
         audio_sync_scale: float,
         negative: Any = None,
-        video_text_scale: float = 1.0,
-        audio_text_scale: float = 1.0,
+        video_text_scale: float = BUILT_IN.video_text_scale,
+        audio_text_scale: float = BUILT_IN.audio_text_scale,
         sync_start: float = 0.0,
         sync_stop: float = 1.0,
         sync_interval: int = 1,

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..harmony_core.diffusion.guidance import SyncCFG, TextCFG
 from .guidance import BUILT_IN, make_guider, negative_input, sync_inputs, text_inputs
-from .host.sampler import sample_latent, with_shift
+from .host.sampler import check_model, sample_latent, with_shift
 from .host.streams import split_latent
 
 
@@ -75,6 +75,7 @@ class HarmonySampler(io.ComfyNode):
         audio_text_scale: float,
         negative: Any = None,
     ) -> io.NodeOutput:
+        check_model(model)
         split_latent(latent)
         sync = SyncCFG(video_scale=video_sync_scale, audio_scale=audio_sync_scale)
         text = TextCFG(video_scale=video_text_scale, audio_scale=audio_text_scale)

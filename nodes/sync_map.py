@@ -56,11 +56,16 @@ class HarmonySyncMap(io.ComfyNode):
                 ),
             ],
             outputs=[io.Image.Output(display_name="map", tooltip="As many pictures as came in.")],
+            is_input_list=True,  # Harmony Decode gives a batch as a list: the first clip's pictures are in front
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(
+    def execute(cls, **inputs: list[Any]) -> io.NodeOutput:
+        return cls._draw(**{name: values[0] for name, values in inputs.items()})
+
+    @classmethod
+    def _draw(
         cls,
         model: Any,
         positive: Any,

@@ -29,7 +29,7 @@ def give_first_frame(latent: dict[str, Any], vae: Any, image: Tensor) -> Noted:
 def give_video(latent: dict[str, Any], vae: Any, video: Any, start_s: float, end_s: float) -> Noted:
     """The LATENT with a VIDEO's pictures from `start_s` to `end_s` (0 = its end); no VIDEO keeps the latent's own."""
     geometry = clip_geometry(latent, vae)
-    given = _latent_frames(geometry, vae_config(vae).temporal_stride, start_s, end_s)
+    given = _latent_frames(geometry, vae_config(vae).temporal_stride, start_s, _open_end(latent, end_s))
     if video is None:
         return give(latent, video_given=given), ("the latent's own video is kept",)
     components = video.get_components()
@@ -46,7 +46,7 @@ def give_audio(
     asked = _asked(latent)
     num_latents = split_latent(latent)[1].shape[2]
     rate = audio_vae.audio_sample_rate
-    given = _audio_latents(num_latents, audio_latent_rate(audio_vae), start_s, end_s)
+    given = _audio_latents(num_latents, audio_latent_rate(audio_vae), start_s, _open_end(latent, end_s))
     if audio is None:
         return give(latent, audio_given=given), ("the latent's own sound is kept",)
     samples_N, notes = fit_audio(_first_sound(audio), round(Fraction(asked["num_frames"]) / asked["fps"] * rate), rate)
@@ -111,11 +111,18 @@ def _audio_latents(count: int, per_second: Fraction, start_s: float, end_s: floa
     return _some(list(range(first, min(last, count))), start_s, end_s, "sound")
 
 
+def _open_end(latent: dict[str, Any], end_s: float) -> float:
+    """0 for the end of the clip that was asked for: its last latents reach a little further."""
+    asked = _asked(latent)
+    return 0.0 if as_fraction(end_s) >= Fraction(asked["num_frames"]) / asked["fps"] else end_s
+
+
 def _span(start_s: float, end_s: float, length: Fraction) -> tuple[Fraction, Fraction]:
     return as_fraction(start_s), as_fraction(end_s) if end_s else length
 
 
 def _some(indices: list[int], start_s: float, end_s: float, what: str) -> slice:
     if not indices:
-        raise ValueError(f"From {start_s:g} s to {end_s:g} s there is not one latent of {what}; widen the span.")
+        end = f"{end_s:g} s" if end_s else "the end"
+        raise ValueError(f"From {start_s:g} s to {end} there is not one latent of {what}; widen the span.")
     return slice(indices[0], indices[-1] + 1)

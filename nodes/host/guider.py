@@ -56,7 +56,7 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         extra: more guidances, of kind `ReferenceCFG`, `Isolated` or `SkipLayer`.
 
     Raises:
-        ValueError: a layer to skip that the model does not have, or `extra` for a model that cannot do it.
+        ValueError: a model without sound, a layer to skip that it does not have, or `extra` that it cannot do.
     """
 
     def __init__(
@@ -67,12 +67,12 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         anchors: tuple[Tensor, Tensor],
         extra: tuple[Guidance, ...] = (),
     ) -> None:
+        self.skipped = _skipped_layers(_blocks(patcher), extra)
+        _check_references(patcher, extra)
         patcher = prepare_runs(patcher.clone())
         patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, WRAPPER_KEY, _prepare_pass)
         super().__init__(patcher)
         self.text, self.anchors, self.others = text, anchors, (sync, *extra)
-        _check_references(patcher, extra)
-        self.skipped = _skipped_layers(patcher, extra)
 
     def inner_sample(
         self,
@@ -253,19 +253,19 @@ def _check_references(patcher: ModelPatcher, guidances: tuple[Guidance, ...]) ->
         raise ValueError("This model has no guidance by references; set both reference scales to 1.0.")
 
 
-def _skipped_layers(patcher: ModelPatcher, guidances: tuple[Guidance, ...]) -> frozenset[int]:
-    if not guidances:
-        return frozenset()
-    model = patcher.model.diffusion_model
+def _blocks(patcher: ModelPatcher) -> Any:
+    """The model's layers. Raises ValueError for a model that does not make video and sound together."""
     if isinstance(patcher.model, HarmonyModel):
-        blocks = model.blocks
-    elif isinstance(patcher.model, comfy.model_base.LTXAV):
-        blocks = model.transformer_blocks
-    else:
-        kind = type(patcher.model).__name__
-        raise ValueError(
-            f"Isolation and skip-layer guidance know Harmony and LTX-2 models, not {kind}; set their scales to 1.0."
-        )
+        return patcher.model.diffusion_model.blocks
+    if isinstance(patcher.model, comfy.model_base.LTXAV):
+        return patcher.model.diffusion_model.transformer_blocks
+    raise ValueError(
+        f"SyncCFG guides models of video and sound (Harmony, Ovi, LTX-2), not {type(patcher.model).__name__}; "
+        "use core's CFGGuider or KSampler."
+    )
+
+
+def _skipped_layers(blocks: Any, guidances: tuple[Guidance, ...]) -> frozenset[int]:
     layers = frozenset(layer for guidance in guidances if isinstance(guidance, SkipLayer) for layer in guidance.layers)
     unknown = sorted(layers - set(range(len(blocks))))
     if unknown:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import comfy.conds
@@ -14,13 +15,31 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrapper
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ...harmony_core.config import HarmonyConfig
+from ...harmony_core.config import HarmonyConfig, SpeechConfig
 from ...harmony_core.model.roles import AUDIO_GIVEN, JOINT, VIDEO_GIVEN
 from ...harmony_core.model.transformer import HarmonyTransformer
 from ...harmony_core.text.transcripts import tokenize_transcript
 from .streams import Shapes, pack, unpack
 
+logger = logging.getLogger(__name__)
+
 MAX_REMEMBERED_ROLES = 256
+
+
+@lru_cache(maxsize=64)
+def read_transcript(text: str, speech: SpeechConfig | None) -> Tensor | None:
+    """Token ids, None for a model that reads none. What goes unread is logged, once a text."""
+    if speech is None:
+        if text.strip():
+            logger.warning(
+                "Harmony: this model reads no transcript, so its words are not spoken. Ovi reads them in the caption: "
+                "set prompt_format of Harmony Text Encode to ovi."
+            )
+        return None
+    tokens, notes = tokenize_transcript(text, speech)
+    for note in notes:
+        logger.warning("Harmony: %s", note)
+    return tokens
 
 
 class ComfyTransformer(HarmonyTransformer):
@@ -149,9 +168,9 @@ class HarmonyModel(comfy.model_base.BaseModel):
             "video_mask": masks[0],
             "audio_mask": masks[1],
         }
-        if self.harmony.speech is not None:
-            tokens, _ = tokenize_transcript(kwargs.get("harmony_transcript", ""), self.harmony.speech)
-            conds["transcript"] = tokens[None]
+        transcript = read_transcript(kwargs.get("harmony_transcript", ""), self.harmony.speech)
+        if transcript is not None:
+            conds["transcript"] = transcript[None]
         conds |= self._references(kwargs, shapes)
         device = kwargs["device"]
         out = {name: comfy.conds.CONDRegular(value.to(device)) for name, value in conds.items()}
@@ -162,10 +181,15 @@ class HarmonyModel(comfy.model_base.BaseModel):
         """Latents of a voice and of pictures to follow, those that the pass goes `without` as zeros.
 
         Raises:
-            ValueError: pictures for a model that was not trained with them, or of another size than the clip.
+            ValueError: a voice or pictures for a model that was not trained with them, or pictures of another size
+                than the clip.
         """
         found = {}
         if given.get("harmony_reference_audio") is not None:
+            if self.harmony.interaction == "global" and self.harmony.references == "prepended":
+                raise ValueError(
+                    "This model was not trained with a reference voice (Ovi has none); leave HarmonyReferenceAudio out."
+                )
             found["reference_audio"] = given["harmony_reference_audio"]
         images = given.get("harmony_reference_image")
         if images is not None:

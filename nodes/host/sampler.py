@@ -12,11 +12,22 @@ import comfy.utils
 import latent_preview
 from comfy.model_patcher import ModelPatcher
 
+from .model import HarmonyModel
+
 SAMPLER, SCHEDULER = "euler", "simple"
 
 
 class ShiftedSampling(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
     """Flow matching with a shift of its own."""
+
+
+def check_model(patcher: ModelPatcher) -> None:
+    """Raises ValueError for a model whose schedule or streams this sampler does not know."""
+    if not isinstance(patcher.model, HarmonyModel):
+        raise ValueError(
+            f"Harmony Sampler knows Harmony and Ovi models, not {type(patcher.model).__name__}. For LTX-2 use Harmony "
+            "SyncCFG with core's sampling nodes (template ltx2_sync_cfg), for a model without sound core's KSampler."
+        )
 
 
 def with_shift(patcher: ModelPatcher, shift: float) -> ModelPatcher:

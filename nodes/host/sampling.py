@@ -44,14 +44,27 @@ def _around_run(
     **kwargs: Any,
 ) -> Tensor:
     """Tell the model its latent shapes before the run; afterwards put back what was given (uni_pc drifts by 3e-3)."""
-    model = executor.class_obj.model_patcher.model
+    patcher = executor.class_obj.model_patcher
+    model = patcher.model
+    _warn_of_patches(patcher.model_options.get("transformer_options", {}))
     model.latent_shapes = kwargs.get("latent_shapes") or args[-1]
     model.diffusion_model.roles.clear()  # an earlier run's
     out = executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
     if denoise_mask is None:
         return out
-    mask = denoise_mask.to(out)
-    return out * mask + latent_image.to(out) * (1 - mask)
+    # ComfyUI has blended where a mask is soft; a second time would let too much of the old through
+    return torch.where(denoise_mask.to(out) > 0, out, latent_image.to(out))
+
+
+def _warn_of_patches(options: dict[str, Any]) -> None:
+    """Patches of blocks and attention are written for one architecture each; none is for this one."""
+    unread = [name for name in ("patches", "patches_replace") if options.get(name)]
+    if unread:
+        logger.warning(
+            "Harmony: another node set %s, which Harmony models do not read: it costs its passes and changes nothing. "
+            "To skip layers, use skip_layer_scale of Harmony SyncCFG.",
+            " and ".join(unread),
+        )
 
 
 def _with_driver_cache(executor: Any, guider: Any, sigmas: Tensor, extra: dict[str, Any], *args: Any, **kw: Any) -> Any:

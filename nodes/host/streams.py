@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from comfy.nested_tensor import NestedTensor
-from comfy.utils import pack_latents, unpack_latents
+from comfy.utils import pack_latents, reshape_mask, unpack_latents
 from torch import Tensor
 
 Shapes = list[torch.Size]
@@ -45,7 +45,7 @@ def split_mask(latent: dict[str, Any]) -> tuple[Tensor, Tensor]:
     given = [] if masks is None else masks.unbind() if getattr(masks, "is_nested", False) else [masks]
     full = [video.new_ones(len(video), 1, *video.shape[2:]), audio.new_ones(len(audio), 1, *audio.shape[2:])]
     for index, mask in enumerate(given):
-        full[index] = full[index] * mask.to(full[index])
+        full[index] = full[index] * reshape_mask(mask.to(full[index]), full[index].shape)  # core's are of pixels
     return full[0], full[1]
 
 
@@ -61,10 +61,22 @@ def give(
     Args:
         video, audio: what to put there, for one clip or for each of the batch; None keeps what the LATENT holds.
         video_given, audio_given: which latents, counted in time.
+
+    A stream whose latents are kept after the other one was given is what the other is made anew for.
+
+    Raises:
+        ValueError: new media that leave nothing to make.
     """
     streams, masks = [part.clone() for part in split_latent(latent)], list(split_mask(latent))
     for index, (new, given) in enumerate(((video, video_given), (audio, audio_given))):
         if new is not None:
             streams[index][:, :, given] = new[:, :, : streams[index][:, :, given].shape[2]].to(streams[index])
         masks[index][:, :, given] = 0
+    if not any(mask.any() for mask in masks):
+        if video is not None or audio is not None:
+            raise ValueError(
+                "Video and sound are both given from beginning to end, so nothing is left to make; "
+                "take one of the two nodes out, or give only a part."
+            )
+        masks[0 if audio_given.stop else 1][:] = 1
     return {**latent, "samples": nest(*streams), "noise_mask": nest(*masks)}
