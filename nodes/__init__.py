@@ -24,16 +24,22 @@ NODES: dict[str, tuple[str, ...]] = {
 }
 
 
+# What is done once at start, and what is lost where that fails.
+ON_LOAD = {
+    ("registration", "register_model"): "ComfyUI's own loaders will not know Harmony files",
+    ("examples", "copy_examples"): "the templates' example files are not in the input folder",
+}
+
+
 class HarmonyExtension(ComfyExtension):
     """Registers the model with ComfyUI, then lists every node whose module imports."""
 
     async def on_load(self) -> None:
-        try:
-            from .host.registration import register_model
-        except Exception as error:
-            logger.warning("Harmony: ComfyUI's own loaders will not know Harmony files: %s", _reason(error))
-        else:
-            register_model()
+        for (name, function), lost in ON_LOAD.items():
+            try:
+                getattr(importlib.import_module(f".host.{name}", __package__), function)()
+            except Exception as error:
+                logger.warning("Harmony: %s: %s", lost, _reason(error))
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         found: list[type[io.ComfyNode]] = []

@@ -99,10 +99,6 @@ def _driver_cache(guider: Any, options: dict[str, Any]) -> DriverCache | None:
 
 def _changing(options: dict[str, Any], conds: list[dict[str, Any]]) -> str:
     """What may make a driver's features differ from step to step; empty if nothing does."""
-    transformer_options = options["transformer_options"]
-    for name in ("patches", "patches_replace"):
-        if transformer_options.get(name):
-            return f"the model has {name}"
     if options.get("context_handler"):
         return "the run has context windows"
     return "the conditioning has hooks" if any(cond.get("hooks") for cond in conds) else ""

@@ -22,7 +22,7 @@ from .comfyui import CACHE, REPOSITORY, TREE_NAMES, ComfyServer, ensure_python, 
 from .graph import EXTRA_VALUES, WIDGET_TYPES
 from .thumbnails import write_thumbnails
 from .workflow_graphs import CLIP, GRAPHS, GUIDANCE, MODEL, RESULT, SAMPLING, Graph, Node, Note, Out
-from .workflows import WORKFLOWS, copy_media
+from .workflows import WORKFLOWS
 
 COLUMNS = {MODEL: 320, CLIP: 380, GUIDANCE: 340, SAMPLING: 300, RESULT: 420}  # width of its nodes in pixels
 LEFT, TOP, GAP, MARGIN, HEADER = 20, 120, 50, 60, 40
@@ -245,7 +245,6 @@ def _server(tree: Path) -> Iterator[ComfyServer]:
     with tempfile.TemporaryDirectory(prefix="harmony-workflows-") as folder:
         server = ComfyServer(tree, Path(folder), ensure_python(tree))
         install_pack(server.base / "custom_nodes")
-        copy_media(server)
         server.start()
         try:
             yield server

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from harmony_core.checkpoints import describe, embedded_checkpoints
 
 from .comfyui import ComfyServer
-from .workflows import Prompt, api_workflow, change, copy_media, node_of, sample
+from .workflows import Prompt, api_workflow, change, node_of, sample
 
 pytestmark = pytest.mark.host
 
@@ -113,7 +113,6 @@ def test_saved_model_loads_again(server: ComfyServer, expected: Latents) -> None
 
 
 def test_core_vae_nodes(server: ComfyServer) -> None:
-    copy_media(server)
     prompt = {
         "load": {"class_type": "HarmonyCheckpointLoader", "inputs": {"checkpoint": "harmony-tiny (built in)"}},
         "image": {"class_type": "LoadImage", "inputs": {"image": "harmony_example.png"}},

@@ -13,3 +13,7 @@ pytestmark = pytest.mark.host
 
 def test_batches_masks_driver_cache_and_other_negatives(comfy_tree: Path, tmp_path: Path) -> None:
     run_script(comfy_tree, "guider_harmony", tmp_path)
+
+
+def test_what_is_given_and_what_is_made(comfy_tree: Path, tmp_path: Path) -> None:
+    run_script(comfy_tree, "given", tmp_path)

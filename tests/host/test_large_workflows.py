@@ -15,7 +15,7 @@ from safetensors.torch import load
 from .checks import check_clip, saved_file
 from .comfyui import ComfyServer
 from .toy_weights import NAMES_OF_LARGE, STEPS, toy_files, toy_workflow
-from .workflows import Prompt, change, copy_media, node_of, nodes_of, sample
+from .workflows import Prompt, change, node_of, nodes_of, sample
 
 pytestmark = pytest.mark.host
 
@@ -30,7 +30,6 @@ CLIPS = {
 
 @pytest.fixture(scope="module")
 def toys(server: ComfyServer) -> Iterator[ComfyServer]:
-    copy_media(server)
     with toy_files(server):
         yield server
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load
 
 from .comfyui import ComfyServer, Run
-from .workflows import Prompt, api_workflow, captions_of, copy_media, node_of
+from .workflows import Prompt, api_workflow, captions_of, node_of
 
 pytestmark = pytest.mark.host
 
@@ -62,7 +62,6 @@ def result(server: ComfyServer, name: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("workflow", ["text_to_audio_video", "audio_to_video"])
 def test_same_as_the_nodes_one_by_one(server: ComfyServer, workflow: str) -> None:
-    copy_media(server)
     runs = {}
     for name, (prompt, node) in {"explicit": explicit(workflow), "ours": all_in_one(workflow)}.items():
         runs[name] = run(server, prompt, node, name)

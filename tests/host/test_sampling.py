@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from .comfyui import ComfyServer
-from .workflows import Prompt, api_workflow, captions_of, change, copy_media, node_of, sample
+from .workflows import Prompt, api_workflow, captions_of, change, node_of, sample
 
 pytestmark = pytest.mark.host
 
@@ -16,7 +16,6 @@ SAMPLERS = ("euler", "heun", "dpmpp_2m", "res_multistep", "uni_pc", "euler_ances
 @pytest.fixture(scope="module")
 def given_audio(server: ComfyServer) -> torch.Tensor:
     """What the example sound is as latents."""
-    copy_media(server)
     prompt = api_workflow("audio_to_video")
     given = node_of(prompt, "HarmonyGivenAudio")
     for class_type in ("SamplerCustomAdvanced", "HarmonyDecode", "SaveVideo"):

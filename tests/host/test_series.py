@@ -9,7 +9,7 @@ import pytest
 
 from .checks import check_clip, saved_file
 from .comfyui import ComfyServer, Run
-from .workflows import RUNNABLE, Prompt, api_workflow, change, copy_media, nodes_of
+from .workflows import RUNNABLE, Prompt, api_workflow, change, nodes_of
 
 pytestmark = pytest.mark.host
 
@@ -36,7 +36,6 @@ def peak_memory(server: ComfyServer, prompt: Prompt) -> tuple[Run, int]:
 
 @pytest.mark.parametrize("name", RUNNABLE)
 def test_a_third_run_takes_no_more_memory_than_the_second(server: ComfyServer, name: str) -> None:
-    copy_media(server)
     peaks = []
     for seed in range(3):
         prompt = short(name, 100 + seed, steps=2)
@@ -49,7 +48,6 @@ def test_a_third_run_takes_no_more_memory_than_the_second(server: ComfyServer, n
 
 
 def test_a_long_queue_of_mixed_tasks_ends(server: ComfyServer) -> None:
-    copy_media(server)
     names = [RUNNABLE[index % len(RUNNABLE)] for index in range(NUM_QUEUED)]
     queued = [
         server.post("/prompt", {"prompt": short(name, 1000 + index, steps=1)})["prompt_id"]

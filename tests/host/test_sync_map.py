@@ -74,6 +74,15 @@ def test_same_as_the_models_own(server: ComfyServer, direction: str, written: st
     assert drawn.std() > 3
 
 
+def test_of_a_batch_the_first_clip(server: ComfyServer) -> None:
+    prompt = with_map(direction="v2a")
+    change(prompt, "HarmonyClip", batch_size=2)
+    run = server.run(prompt)
+    assert run.error is None, run.error
+    assert len(run.outputs["frames"]["images"]) == 50
+    assert pictures(server, run, "save").shape == (25, 64, 64, 3)
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [

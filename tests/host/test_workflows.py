@@ -27,7 +27,6 @@ from .workflows import (
     api_workflow,
     captions_of,
     change,
-    copy_media,
     node_of,
     nodes_of,
     page_workflow,
@@ -75,7 +74,6 @@ def test_thumbnail(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in RUNNABLE if name != "text_to_audio_video"])
 def test_workflow_runs(server: ComfyServer, name: str) -> None:
-    copy_media(server)
     prompt = api_workflow(name)
     change(prompt, "BasicScheduler", steps=8)
     change(prompt, "HarmonySampler", steps=8)
@@ -120,7 +118,6 @@ def test_reference_voice(server: ComfyServer, pipeline: HarmonyPipeline) -> None
 
 def both(server: ComfyServer, pipeline: HarmonyPipeline, name: str, **given):
     """Latents of a workflow and of the same request on the command line's pipeline."""
-    copy_media(server)
     prompt = api_workflow(name)
     text = prompt[captions_of(prompt)]["inputs"]
     guidance = prompt[node_of(prompt, "HarmonySyncCFG")]["inputs"]

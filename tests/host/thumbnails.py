@@ -12,7 +12,7 @@ from .checks import read_clip, saved_file
 from .comfyui import ComfyServer
 from .test_browser import CHROMIUM, READY
 from .workflow_graphs import RESULT
-from .workflows import WORKFLOWS, api_workflow, copy_media, needs_no_download, nodes_of, page_workflow, touch_weights
+from .workflows import WORKFLOWS, api_workflow, needs_no_download, nodes_of, page_workflow, touch_weights
 
 THUMBNAIL = 512  # pixels, both sides
 PAGE, MARGIN = 3 * THUMBNAIL, 20
@@ -49,7 +49,6 @@ def thumbnail(clip: bytes) -> Image.Image:
 
 def write_thumbnails(server: ComfyServer, names: list[str]) -> None:
     """What running a workflow makes; the graphs of those that need weights."""
-    copy_media(server)
     for name in filter(needs_no_download, names):
         prompt = api_workflow(name)
         run = server.run(prompt, timeout_s=900)

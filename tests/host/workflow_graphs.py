@@ -148,7 +148,7 @@ def beginner() -> Graph:
 
 def image_to_audio_video() -> Graph:
     note = (
-        "Choose a picture (an example is in this pack, *workflows/media*). The clip starts from it. It is scaled to "
+        "Choose a picture (*harmony_example* is this pack's). The clip starts from it. It is scaled to "
         "cover 64x64 and cropped at the centre.\n\nDescribe what is in it: the caption says how it goes on."
     )
     return _tiny("harmony_image", BALL, first_frame=Out("image", "IMAGE")) | {
@@ -164,7 +164,7 @@ def audio_to_video() -> Graph:
         "transcript": "go moon shoe",
     }
     note = (
-        "Choose a recording (an example is in this pack, *workflows/media*). The sound stays exactly as it is; the "
+        "Choose a recording (*harmony_example* is this pack's). The sound stays exactly as it is; the "
         "video is made to it. Set *seconds* in Harmony Clip to its length.\n\nWrite the words that are spoken into "
         "*transcript* if you know them."
     )
@@ -183,7 +183,7 @@ def audio_to_video() -> Graph:
 
 def video_to_audio() -> Graph:
     note = (
-        "Choose a video (an example is in this pack, *workflows/media*). The pictures stay as they are; the sound is "
+        "Choose a video (*harmony_example* is this pack's). The pictures stay as they are; the sound is "
         "made to them. Set *seconds* in Harmony Clip to the length of the video."
     )
     graph = _tiny("harmony_foley", BALL) | {
@@ -206,7 +206,7 @@ def voice_clone() -> Graph:
         "transcript": "hello you sun",
     }
     note = (
-        "Choose a recording (an example is in this pack, *workflows/media*): about half a second of the voice that "
+        "Choose a recording (*harmony_example* is this pack's): about half a second of the voice that "
         "should speak. What it says does not matter."
     )
 
@@ -330,8 +330,8 @@ def ovi_text_to_audio_video() -> Graph:
 
 def ovi_image_to_audio_video() -> Graph:
     note = (
-        f"Files, by name or chosen in the loaders:\n{OVI_FILES}\n\nThe picture is scaled to cover the clip and cropped "
-        "at the centre. Describe it: the caption says how it goes on."
+        f"Files, by name or chosen in the loaders:\n{OVI_FILES}\n\nChoose a picture: it is scaled to cover the clip "
+        "and cropped at the centre. Describe it: the caption says how it goes on."
     )
     graph = _ovi("ovi_image", OVI_TEXT, Note("Ovi from a picture", note), first_frame=Out("image", "IMAGE"))
     return graph | {"image": Node("LoadImage", MODEL, {"image": "harmony_example.png"})}
@@ -381,7 +381,8 @@ def ltx2_sync_cfg() -> Graph:
         "SyncCFG on ComfyUI's own LTX-2: *Harmony Clip* lays out the clip and the anchors with LTX-2's autoencoders, "
         "*Harmony SyncCFG* guides. Both sync scales at 1.0 are ComfyUI's own guider.\n\n"
         f"- `models/checkpoints/{LTX_FILE}`\n- `models/text_encoders/{GEMMA_FILE}`\n\n"
-        "LTX-2 was not trained on still or silent partners; try scales between 1 and 2."
+        "LTX-2 was not trained on still or silent partners; try scales between 1 and 2. Another frame rate goes into "
+        "*Harmony Clip* and *LTXVConditioning* both."
     )
     coders = {"vae": Out("load", "VAE"), "audio_vae": Out("audio_vae", "Audio VAE")}
     clip = Out("text_encoder", "CLIP")

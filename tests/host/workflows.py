@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +76,6 @@ def touch_weights(models: Path, prompt: Prompt) -> None:
                 path = models / MODEL_FOLDERS[name] / value
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
-
-
-def copy_media(server: ComfyServer) -> None:
-    """Put the example files where the workflows look for them."""
-    for path in MEDIA.iterdir():
-        shutil.copyfile(path, server.base / "input" / path.name)
 
 
 def sample(server: ComfyServer, prompt: Prompt, name: str, steps: int = 6) -> dict[str, torch.Tensor]:

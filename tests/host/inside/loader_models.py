@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from pack import load_pack
 
@@ -27,8 +28,11 @@ from harmony_pack.harmony_core.checkpoints.stream import load_transformer  # noq
 from harmony_pack.harmony_core.checkpoints.wan import DIFFUSERS  # noqa: E402
 from harmony_pack.harmony_core.config import HarmonyConfig, SpeechConfig, preset  # noqa: E402
 from harmony_pack.harmony_core.diffusion.flow import sigmas  # noqa: E402
+from harmony_pack.harmony_core.diffusion.guidance import SyncCFG, TextCFG  # noqa: E402
 from harmony_pack.harmony_core.model import HarmonyTransformer  # noqa: E402
+from harmony_pack.nodes.host.guider import SyncCFGGuider  # noqa: E402
 from harmony_pack.nodes.host.registration import register_model  # noqa: E402
+from harmony_pack.nodes.host.sampler import check_model  # noqa: E402
 from harmony_pack.nodes.host.streams import nest  # noqa: E402
 from harmony_pack.nodes.loaders import HarmonyCheckpointLoader, HarmonyModelLoader  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
@@ -150,7 +154,7 @@ def core_load(name: str):
     return core_nodes.UNETLoader().load_unet(name, "default")[0]
 
 
-def assert_refused(words: str, call: Callable, *arguments: str) -> None:
+def assert_refused(words: str, call: Callable, *arguments: Any) -> None:
     message = "nothing"
     try:
         call(*arguments)
@@ -197,6 +201,10 @@ def main() -> None:
         patcher = load(f"{name}.safetensors")
         assert type(patcher.model).__name__ == "WAN22", type(patcher.model)
         check(name, patcher, wanted)
+    only_video = "video and sound .*, not WAN22; use core's"
+    off = {"video_scale": 1.0, "audio_scale": 1.0}
+    assert_refused(only_video, SyncCFGGuider, patcher, SyncCFG(**off), TextCFG(**off), (None, None))
+    assert_refused("not WAN22", check_model, patcher)
     check("wan, core", core_load("wan.safetensors"), expected([file["wan"]], CORE_WAN_SHIFT))
 
     wanted = expected([file["ovi"]])
@@ -213,6 +221,9 @@ def main() -> None:
 
     images, voice = (torch.randn(shape, generator=torch.Generator().manual_seed(2)) for shape in (IMAGES, VOICE))
     wanted_with = expected([file["dreamid"]], reference_image=images, reference_audio=voice)
+    unknown_voice = r"not trained with a reference voice.*leave HarmonyReferenceAudio out"
+    ovi = load("ovi.safetensors")
+    assert_refused(unknown_voice, lambda: sampled(ovi, harmony_reference_audio=voice))
     patcher = load("dreamid.safetensors")
     raw = patcher.model.latent_format.process_out(images)
     check("dreamid", patcher, wanted_with, harmony_reference_image=raw, harmony_reference_audio=voice)

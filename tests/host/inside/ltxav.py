@@ -19,6 +19,7 @@ import torch  # noqa: E402
 from core_models import LTX_WIDTH, ltxav  # noqa: E402
 from harmony_pack.harmony_core.diffusion.guidance import Isolated, SkipLayer, SyncCFG, TextCFG  # noqa: E402
 from harmony_pack.nodes.host.guider import SyncCFGGuider  # noqa: E402
+from harmony_pack.nodes.host.sampler import check_model  # noqa: E402
 
 VIDEO, AUDIO = (1, 128, 3, 2, 2), (1, 8, 9, 16)
 
@@ -112,6 +113,12 @@ def main() -> None:
     assert seen[:2] == [(1.0, 0.0)] * 2, seen
     assert len(seen) == 4, seen
     torch.testing.assert_close(driven[1], sound, atol=1e-5, rtol=0)
+
+    try:
+        message = str(check_model(patcher))
+    except ValueError as error:
+        message = str(error)
+    assert "not LTXAV. For LTX-2 use Harmony SyncCFG" in message, message
 
     check_other_negatives(patcher, positive)
     print("ok")
