@@ -5,10 +5,7 @@ python given.py COMFYUI_TREE
 
 from __future__ import annotations
 
-import comfy.samplers
-import torch
-from comfy.patcher_extension import WrappersMP
-from guider_harmony import (  # loads the pack and the built-in model
+from guider_harmony import (  # loads the pack and the built-in model  # isort: skip
     ANCHORS,
     AUDIO_VAE,
     CLIP,
@@ -29,6 +26,10 @@ from guider_harmony import (  # loads the pack and the built-in model
     same,
     split_latent,
 )
+
+import comfy.samplers
+import torch
+from comfy.patcher_extension import WrappersMP
 from harmony_pack.nodes.guidance import HarmonySyncCFG
 from harmony_pack.nodes.host import clips, model, sampling
 from harmony_pack.nodes.host.given import give_audio, give_first_frame, give_video

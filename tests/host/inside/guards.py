@@ -60,9 +60,13 @@ def main() -> None:
         with broken(file) as lines:
             assert node_ids() == everything - {name for module in lost for name in NODES[module]}, file
             assert lines == [f"Harmony: {', '.join(NODES[module])} not available: {REASON}" for module in lost], lines
-    with broken("host/registration") as lines:
-        asyncio.run(HarmonyExtension().on_load())
-        assert lines == [f"Harmony: ComfyUI's own loaders will not know Harmony files: {REASON}"], lines
+    for file, lost in (
+        ("registration", "ComfyUI's own loaders will not know Harmony files"),
+        ("examples", "the templates' example files are not in the input folder"),
+    ):
+        with broken(f"host/{file}") as lines:
+            asyncio.run(HarmonyExtension().on_load())
+            assert lines == [f"Harmony: {lost}: {REASON}"], lines
     with broken("inputs") as lines:  # shared by several: they are named, the others stay
         found = node_ids()
         assert {"HarmonyCheckpointLoader", "HarmonyTextEncode"} <= found < everything
