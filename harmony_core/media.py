@@ -8,7 +8,7 @@ Shape suffixes: F frames, H height, W width, C audio channels, N samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,7 +20,9 @@ from PIL import Image, ImageOps
 
 from .geometry import ClipGeometry
 
-FALLBACK_FPS = Fraction(25)  # for files that state no frame rate, such as a single picture
+FALLBACK_FPS = Fraction(25)  # for a single picture, which has no rate
+MIN_SAMPLE_RATE = 100  # Hz; FFmpeg makes nothing of a few samples a second
+MAX_SIDE = 8192  # pixels; players take no larger H.264
 AAC_BIT_RATE = 160_000
 
 
@@ -30,11 +32,12 @@ class MediaError(ValueError):
 
 @dataclass(frozen=True)
 class VideoClip:
-    """Pictures at a constant rate. `frames` is uint8 RGB [F,H,W,3]."""
+    """Pictures at a constant rate. `frames` is uint8 RGB [F,H,W,3]; `size` is width and height before any shrinking."""
 
     frames: np.ndarray
     fps: Fraction
     name: str = "video"
+    size: tuple[int, int] | None = None
 
     @property
     def duration_s(self) -> float:
@@ -61,36 +64,52 @@ def read_video(path: str | Path, *, seconds: float | None = None, short_side: in
     there; `short_side` shrinks frames as they are read, so that long or large files fit in memory.
 
     Raises:
-        MediaError: missing or unreadable file, no video track, no frame in it.
+        MediaError: missing or unreadable file, no video track, no frame in it, or frames of several sizes.
     """
     path = Path(path)
-    frames, times = [], []
+    frames_FHWC, times, size = np.empty((0, 0, 0, 3), np.uint8), [], None
     with _open(path) as container:
         streams = [s for s in container.streams.video if not s.disposition & s.disposition.__class__.attached_pic]
         if not streams:
             raise MediaError(f"{path} has no video track; give a video file, or use it as --audio.")
         stream, origin = streams[0], Fraction(container.start_time or 0, av.time_base)
         stream.thread_type = "AUTO"
-        fps = stream.average_rate or stream.guessed_rate or FALLBACK_FPS
+        fps = stream.average_rate  # None in a WebM that states no length of a frame
         for frame in container.decode(stream):
-            time = frame.pts * frame.time_base - origin if frame.pts is not None else len(frames) / fps
-            if seconds is not None and frames and time >= seconds:
+            known = frame.pts is not None
+            time = frame.pts * frame.time_base - origin if known else len(times) / (fps or FALLBACK_FPS)
+            if seconds is not None and times and time >= seconds:
                 break
-            frames.append(_upright(frame, short_side))
+            picture_HWC = _upright(frame, short_side)
+            if not times:
+                frames_FHWC = np.empty((0, *picture_HWC.shape), np.uint8)
+                size = (frame.width, frame.height)[:: -1 if round(frame.rotation / 90) % 2 else 1]
+            elif picture_HWC.shape != frames_FHWC.shape[1:]:
+                sizes = [f"{shape[1]}x{shape[0]}" for shape in (frames_FHWC.shape[1:], picture_HWC.shape)]
+                raise MediaError(
+                    f"{path} changes from {sizes[0]} to {sizes[1]} at {float(time):.2f} s; convert it to one size."
+                )
+            if len(times) == len(frames_FHWC):  # grown in place: a list and its stack would take twice the memory
+                frames_FHWC.resize((max(64, len(times) * 5 // 4), *picture_HWC.shape), refcheck=False)
+            frames_FHWC[len(times)] = picture_HWC
             times.append(time)
-    if not frames:
+    if not times:
         raise MediaError(f"{path} has a video track without a single frame; the file is damaged or was cut short.")
-    return VideoClip(np.stack([frames[i] for i in _constant_rate(times, fps)]), fps, path.name)
+    frames_FHWC.resize((len(times), *frames_FHWC.shape[1:]), refcheck=False)
+    fps = fps or _rate_of(times)
+    shown = _constant_rate(times, fps)
+    return VideoClip(frames_FHWC if shown == list(range(len(times))) else frames_FHWC[shown], fps, path.name, size)
 
 
 def read_audio(path: str | Path, *, seconds: float | None = None) -> AudioClip:
     """The audio track of a sound or video file: any codec, rate and channel count; integers are scaled to -1..1.
 
     Raises:
-        MediaError: missing or unreadable file, no audio track, no sample in it.
+        MediaError: missing or unreadable file, no audio track, no sample in it, or fewer than `MIN_SAMPLE_RATE` a
+            second.
     """
     path = Path(path)
-    chunks, start = [], Fraction(0)
+    chunks, channels, start = [], 1, Fraction(0)
     with _open(path) as container:
         if not container.streams.audio:
             raise MediaError(f"{path} has no audio track; give a file with sound.")
@@ -102,17 +121,20 @@ def read_audio(path: str | Path, *, seconds: float | None = None) -> AudioClip:
         for frame in container.decode(stream):
             if converter is None:
                 start = frame.pts * frame.time_base - origin if frame.pts is not None else Fraction(0)
-                sample_rate = frame.sample_rate
-                converter = av.AudioResampler(format="fltp", layout=frame.layout, rate=sample_rate)
+                sample_rate, channels = frame.sample_rate, frame.layout.nb_channels
+                # Interleaved, because PyAV 18 crashes on planar sound of eight channels or more.
+                converter = av.AudioResampler(format="flt", layout=frame.layout, rate=sample_rate)
             chunks += [out.to_ndarray() for out in converter.resample(frame)]
             read += frame.samples
             if seconds is not None and start + Fraction(read, sample_rate) >= seconds:
                 break
         if converter is not None:
             chunks += [out.to_ndarray() for out in converter.resample(None)]
-    samples_CN = np.concatenate(chunks, axis=1) if chunks else np.zeros((1, 0), np.float32)
-    if samples_CN.shape[1] == 0:
+    if not chunks:
         raise MediaError(f"{path} has an audio track without a single sample; record or export it again.")
+    if sample_rate < MIN_SAMPLE_RATE:
+        raise MediaError(f"{path} has {sample_rate} samples of sound a second; export it at 16000 Hz or more.")
+    samples_CN = np.concatenate(chunks, axis=1).reshape(-1, channels).T
     lead = round(start * sample_rate)
     samples_CN = np.pad(samples_CN, ((0, 0), (lead, 0))) if lead > 0 else samples_CN[:, -lead:]
     if seconds is not None:
@@ -151,21 +173,27 @@ def fit_video(clip: VideoClip, geometry: ClipGeometry) -> tuple[np.ndarray, tupl
         notes.append(f"{clip.name}: {float(clip.fps):g} fps -> {float(geometry.fps):g} fps")
     notes += _length_note(clip.name, available / geometry.fps, geometry.duration_s, "its last frame")
     shown = [min(round(k * clip.fps / geometry.fps), count - 1) for k in range(geometry.num_frames)]
-    fitted = [fit_image(clip.frames[k], geometry.height, geometry.width, clip.name) for k in shown]
+    fitted = [fit_image(clip.frames[k], geometry.height, geometry.width, clip.name, clip.size) for k in shown]
     return np.stack([frame for frame, _ in fitted]), (*notes, *fitted[0][1])
 
 
-def fit_image(image: np.ndarray, height: int, width: int, name: str = "image") -> tuple[np.ndarray, tuple[str, ...]]:
-    """The picture, uint8 [H,W,3], scaled to cover height x width and cropped at the centre, and notes."""
+def fit_image(
+    image: np.ndarray, height: int, width: int, name: str = "image", size: tuple[int, int] | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The picture, uint8 [H,W,3], scaled to cover height x width and cropped at the centre, and notes.
+
+    `size` is the width and height that the notes state, of a picture that was shrunk before.
+    """
     source_height, source_width = image.shape[:2]
-    if (source_height, source_width) == (height, width):
+    stated_width, stated_height = size or (source_width, source_height)
+    if (source_height, source_width) == (stated_height, stated_width) == (height, width):
         return image, ()
     scale = max(height / source_height, width / source_width)
     crop_height, crop_width = height / scale, width / scale
     top, left = (source_height - crop_height) / 2, (source_width - crop_width) / 2
     box = (left, top, left + crop_width, top + crop_height)
     fitted = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC, box=box)
-    note = f"{name}: {source_width}x{source_height} -> {width}x{height}"
+    note = f"{name}: {stated_width}x{stated_height} -> {width}x{height}"
     cropped = source_width - crop_width >= 0.5 or source_height - crop_height >= 0.5
     return np.array(fitted), (note + (", cropped at the centre" if cropped else ""),)
 
@@ -233,6 +261,29 @@ def prepare_output(path: str | Path) -> Path:
     return path
 
 
+def check_overwrites(outputs: Mapping[str, Path | None], inputs: Iterable[Path | None]) -> None:
+    """Outputs, by option, are files of their own; None is one that is not asked for.
+
+    Raises:
+        MediaError: an output is also an input or another output.
+    """
+    taken = {path.resolve(): "an input" for path in inputs if path is not None}
+    for name, path in outputs.items():
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            raise MediaError(f"{name} would overwrite {taken[path.resolve()]} ({path}); choose another name.")
+        taken[path.resolve()] = name
+
+
+def check_size(width: int, height: int) -> None:
+    """Raises MediaError for a picture that H.264 does not take."""
+    if width % 2 or height % 2:
+        raise MediaError(f"H.264 needs even sizes, not {width}x{height}; crop by one pixel.")
+    if max(width, height) > MAX_SIDE:
+        raise MediaError(f"A video of {width}x{height} is too large, H.264 goes to {MAX_SIDE}; take a smaller scale.")
+
+
 def write_video(
     path: str | Path,
     frames: np.ndarray,
@@ -244,6 +295,8 @@ def write_video(
 ) -> None:
     """Write an H.264 + AAC MP4 whose tracks both begin at 0 and are equally long to within one frame.
 
+    The file appears when it is whole; a failure leaves an older one as it was.
+
     Args:
         frames: uint8 RGB [F,H,W,3]; height and width times `scale` must be even.
         samples: float32 [C,N] in -1..1 (clipped), or None for a silent file.
@@ -251,22 +304,41 @@ def write_video(
         smooth: enlarge with Lanczos; False keeps hard pixels.
 
     Raises:
-        MediaError: a name that does not end in .mp4, odd sizes, no frames, or an output that cannot be written.
+        MediaError: a name that does not end in .mp4, a size that H.264 does not take, no frames, or an output that
+            cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() != ".mp4":
         raise MediaError(f"Cannot write {path}: video is saved as .mp4; rename it to {path.with_suffix('.mp4').name}.")
     if not len(frames):
         raise MediaError(f"Cannot write {path}: there is not one frame.")
-    height, width = (side * scale for side in frames.shape[1:3])
-    if height % 2 or width % 2:
-        raise MediaError(f"Cannot write {path}: H.264 needs even sizes, not {width}x{height}; crop by one pixel.")
+    check_size(frames.shape[2] * scale, frames.shape[1] * scale)
     prepare_output(path)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        _encode(part, frames, Fraction(fps), samples, sample_rate, scale, smooth)
+        part.replace(path)
+    except av.FFmpegError as error:
+        raise MediaError(f"Cannot write {path} ({_one_line(error)}); choose another output.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _encode(
+    path: Path,
+    frames: np.ndarray,
+    fps: Fraction,
+    samples: np.ndarray | None,
+    sample_rate: int,
+    scale: int,
+    smooth: bool,
+) -> None:
+    """As `write_video`, straight to the file."""
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         # No B-frames: they would need an edit list, which some readers ignore, and the video would come late.
         video = container.add_stream("libx264", rate=fps, options={"crf": "16", "preset": "slow", "bf": "0"})
-        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-        video.codec_context.time_base = 1 / Fraction(fps)
+        video.width, video.height, video.pix_fmt = frames.shape[2] * scale, frames.shape[1] * scale, "yuv420p"
+        video.codec_context.time_base = 1 / fps
         for name in ("colorspace", "color_primaries", "color_trc", "color_range"):
             setattr(video.codec_context, name, 1)  # BT.709, limited range
         audio = None
@@ -275,7 +347,7 @@ def write_video(
             audio = container.add_stream("aac", rate=sample_rate, layout=layout, bit_rate=AAC_BIT_RATE)
         for index, picture in enumerate(frames):
             frame = _enlarged(picture, scale, smooth).reformat(format="yuv420p", dst_colorspace="itu709")
-            frame.pts, frame.time_base = index, 1 / Fraction(fps)
+            frame.pts, frame.time_base = index, 1 / fps
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if audio is not None:
@@ -311,6 +383,12 @@ def _upright(frame: av.VideoFrame, short_side: int | None) -> np.ndarray:
         size = {"width": round(frame.width * shrink), "height": round(frame.height * shrink), "interpolation": "AREA"}
     picture_HWC = frame.reformat(format="rgb24", **size).to_ndarray()
     return np.rot90(picture_HWC, round(frame.rotation / 90)) if frame.rotation else picture_HWC
+
+
+def _rate_of(times: list[Fraction]) -> Fraction:
+    """The average rate of timestamps, for a file that states none."""
+    span = times[-1] - times[0]
+    return (len(times) - 1) / Fraction(span) if span > 0 else FALLBACK_FPS
 
 
 def _constant_rate(times: list[Fraction], fps: Fraction) -> list[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tracemalloc
 import wave
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +19,7 @@ from harmony_core.media import (
     AudioClip,
     MediaError,
     VideoClip,
+    check_size,
     fit_audio,
     fit_image,
     fit_video,
@@ -148,6 +151,24 @@ def test_any_sound_is_read_in_full_and_on_time(tmp_path: Path, name: str, codec:
     assert np.abs(clip.samples[0]).max() == pytest.approx(0.5, abs=0.08)
 
 
+@pytest.mark.parametrize("channels", [7, 8, 16])
+def test_sound_of_many_channels_is_read_channel_by_channel(tmp_path: Path, channels: int) -> None:
+    samples_NC = np.random.default_rng(0).integers(-30000, 30000, (800, channels)).astype("<i2")
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((channels, 2, 8000, 0, "NONE", ""))
+        file.writeframes(samples_NC.tobytes())
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav").samples, samples_NC.T / np.float32(32768))
+
+
+@pytest.mark.parametrize("rate", [1, 7])
+def test_a_few_samples_a_second_are_no_sound(tmp_path: Path, rate: int) -> None:
+    with wave.open(str(tmp_path / "slow.wav"), "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.writeframes(bytes(40))
+    with pytest.raises(MediaError, match=rf"slow\.wav has {rate} samples of sound a second; export it at 16000"):
+        read_audio(tmp_path / "slow.wav")
+
+
 @pytest.mark.parametrize(("name", "codec"), [("a.mkv", "ffv1"), ("a.avi", "mpeg4"), ("a.webm", "libvpx")])
 def test_any_video_is_read(tmp_path: Path, name: str, codec: str) -> None:
     write_frames(tmp_path / name, codec, shades(12), list(range(12)), Fraction(1, 20))
@@ -162,6 +183,39 @@ def test_variable_frame_rate_goes_by_timestamps(tmp_path: Path) -> None:
     clip = read_video(tmp_path / "a.mkv")
     shown = [order(clip.frames)[min(round(t * clip.fps), len(clip.frames) - 1)] for t in (0.0, 0.1, 0.2, 0.4, 0.5)]
     assert shown == [0, 1, 1, 2, 3]
+
+
+def test_a_webm_that_states_no_rate_goes_by_timestamps(tmp_path: Path) -> None:
+    """As browsers record it. FFmpeg would take its clock, 1000 a second, for the rate."""
+    path = tmp_path / "a.webm"
+    write_frames(path, "libvpx", shades(2), [0, 50], Fraction(1, 1000))
+    data = path.read_bytes()
+    duration = data.index(bytes.fromhex("23E38383"))  # DefaultDuration, of 3 bytes
+    path.write_bytes(data[:duration] + bytes.fromhex("EC85") + bytes(5) + data[duration + 7 :])  # a Void of its length
+    clip = read_video(path)
+    assert clip.fps == 20
+    assert order(clip.frames) == [0, 1]
+
+
+def test_a_change_of_size_is_an_error(tmp_path: Path) -> None:
+    parts = []
+    for height in (48, 64):
+        buffer = io.BytesIO()
+        Image.new("RGB", (64, height)).save(buffer, "jpeg")
+        parts += [buffer.getvalue()] * 2
+    (tmp_path / "a.mjpeg").write_bytes(b"".join(parts))
+    with pytest.raises(MediaError, match=r"a\.mjpeg changes from 64x48 to 64x64 at 0.08 s; convert it to one size"):
+        read_video(tmp_path / "a.mjpeg")
+
+
+def test_frames_are_held_once(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", np.zeros((300, 96, 96, 3), np.uint8), Fraction(25), None, 0)
+    tracemalloc.start()
+    clip = read_video(tmp_path / "a.mp4")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert clip.frames.shape == (300, 96, 96, 3)
+    assert peak < 1.5 * clip.frames.nbytes
 
 
 def test_a_late_track_stays_late(tmp_path: Path) -> None:
@@ -203,6 +257,7 @@ def test_rotation_metadata_is_respected(tmp_path: Path, turn: int) -> None:
 def test_reading_can_stop_early_and_shrink(synced_mp4: Path) -> None:
     clip = read_video(synced_mp4, seconds=1.0, short_side=32)
     assert clip.frames.shape == (25, 32, 48, 3)
+    assert fit_video(clip, tiny_geometry(1.0))[1][-1] == "synced.mp4: 96x64 -> 64x64, cropped at the centre"
     assert read_audio(synced_mp4, seconds=1.0).samples.shape == (1, 16000)
 
 
@@ -320,3 +375,20 @@ def test_outputs_that_cannot_be_written(tmp_path: Path) -> None:
         write_video(tmp_path / "a.mp4", frames[:, :15], Fraction(10), None, 0)
     with pytest.raises(MediaError, match="frame"):
         write_video(tmp_path / "a.mp4", frames[:0], Fraction(10), None, 0)
+    assert not list(tmp_path.glob("a.mp4*"))
+
+
+def test_a_failed_write_leaves_the_old_clip(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"the old clip")
+    with pytest.raises(ValueError, match="equal `2` but got `3`"):
+        write_video(tmp_path / "a.mp4", np.zeros((3, 16, 16, 3), np.uint8), Fraction(10), np.zeros((3, 4800)), 16000)
+    assert (tmp_path / "a.mp4").read_bytes() == b"the old clip"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_sizes_that_h264_does_not_take() -> None:
+    check_size(8192, 16)
+    with pytest.raises(MediaError, match=r"16x8194 is too large, H\.264 goes to 8192; take a smaller scale"):
+        check_size(16, 8194)
+    with pytest.raises(MediaError, match="even sizes, not 16x17"):
+        check_size(16, 17)
