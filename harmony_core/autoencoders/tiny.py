@@ -19,6 +19,7 @@ from .mel import FLOOR, Spectrogram
 
 FRAMES_PER_LATENT = 4
 PIXELS_PER_LATENT = 8
+CHUNK_PIXELS = 2**20  # of frames that are encoded or decoded together: some 300 MB at the decoder's widest
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -123,7 +124,8 @@ class TinyVideoVAE(nn.Module):
         """
         batch, _, num_frames, height, width = video_BCFHW.shape
         check_video_shape(num_frames, height, width, FRAMES_PER_LATENT, PIXELS_PER_LATENT)
-        raw = self.encode_frames(video_BCFHW.to(self.latent_mean).transpose(1, 2).flatten(0, 1))
+        frames = video_BCFHW.to(self.latent_mean).transpose(1, 2).flatten(0, 1)
+        raw = torch.cat([self.encode_frames(chunk) for chunk in frames.split(_frames_together(height, width))])
         frames = (raw - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
         frames = frames.unflatten(0, (batch, num_frames))
         slots = torch.cat([frames[:, :1].repeat(1, FRAMES_PER_LATENT - 1, 1, 1, 1), frames], dim=1)
@@ -133,8 +135,15 @@ class TinyVideoVAE(nn.Module):
         """Normalised latents to video [B, 3, 4 (T - 1) + 1, 8 H, 8 W] in -1..1. Latent 0 is its slots' average."""
         slots = latents_BCTHW.to(self.latent_mean).transpose(1, 2).unflatten(2, (FRAMES_PER_LATENT, -1))
         frames = torch.cat([slots[:, :1].mean(2), slots[:, 1:].flatten(1, 2)], dim=1)
-        video = self.decode_frames(frames.flatten(0, 1)).clamp(-1, 1)
+        height, width = (side * PIXELS_PER_LATENT for side in frames.shape[-2:])
+        chunks = frames.flatten(0, 1).split(_frames_together(height, width))
+        video = torch.cat([self.decode_frames(chunk).clamp(-1, 1) for chunk in chunks])
         return video.unflatten(0, frames.shape[:2]).transpose(1, 2).contiguous()
+
+
+def _frames_together(height: int, width: int) -> int:
+    """How many frames of a size go through at once. Frames are independent, so the results are the same."""
+    return max(1, CHUNK_PIXELS // (height * width))
 
 
 class TinyAudioVAE(nn.Module):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harmony_core.autoencoders import TinyAudioVAE, TinyVideoVAE
+from harmony_core.autoencoders import TinyAudioVAE, TinyVideoVAE, tiny
 from harmony_core.config import preset
 
 
@@ -92,6 +92,21 @@ def test_video_batch_of_two_is_two_of_one(video_vae):
     latents = video_vae.encode(pair)
     torch.testing.assert_close(latents[1:], video_vae.encode(pair[1:]), atol=1e-5, rtol=0)
     torch.testing.assert_close(video_vae.decode(latents)[1:], video_vae.decode(latents[1:]), atol=1e-5, rtol=0)
+
+
+def test_long_clips_go_through_in_chunks_with_the_same_result(video_vae, monkeypatch):
+    pair = video(batch=2)
+    latents = video_vae.encode(pair)
+    decoded = video_vae.decode(latents)
+    monkeypatch.setattr(tiny, "CHUNK_PIXELS", 4 * 32 * 32)
+    together = []
+    hooks = [part.register_forward_pre_hook(lambda _, inputs: together.append(len(inputs[0]))) for part in
+             (video_vae.encoder, video_vae.decoder)]  # fmt: skip
+    torch.testing.assert_close(video_vae.encode(pair), latents, atol=1e-5, rtol=0)
+    torch.testing.assert_close(video_vae.decode(latents), decoded, atol=1e-5, rtol=0)
+    for hook in hooks:
+        hook.remove()
+    assert together == [4, 4, 4, 4, 2] * 2
 
 
 def test_audio_shapes_and_determinism(audio_vae):
