@@ -311,12 +311,12 @@ class HarmonyPipeline:
         return AVLatents(video, mute_audio(self.audio_vae, geometry))
 
     def _estimated_still(self, geometry: ClipGeometry) -> Callable[[AVLatents], Tensor]:
-        """A still of the current estimate's first frame."""
+        """A still of the current estimate's first frame, a row each."""
 
         def still(clean: AVLatents) -> Tensor:
             self.placement.use(self.video_vae)
-            first = self.video_vae.decode(clean.video[:, :, :1])[0, :, 0]
-            video = static_video(self.video_vae, geometry, first)
+            first_BCHW = self.video_vae.decode(clean.video[:, :, :1])[:, :, 0]
+            video = torch.cat([static_video(self.video_vae, geometry, first_CHW) for first_CHW in first_BCHW])
             self.placement.use(self.transformer)
             return video
 

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from ..config import HarmonyConfig
-from ..media import AudioClip, VideoClip
+from ..geometry import as_fraction
+from ..media import MAX_SIDE, AudioClip, VideoClip
 
 STATIC_VIDEOS = ("auto", "grey", "image", "estimate")
 MEDIA = ("image", "video", "audio", "reference_audio")
 REFERENCE_SCALES = ("video_reference_scale", "audio_reference_scale")
+INTEGERS = ("width", "height", "seed", "steps")
+NUMBERS = (
+    *("seconds", "fps", "shift", "reference_seconds"),
+    *("video_sync_scale", "audio_sync_scale", "video_text_scale", "audio_text_scale"),
+    *REFERENCE_SCALES,
+)
+# Beyond any use, and within what a machine refuses itself rather than dies of.
+BOUNDS = {"seconds": (0, 3600), "reference_seconds": (0, 3600), "fps": (0, 240), "seed": (-(2**63), 2**64 - 1)}
+BOUNDS |= {"width": (1, MAX_SIDE), "height": (1, MAX_SIDE)}
+OTHER_BOUNDS = (-1_000_000, 1_000_000)
 PER_CLIP = ("prompt", "audio_prompt", "transcript", "negative_prompt", "negative_audio_prompt", "seed", *MEDIA)
 
 
@@ -28,7 +40,7 @@ class GenerateRequest:
     `grey`, `estimate` (of each step's own estimate) or `auto` (the image if there is one, else grey).
 
     Raises:
-        ValueError: settings that contradict each other.
+        ValueError: settings that contradict each other, or as `check_numbers`.
     """
 
     prompt: str
@@ -59,6 +71,7 @@ class GenerateRequest:
     static_video: str = "auto"
 
     def __post_init__(self) -> None:
+        check_numbers(vars(self))
         if self.video is not None and self.audio is not None:
             raise ValueError("Both video and audio are given, so nothing is left to generate; leave one of them out.")
         if self.video is not None and self.image is not None:
@@ -84,6 +97,21 @@ class Generation:
     notes: tuple[str, ...]
     passes_per_step: float
     seed: int
+
+
+def check_numbers(values: Mapping[str, Any]) -> None:
+    """Numbers of a request, by field; None and what is no number of a request are left alone.
+
+    Raises:
+        ValueError: not finite or beyond any use, or a frame rate that no video file can state.
+    """
+    for name in (*INTEGERS, *NUMBERS):
+        value, (low, high) = values.get(name), BOUNDS.get(name, OTHER_BOUNDS)
+        if value is not None and not low <= value <= high:
+            raise ValueError(f"{name} is {value}, but must be a number from {low} to {high}.")
+    fps = values.get("fps")
+    if fps is not None and max(as_fraction(fps).as_integer_ratio()) >= 2**31:
+        raise ValueError(f"fps is {fps}, finer than a video file can state; round it to 6 decimals.")
 
 
 def check_batch(requests: Sequence[GenerateRequest]) -> None:

@@ -70,6 +70,12 @@ def test_a_batch_gives_each_clip_as_alone(pipeline: HarmonyPipeline):
         pipeline.batch([request(), request(steps=3)])
 
 
+def test_each_row_of_a_batch_has_its_own_estimated_still(pipeline: HarmonyPipeline):
+    requests = [request(seed=seed, static_video="estimate", seconds=0.4) for seed in (1, 2)]
+    for alone, together in zip([pipeline(each) for each in requests], pipeline.batch(requests), strict=True):
+        torch.testing.assert_close(together.latents_audio, alone.latents_audio, atol=1e-4, rtol=0)
+
+
 def test_given_audio_is_kept_and_its_length_is_the_clips(pipeline: HarmonyPipeline):
     clip = pipeline(request(audio=tone(1.2), video_text_scale=1.0))
     assert len(clip.frames) == 15
@@ -146,3 +152,24 @@ def test_bad_requests_name_the_value_and_the_fix(pipeline: HarmonyPipeline, chan
 def test_contradictions_are_errors_when_the_request_is_made(changes: dict, words: str):
     with pytest.raises(ValueError, match=words):
         request(**changes)
+
+
+@pytest.mark.parametrize("name", ["shift", "video_sync_scale", "audio_text_scale", "video_reference_scale", "seconds"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400])
+def test_numbers_are_finite(name: str, value: float):
+    with pytest.raises(ValueError, match=rf"^{name} is {value}, but must be a number from"):
+        request(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("fps", 1e6), ("seconds", 3601), ("width", 8208), ("height", -16), ("seed", 2**64)]
+)
+def test_numbers_beyond_any_use_are_errors(name: str, value: float):
+    with pytest.raises(ValueError, match=f"{name} is {value}, but must be a number from"):
+        request(**{name: value})
+
+
+def test_a_rate_that_no_file_can_state_is_an_error():
+    assert request(fps=23.976024).fps == 23.976024
+    with pytest.raises(ValueError, match=r"fps is 12\.34567890123, finer than .* round it to 6 decimals"):
+        request(fps=12.34567890123)
