@@ -9,18 +9,12 @@ def main() -> None:
     """Run the command line. Bad input ends with exit code 2 and one line on stderr."""
     try:
         from .commands import app
+        from .commands.options import lack_of_memory_named
     except ModuleNotFoundError as error:
         sys.exit(f"error: {error.name} is not installed; pip install 'harmony-av[standalone]' brings it.")
     try:
-        app(prog_name="harmony")
+        with lack_of_memory_named():
+            app(prog_name="harmony")
     except (ValueError, OSError) as error:
-        _stop(str(error))
-    except (MemoryError, RuntimeError) as error:  # torch reports a lack of memory as a RuntimeError
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
-            raise
-        _stop("not enough memory; ask for fewer --seconds or a smaller --width and --height.")
-
-
-def _stop(message: str) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from harmony_core.evaluation.bench import append_csv
 from harmony_core.media import read_audio, read_video, write_video
@@ -83,7 +84,17 @@ def test_given_media_set_the_length(harmony, random_checkpoint: Path, synced_mp4
     assert any("60x80 -> 64x64" in note for note in json.loads(printed)["notes"])
 
 
-def test_generate_refuses_before_it_works(harmony, synced_mp4: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def hollow(random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that says what it is and has no weights, so that loading them is an error."""
+    with safe_open(random_checkpoint, "pt") as file:
+        metadata = file.metadata()
+    path = tmp_path_factory.mktemp("hollow") / "hollow.safetensors"
+    save_file({"model.diffusion_model.a": torch.zeros(1)}, path, metadata=metadata)
+    return path
+
+
+def test_generate_refuses_before_it_works(harmony, hollow: Path, synced_mp4: Path, tmp_path: Path) -> None:
     missing = ("-m", "no-such-checkpoint.safetensors")  # never reached
     (tmp_path / "file").touch()
     out = tmp_path / "a.mp4"
@@ -93,9 +104,35 @@ def test_generate_refuses_before_it_works(harmony, synced_mp4: Path, tmp_path: P
     assert_error(harmony("generate", "", "-o", tmp_path / "file" / "a.mp4", *missing), "Cannot write", "-o")
     assert_error(harmony("generate", "", "-o", tmp_path / "a.avi", *missing), "a.avi", ".mp4")
     assert_error(harmony("generate", "", "-o", out, "--scale", 0, *missing), "--scale is 0")
-    assert_error(harmony("generate", "", "-o", out, "--audio", tmp_path / "no.wav", *missing), "no.wav is missing")
-    assert_error(harmony("generate", "", "-o", out, "--image", tmp_path / "file", *missing), "not a picture")
+    assert_error(harmony("generate", "", "-o", out, "--audio", tmp_path / "no.wav", "-m", hollow), "no.wav is missing")
+    assert_error(harmony("generate", "", "-o", out, "--image", tmp_path / "file", "-m", hollow), "not a picture")
     assert_error(harmony("generate", "", "-o", out, *missing), "no-such-checkpoint", "harmony-tiny")
+    assert_error(harmony("generate", "", "-o", out, "-m", hollow), "does not fit its config")
+    assert_error(harmony("generate", "", "-o", "", *missing), "-o . must end in .mp4, for example harmony.mp4")
+    latents = ("--save-latents", tmp_path / "a.pt")
+    assert_error(harmony("generate", "", "-o", out, *latents, *missing), "a.pt must end in .safetensors")
+
+
+def test_no_output_overwrites_an_input_or_another_output(harmony, hollow: Path, tmp_path: Path) -> None:
+    """Before any work: the file has to be as it was."""
+    ball, clip, weights = tmp_path / "ball.png", tmp_path / "v.mp4", tmp_path / "w.safetensors"
+    for file in (ball, clip, weights):
+        file.write_bytes(b"precious")
+    image = ("generate", "", "--image", ball, "-m", hollow)
+    assert_error(harmony(*image, "-o", tmp_path / "ball.mp4"), "-o's sync plot would overwrite an input", "ball.png")
+    assert_error(harmony("generate", "", "--video", clip, "-o", clip, "-m", hollow), "-o would overwrite an input")
+    (tmp_path / "link.mp4").symlink_to(clip)
+    assert_error(harmony("generate", "", "--video", clip, "-o", tmp_path / "link.mp4", "-m", hollow), "an input")
+    kept = ("--save-latents", weights, "-o", tmp_path / "a.mp4")
+    assert_error(harmony("generate", "", "-m", weights, *kept), "--save-latents would overwrite an input")
+    assert_error(harmony("encode", clip, "-o", weights, "-m", weights), "-o would overwrite an input")
+    assert_error(harmony("encode", clip, "-o", clip, "-m", hollow), "v.mp4 must end in .safetensors")
+    preview = ("--preview", clip, "-o", tmp_path / "a.safetensors")
+    assert_error(harmony("encode", clip, *preview, "-m", hollow), "--preview would overwrite an input")
+    preview = ("--preview", tmp_path / "a.avi", "-o", tmp_path / "a.safetensors")
+    assert_error(harmony("encode", clip, *preview, "-m", hollow), "a.avi must end in .mp4")
+    assert_error(harmony("sync", ball, "--plot", ball), "--plot would overwrite an input")
+    assert all(file.read_bytes() == b"precious" for file in (ball, clip, weights))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +142,15 @@ def test_generate_refuses_before_it_works(harmony, synced_mp4: Path, tmp_path: P
         (("--steps", "-3"), "-3"),
         (("--seconds", "0"), "--seconds is 0"),
         (("--seconds", "0.001"), "one frame"),
-        (("--seconds", "1e12"), "memory"),
+        (("--seconds", "3600", "--width", "8192", "--height", "8192"), "not enough memory"),
+        (("--seconds", "1e12"), "seconds is 1000000000000.0, but must be a number from 0 to 3600"),
+        (("--seconds", "0.4", "--fps", "1000000"), "fps is 1000000.0, but must be a number from 0 to 240"),
+        (("--fps", "12.34567890123"), "fps is 12.34567890123, finer"),
+        (("--width", "100000"), "width is 100000"),
+        (("--seed", 2**64), "seed is 18446744073709551616"),
+        (("--shift", "nan"), "shift is nan"),
+        (("--video-sync-scale", "inf"), "video_sync_scale is inf"),
+        (("--scale", "300"), "19200x19200 is too large"),
         (("--reference-seconds", "inf"), "--reference-seconds is inf"),
         (("--seconds", "nan"), "nan"),
         (("--fps", "-1"), "-1"),
@@ -116,6 +161,7 @@ def test_generate_refuses_before_it_works(harmony, synced_mp4: Path, tmp_path: P
         (("--static-video", "image"), "image"),
         (("--dtype", "int8"), "int8"),
         (("--device", "abacus"), "abacus"),
+        (("--device", "meta"), "--device meta cannot be used here"),
         (("--driver-cache", "disk"), "--driver-cache is 'disk'"),
         (("--compile", "--offload", "layers"), "--compile"),
     ],
@@ -148,6 +194,7 @@ def test_sync_of_what_has_no_answer(harmony, flashes_and_clicks, tmp_path: Path)
     assert_error(harmony("sync", tmp_path / "mute.mp4"), "mute.mp4 has no audio track")
     assert_error(harmony("sync", tmp_path / "nothing.mp4"), "nothing.mp4 is missing")
     assert_error(harmony("sync", tmp_path / "mute.mp4", "--seconds", "0"), "--seconds")
+    assert_error(harmony("sync", tmp_path / "nothing.mp4", "--plot", "x.txt"), "--plot x.txt must end in .png")
 
 
 def test_info_describes_a_checkpoint(harmony, random_checkpoint: Path, tmp_path: Path) -> None:
@@ -192,6 +239,26 @@ def test_bench_appends_rows(harmony, random_checkpoint: Path, tmp_path: Path) ->
     append_csv(table, rows)
     assert list(csv.DictReader(table.open())) == rows * 2
     assert_error(harmony("bench", "sampling", "-m", random_checkpoint, "--repeats", 0), "repeats is 0")
+
+
+def test_bench_quality_needs_a_batch(harmony, random_checkpoint: Path) -> None:
+    for batch in (0, -1):
+        assert_error(harmony("bench", "quality", "-m", random_checkpoint, "--batch", batch), f"--batch is {batch}")
+
+
+def test_bench_plots_takes_its_own_tables(harmony, tmp_path: Path) -> None:
+    ops, model = (Path(__file__).parent.parent / "benchmarks" / f"{name}.csv" for name in ("ops", "model"))
+    code, printed, err = harmony("bench", "plots", ops, model, "-o", tmp_path)
+    assert code == 0, err
+    assert len(printed.splitlines()) == len(list(tmp_path.iterdir())) == 6
+    assert_error(harmony("bench", "plots", model, ops, "-o", tmp_path), "model.csv has no column op", "bench ops")
+    assert_error(harmony("bench", "plots", ops, ops, "-o", tmp_path), "ops.csv has no column part", "bench model")
+    (tmp_path / "empty.csv").touch()
+    assert_error(harmony("bench", "plots", tmp_path / "empty.csv", ops), "empty.csv has no column op")
+    (tmp_path / "header.csv").write_text(ops.read_text().splitlines()[0])
+    assert_error(
+        harmony("bench", "plots", tmp_path / "header.csv", model, "-o", tmp_path), "header.csv has too few rows"
+    )
 
 
 def test_train_names_the_configs_it_has(harmony, tmp_path: Path) -> None:

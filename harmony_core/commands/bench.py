@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .options import Device, Dtype, Json, Model, find_device, load_pipeline
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..evaluation.bench_plot import Curves
 
 bench = typer.Typer(help="Measure quality and speed on this machine.", no_args_is_help=True)
 
@@ -110,25 +116,44 @@ def plots(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path("benchmarks"),
 ) -> None:
     """Draw what `ops` and `model` measured."""
-    import csv
+    from ..evaluation.bench_plot import framewise_curves, growth_curves
 
-    from ..evaluation.bench_plot import framewise_curves, growth_curves, log_plot
-
-    attention, passes = (list(csv.DictReader(table.open())) for table in (ops_table, model_table))
+    measured = ("seconds_p50", "peak_mb")
+    attention = _read_table(ops_table, ("op", "mode", "way", "clip_seconds", *measured), "ops")
+    passes = _read_table(model_table, ("part", "video_latent", *measured), "model")
     pictures = {}
-    for mode in ("forward", "backward"):
-        title = f"Frame-wise attention, {mode}, both directions"
-        curves = framewise_curves(attention, mode, "seconds_p50")
-        pictures[f"framewise_{mode}_seconds"] = log_plot(curves, title, "clip, s", "s")
-        curves = framewise_curves(attention, mode, "peak_mb")
-        pictures[f"framewise_{mode}_memory"] = log_plot(curves, title, "clip, s", "MB at the peak")
-    for column, unit in (("seconds_p50", "s"), ("peak_mb", "MB at the peak")):
+    for column, name, unit in (("seconds_p50", "seconds", "s"), ("peak_mb", "memory", "MB at the peak")):
+        for mode in ("forward", "backward"):
+            title, curves = f"Frame-wise attention, {mode}, both directions", framewise_curves(attention, mode, column)
+            pictures[f"framewise_{mode}_{name}"] = _draw(ops_table, curves, title, "clip, s", unit)
         curves = growth_curves(passes, column)
-        pictures[f"growth_{unit.split()[0].lower()}"] = log_plot(curves, "One joint pass", "video tokens", unit)
+        pictures[f"growth_{unit.split()[0].lower()}"] = _draw(
+            model_table, curves, "One joint pass", "video tokens", unit
+        )
     output.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures.items():
         picture.save(output / f"{name}.png")
         print(output / f"{name}.png")
+
+
+def _read_table(path: Path, columns: tuple[str, ...], command: str) -> list[dict[str, str]]:
+    """Rows of a benchmark. Raises ValueError for another table."""
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = [column for column in columns if column not in (reader.fieldnames or ())]
+        if missing:
+            raise ValueError(f"{path} has no column {missing[0]}; give the CSV of `harmony bench {command}`.")
+        return list(reader)
+
+
+def _draw(table: Path, curves: Curves, title: str, x_name: str, unit: str) -> Image.Image:
+    """Curves of a table. Raises ValueError where it has too little for one."""
+    from ..evaluation.bench_plot import log_plot
+
+    curves = {name: points for name, points in curves.items() if points}
+    if len({x for points in curves.values() for x, _ in points}) < 2:
+        raise ValueError(f"{table} has too few rows for {title!r} in {unit}; measure again without --quick.")
+    return log_plot(curves, title, x_name, unit)
 
 
 @bench.command()
@@ -149,6 +174,8 @@ def quality(
     from ..evaluation.quality import CASES, markdown, read_rows, run_cases, summary, write_rows
     from ..media import prepare_output
 
+    if batch < 1:
+        raise ValueError(f"--batch is {batch}, but must be a whole number from 1.")
     if output is not None:
         prepare_output(output)
     rows = read_rows(merge or [])

@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 VIEWABLE_SIDE = 256  # smaller clips are enlarged to about this when written
 
 
+def enlargement(height: int, width: int, scale: int | None = None) -> int:
+    """How many times larger a clip is written: `scale`, or None to be viewable. Raises MediaError for too large."""
+    from ..media import MAX_SIDE, check_size
+
+    if scale is None:
+        scale = max(1, min(math.ceil(VIEWABLE_SIDE / min(height, width)), MAX_SIDE // max(height, width)))
+    check_size(width * scale, height * scale)
+    return scale
+
+
 def write_clip(
     path: Path,
     frames: np.ndarray,
@@ -23,12 +33,10 @@ def write_clip(
     sample_rate: int,
     scale: int | None = None,
 ) -> None:
-    """`write_video`, enlarged `scale` times; None: to be viewable."""
+    """`write_video`, enlarged as `enlargement` says."""
     from ..media import write_video
 
-    if scale is None:
-        scale = max(1, math.ceil(VIEWABLE_SIDE / min(frames.shape[1:3])))
-    write_video(path, frames, fps, samples, sample_rate, scale=scale)
+    write_video(path, frames, fps, samples, sample_rate, scale=enlargement(*frames.shape[1:3], scale))
 
 
 def measure_clip(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .clips import write_clip
-from .options import Device, Dtype, Model, load_pipeline
+from .options import Device, Dtype, Model, check_suffix, load_pipeline, read_config
 
 
 def encode(
@@ -23,13 +23,17 @@ def encode(
     from safetensors.torch import save_file
 
     from ..diffusion.latents import AVLatents
-    from ..media import fit_audio, fit_video, prepare_output, read_audio, read_video
+    from ..media import check_overwrites, fit_audio, fit_video, prepare_output, read_audio, read_video
     from ..pipelines import GenerateRequest
 
+    check_suffix("-o", output, ".safetensors")
+    check_suffix("--preview", preview, ".mp4")
+    check_overwrites({"-o": output, "--preview": preview}, [file, Path(model)])
     for path in (output, preview):
         if path is not None:
             prepare_output(path)
-    video, audio = read_video(file), read_audio(file)
+    config = read_config(model)
+    video, audio = read_video(file, short_side=max(config.width, config.height)), read_audio(file)
     pipeline = load_pipeline(model, device, dtype)
     geometry = pipeline.geometry(GenerateRequest(prompt="", video=video))
     frames, video_notes = fit_video(video, geometry)

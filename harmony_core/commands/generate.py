@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .clips import measure_clip, write_clip
+from .clips import enlargement, measure_clip, write_clip
 from .options import (
     AudioModel,
     AudioVae,
@@ -28,12 +28,15 @@ from .options import (
     Tokenizer,
     VideoVae,
     check_seconds,
+    check_suffix,
+    lack_of_memory_named,
     load_pipeline,
+    read_config,
 )
 
 if TYPE_CHECKING:
     from ..evaluation.sync import SyncReport
-    from ..pipelines import Generation, HarmonyPipeline
+    from ..pipelines import GenerateRequest, Generation, HarmonyPipeline
     from ..pipelines.prompts import Jobs
 
 
@@ -133,34 +136,39 @@ def generate(
 
     if prompts is not None:
         own = {"PROMPT": prompt, "--audio-prompt": audio_prompt, "--transcript": transcript, **media}
-        given = [name for name, value in (own | {"--save-latents": save_latents}).items() if value]
+        own |= {"--save-latents": save_latents, "--json": as_json}
+        given = [name for name, value in own.items() if value]
         if given:
             raise ValueError(f"--prompts has a request a line; leave {', '.join(given)} out.")
-        _run_jobs(_read_jobs(prompts, output or Path("out"), settings, seed), load, scale, plot)
+        _run_jobs(_read_jobs(prompts, output or Path("out"), settings, seed, plot), load, scale)
         return
     if prompt is None:
         raise ValueError("There is no prompt; give one in quotes, or --prompts FILE.")
     if video is not None and audio is not None:
         raise ValueError("--video and --audio are both given, so nothing is left to generate; leave one of them out.")
     output = output or Path("out/harmony.mp4")
-    if output.suffix.lower() != ".mp4":
-        raise ValueError(f"-o {output} must end in .mp4, for example {output.with_suffix('.mp4')}.")
-    from ..media import prepare_output
+    check_suffix("-o", output, ".mp4")
+    check_suffix("--save-latents", save_latents, ".safetensors")
+    from ..media import check_overwrites, prepare_output
 
     plot_path = output.with_suffix(".png") if plot else None
+    weights = [Path(model), audio_model, video_vae, *(audio_vae or []), text_encoder, tokenizer]
+    check_overwrites(
+        {"-o": output, "-o's sync plot": plot_path, "--save-latents": save_latents},
+        [image, video, audio, reference_audio, *media["reference_images"], *weights],
+    )
     for path in (output, plot_path, save_latents):
         if path is not None:
             prepare_output(path)
 
     from ..pipelines import GenerateRequest
     from ..pipelines.prompts import read_media
+    from ..pipelines.request import check_numbers
 
-    given = read_media(media, seconds, width, height)
-    texts = {"prompt": prompt, "audio_prompt": audio_prompt, "transcript": transcript}
-    request = GenerateRequest(**texts, seed=seed, **settings, **given)
-    pipeline = load()
-    with _progress_bar() as progress:
-        clip = pipeline(request, progress)
+    settings |= {"prompt": prompt, "audio_prompt": audio_prompt, "transcript": transcript, "seed": seed}
+    check_numbers(settings)
+    request = GenerateRequest(**settings, **read_media(settings | media, read_config(model, audio_model, preset)))
+    clip = _make_clip(load(), request, scale)
     report = _save_clip(clip, output, scale, plot_path, prompt)
     if save_latents is not None:
         _save_latents(clip, save_latents)
@@ -196,6 +204,16 @@ def _print_result(clip: Generation, report: SyncReport | None, written: list[str
         print(describe(report))
 
 
+def _make_clip(
+    pipeline: HarmonyPipeline, request: GenerateRequest, scale: int | None, title: str = "sampling"
+) -> Generation:
+    """The clip, unless it could not be written."""
+    geometry = pipeline.geometry(request)
+    enlargement(geometry.height, geometry.width, scale)
+    with _progress_bar(title) as progress:
+        return pipeline(request, progress)
+
+
 def _save_latents(clip: Generation, path: Path) -> None:
     from safetensors.torch import save_file
 
@@ -205,35 +223,33 @@ def _save_latents(clip: Generation, path: Path) -> None:
 
 
 def _save_clip(clip: Generation, output: Path, scale: int | None, plot: Path | None, title: str) -> SyncReport | None:
-    """The video, and where it has sound the sync plot and its report."""
+    """Where it has sound the sync plot and its report, then the video: with --prompts a video that exists is done."""
+    report = None
+    if clip.samples is not None:
+        report = measure_clip(clip.frames, clip.fps, clip.samples, clip.sample_rate, plot, title)
     write_clip(output, clip.frames, clip.fps, clip.samples, clip.sample_rate, scale)
-    if clip.samples is None:
-        return None
-    return measure_clip(clip.frames, clip.fps, clip.samples, clip.sample_rate, plot, title)
+    return report
 
 
-def _read_jobs(prompts: Path, folder: Path, settings: dict[str, Any], seed: int) -> Jobs:
+def _read_jobs(prompts: Path, folder: Path, settings: dict[str, Any], seed: int, plot: bool) -> Jobs:
     """This process's share of the lines."""
     from ..pipelines.prompts import read_jobs
 
     rank, world_size = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
-    jobs = read_jobs(prompts, folder, settings, seed).share(rank, world_size)
+    jobs = read_jobs(prompts, folder, settings, seed, plot, rank, world_size)
     for line in jobs.done:
         print(f"line {line}: made before")
     return jobs
 
 
-def _run_jobs(jobs: Jobs, load: Callable[[], HarmonyPipeline], scale: int | None, plot: bool) -> None:
+def _run_jobs(jobs: Jobs, load: Callable[[], HarmonyPipeline], scale: int | None) -> None:
     """Every waiting clip; a line that fails costs no other. Raises ValueError at the end if any failed."""
     pipeline = load() if jobs.waiting else None
     for job in jobs.waiting:
-        part = job.output.with_name(f"{job.output.stem}.part.mp4")  # so that a clip that exists is whole
-        with jobs.catching(job.line):
-            request = job.request()
-            with _progress_bar(f"line {job.line}") as progress:
-                clip = pipeline(request, progress)
-            _save_clip(clip, part, scale, job.output.with_suffix(".png") if plot else None, request.prompt)
-            part.replace(job.output)
+        with jobs.catching(job.line), lack_of_memory_named():
+            request = job.request(pipeline.config)
+            clip = _make_clip(pipeline, request, scale, f"line {job.line}")
+            _save_clip(clip, job.output, scale, job.plot, request.prompt)
             for note in clip.notes:
                 print(f"line {job.line}: note: {note}")
             print(f"line {job.line}: {job.output}, seed {request.seed}")
@@ -241,7 +257,7 @@ def _run_jobs(jobs: Jobs, load: Callable[[], HarmonyPipeline], scale: int | None
 
 
 @contextmanager
-def _progress_bar(title: str = "sampling") -> Iterator[Callable[[int, int], None]]:
+def _progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     from tqdm import tqdm
 
     with tqdm(desc=title, unit="step", leave=False) as bar:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     import torch
 
+    from ..config import HarmonyConfig
     from ..pipelines import HarmonyPipeline
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -46,6 +49,24 @@ def check_seconds(option: str, seconds: float | None) -> None:
         raise ValueError(f"{option} is {seconds:g}, but must be a number above 0.")
 
 
+def check_suffix(option: str, path: Path | None, suffix: str) -> None:
+    """Raises ValueError for an output whose name does not say what it is."""
+    if path is not None and path.suffix.lower() != suffix:
+        example = path.parent / f"{path.stem or 'harmony'}{suffix}"
+        raise ValueError(f"{option} {path} must end in {suffix}, for example {example}.")
+
+
+@contextmanager
+def lack_of_memory_named() -> Iterator[None]:
+    """A lack of memory becomes a ValueError with the fix."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch reports it as a RuntimeError
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        raise ValueError("not enough memory; ask for fewer --seconds or a smaller --width and --height.") from error
+
+
 def find_device(name: str) -> torch.device:
     """`auto` is this process's GPU, else the CPU. Raises ValueError for a device that cannot be used here."""
     import torch
@@ -54,10 +75,28 @@ def find_device(name: str) -> torch.device:
         name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # meta has a device's name and no values
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {name} cannot be used here; try cpu. ({str(error).splitlines()[0]})") from error
     return device
+
+
+def read_config(model: str, audio_model: Path | None = None, preset: str | None = None) -> HarmonyConfig:
+    """The config of what `load_pipeline` would load, without its weights. Raises CheckpointError."""
+    from ..checkpoints import embedded_checkpoints, resolve
+    from ..checkpoints.layout import plan
+    from ..checkpoints.stream import open_files, read_config
+    from ..config import HarmonyConfig
+    from ..config import preset as preset_config
+
+    if preset is not None:
+        return preset_config(preset)
+    is_folder = Path(model).is_dir() and model not in embedded_checkpoints()
+    first = Path(model) if is_folder else resolve(model)
+    files = open_files([first] if audio_model is None else [first, audio_model])
+    if files.settings is not None:
+        return HarmonyConfig.from_dict(files.settings["transformer"])
+    return read_config(files, plan(files.entries, files.name))
 
 
 def load_pipeline(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .clips import measure_clip
-from .options import Json, check_seconds
+from .options import Json, check_seconds, check_suffix
 
 PREVIEW_SIDE = 160  # frames of a measured file, enough for the film strip
 
@@ -22,9 +22,11 @@ def sync(
 ) -> None:
     """Measure how far sound and picture of a file are apart."""
     from ..evaluation.plot import describe
-    from ..media import prepare_output, read_audio, read_video
+    from ..media import check_overwrites, prepare_output, read_audio, read_video
 
     check_seconds("--seconds", seconds)
+    check_suffix("--plot", plot, ".png")
+    check_overwrites({"--plot": plot}, [file])
     if plot is not None:
         prepare_output(plot)
     audio = read_audio(file, seconds=seconds)

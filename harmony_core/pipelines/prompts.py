@@ -14,49 +14,34 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ..config import HarmonyConfig
 from ..media import prepare_output, read_audio, read_image, read_video
-from .request import MEDIA, GenerateRequest
+from .request import INTEGERS, MEDIA, NUMBERS, GenerateRequest, check_numbers
 
-NUMBERS = (
-    *("seconds", "fps", "shift", "reference_seconds"),
-    *("video_sync_scale", "audio_sync_scale", "video_text_scale", "audio_text_scale"),
-    *("video_reference_scale", "audio_reference_scale"),
-)
-INTEGERS = ("width", "height", "seed", "steps")
 KNOWN = ("output", *(item.name for item in fields(GenerateRequest)))
 
 
 @dataclass(frozen=True)
 class Job:
-    """One line: a request whose media are still paths."""
+    """One line: a request whose media are still paths. `plot`, its sync plot, lies beside the clip."""
 
     line: int
     output: Path
+    plot: Path | None
     values: dict[str, Any]
 
-    def request(self) -> GenerateRequest:
-        """Reads the media. Raises ValueError."""
-        media = {name: self.values.get(name) for name in (*MEDIA, "reference_images")}
-        sizes = (self.values.get(name) for name in ("seconds", "width", "height"))
-        return GenerateRequest(**self.values | read_media(media, *sizes))
+    def request(self, config: HarmonyConfig) -> GenerateRequest:
+        """Reads the media for a checkpoint of this config. Raises ValueError."""
+        return GenerateRequest(**self.values | read_media(self.values, config))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Jobs:
     """Lines of one process: to be made, made before, and wrong (line -> error)."""
 
-    waiting: list[Job]
+    waiting: list[Job] = field(default_factory=list)
     done: list[int] = field(default_factory=list)
     errors: dict[int, str] = field(default_factory=dict)
-
-    def share(self, rank: int, world_size: int) -> Jobs:
-        """Every `world_size`-th line, so that it does not matter which were done before."""
-
-        def own(line: int) -> bool:
-            return (line - 1) % world_size == rank
-
-        errors = {line: error for line, error in self.errors.items() if own(line)}
-        return Jobs([job for job in self.waiting if own(job.line)], [line for line in self.done if own(line)], errors)
 
     @contextmanager
     def catching(self, line: int) -> Iterator[None]:
@@ -73,39 +58,69 @@ class Jobs:
             raise ValueError(f"{len(self.errors)} of the lines failed. {listed}")
 
 
-def read_jobs(path: Path, folder: Path, settings: Mapping[str, Any], seed: int) -> Jobs:
+def read_jobs(
+    path: Path,
+    folder: Path,
+    settings: Mapping[str, Any],
+    seed: int,
+    plots: bool = True,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Jobs:
     """The lines of a file, empty ones left out.
 
     Args:
         folder: where clips go, by default as `00001.mp4` after the line; a clip that is there counts as done.
         settings: for what a line leaves out.
         seed: of the first line; line n without a seed of its own has `seed + n - 1`, whatever else is made.
+        plots: whether every clip gets a sync plot.
+        rank, world_size: of this process, which gets every `world_size`-th line, whichever were done before.
 
     Raises:
-        ValueError: no such file, or nothing in it.
+        ValueError: no such file, not UTF-8, or nothing in it; a folder that cannot be written.
     """
-    if not path.is_file():
-        raise ValueError(f"--prompts {path} is missing; give a file of JSON lines.")
-    jobs, owners = Jobs([]), {}
-    for line, text in enumerate(path.read_text().splitlines(), 1):
-        if not text.strip():
-            continue
+    lines = _read_lines(path)
+    prepare_output(folder / f"rank{rank}.part")  # a name that no other process tries
+    jobs, owners, read_by = Jobs(), {}, {path.resolve(): "--prompts"}
+    for line, text in lines:
         with jobs.catching(line):
             values = {**settings, "seed": seed + line - 1, **_parse(text)}
+            check_numbers(values)
             output = folder / _output_name(values.pop("output", f"{line:05d}.mp4"))
-            if output in owners:
-                raise ValueError(f"output is {output.name}, which line {owners[output]} writes; give another name.")
-            owners[output] = line
+            if output.stem in owners:
+                raise ValueError(
+                    f"output is {output.name}, which line {owners[output.stem]} writes; give another name."
+                )
+            owners[output.stem] = line
             values |= {name: path.parent / values[name] for name in MEDIA if values.get(name) is not None}
             values["reference_images"] = [path.parent / image for image in values.get("reference_images", ())]
-            if output.exists():
-                jobs.done.append(line)
-                continue
-            prepare_output(output)
-            jobs.waiting.append(Job(line, output, values))
-    if not (jobs.waiting or jobs.done or jobs.errors):
-        raise ValueError(f"--prompts {path} has no lines; write one JSON object a line.")
+            media = [values[name] for name in MEDIA if values.get(name) is not None]
+            read_by |= {file.resolve(): f"line {line}" for file in (*media, *values["reference_images"])}
+            job = Job(line, output, output.with_suffix(".png") if plots else None, values)
+            if (line - 1) % world_size == rank:
+                jobs.done.append(line) if output.exists() else jobs.waiting.append(job)
+    for job in jobs.waiting:
+        with jobs.catching(job.line):
+            if job.plot is not None and job.plot.resolve() in read_by:
+                reader = read_by[job.plot.resolve()]
+                raise ValueError(f"its sync plot would overwrite {job.plot}, which {reader} reads; rename the output.")
+    jobs.waiting = [job for job in jobs.waiting if job.line not in jobs.errors]
+    jobs.errors = {line: error for line, error in jobs.errors.items() if (line - 1) % world_size == rank}
     return jobs
+
+
+def _read_lines(path: Path) -> list[tuple[int, str]]:
+    """(number, text) of every line that is not empty."""
+    if not path.is_file():
+        raise ValueError(f"--prompts {path} is missing; give a file of JSON lines.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--prompts {path} is not UTF-8 at byte {error.start}; save it as UTF-8.") from error
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if not lines:
+        raise ValueError(f"--prompts {path} has no lines; write one JSON object a line.")
+    return lines
 
 
 def _parse(text: str) -> dict[str, Any]:
@@ -138,19 +153,24 @@ def _output_name(name: str) -> str:
     return name
 
 
-def read_media(
-    paths: Mapping[str, Any], seconds: float | None, width: int | None, height: int | None
-) -> dict[str, Any]:
+def read_media(values: Mapping[str, Any], config: HarmonyConfig) -> dict[str, Any]:
     """The media fields of a request, no longer and hardly larger than the clip needs, from a path each.
 
-    `reference_images` is several paths. Raises MediaError.
+    Args:
+        values: fields of `GenerateRequest`; `reference_images` is several paths.
+        config: has the size that a request without one gets.
+
+    Raises:
+        MediaError: a file that cannot be read.
     """
-    image, video, audio, reference = (paths[name] for name in MEDIA)
-    short_side = 1080 if width is None or height is None else max(width, height)
+    image, video, audio, reference = (values.get(name) for name in MEDIA)
+    seconds, reference_seconds = values.get("seconds"), values.get("reference_seconds")
+    width, height = (values.get(name) or getattr(config, name) for name in ("width", "height"))
+    short_side = max(width, height)  # covers the clip whichever way the video lies
     return {
         "image": None if image is None else read_image(image),
         "video": None if video is None else read_video(video, seconds=seconds, short_side=short_side),
         "audio": None if audio is None else read_audio(audio, seconds=seconds),
-        "reference_audio": None if reference is None else read_audio(reference),
-        "reference_images": tuple(read_image(path) for path in paths["reference_images"]),
+        "reference_audio": None if reference is None else read_audio(reference, seconds=reference_seconds),
+        "reference_images": tuple(read_image(path) for path in values["reference_images"]),
     }

@@ -134,7 +134,7 @@ def test_lines_name_pictures_beside_the_file(tmp_path: Path) -> None:
         "\n".join(map(json.dumps, [first, {"prompt": "a"}, {"prompt": "a", "reference_images": "red.png"}]))
     )
     jobs = read_jobs(lines, tmp_path / "out", {}, 0)
-    one, other = (job.request() for job in jobs.waiting)
+    one, other = (job.request(preset("dreamid-omni")) for job in jobs.waiting)
     for found, expected in zip(one.reference_images, (RED, BLUE), strict=True):
         assert np.array_equal(found, expected)
     assert one.video_reference_scale == 2
