@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, get_type_hints
 
 INTERACTIONS = ("framewise", "global", "none")
 ROPE_ALIGNMENTS = ("index", "ovi", "timestamp")
@@ -157,6 +157,11 @@ def _check_keys(cls: type, values: dict[str, Any], required: set[str]) -> None:
     if unknown or missing:
         parts = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
         raise ValueError(f"{cls.__name__} does not fit ({'; '.join(parts)}). Known keys: {', '.join(sorted(known))}.")
+    hints = get_type_hints(cls)
+    for name, value in values.items():
+        kind = hints[name]
+        if kind in (int, float, str, bool) and not isinstance(value, int | float if kind is float else kind):
+            raise ValueError(f"{cls.__name__}.{name} is {value!r}, but must be of type {kind.__name__}.")
 
 
 def _tuples(value: Any) -> Any:

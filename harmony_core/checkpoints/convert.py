@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -29,16 +29,9 @@ from .stream import (
     read_config,
     read_tensors,
 )
+from .write import write_safetensors
 
 WRAPPERS = ("generator", "state_dict", "model", "module")  # keys under which training code nests weights
-SAFETENSORS_DTYPES = {dtype: name for name, dtype in DTYPES.items()} | {
-    torch.uint8: "U8",
-    torch.int8: "I8",
-    torch.int16: "I16",
-    torch.int32: "I32",
-    torch.int64: "I64",
-    torch.bool: "BOOL",
-}
 
 
 def convert(sources: Path | Sequence[Path], target: Path, kind: str, dtype: torch.dtype | None = None) -> list[str]:
@@ -145,7 +138,7 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"There is no file {path}.")
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path.name} cannot be read as weights alone, so it is refused: {reason}") from error
     while isinstance(found, Mapping) and not any(isinstance(value, Tensor) for value in found.values()):
@@ -165,32 +158,3 @@ def _is_zip(path: Path) -> bool:
     """torch's present format, which can be memory-mapped."""
     with path.open("rb") as file:
         return file.read(4) == b"PK\x03\x04"
-
-
-def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensor by tensor, so that mapped sources are never in memory as a whole, and replace `path` at the end."""
-    order = sorted(tensors, key=lambda key: (-tensors[key].element_size(), key))
-    header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
-    end = 0
-    for key in order:
-        tensor = tensors[key]
-        start, end = end, end + tensor.numel() * tensor.element_size()
-        header[key] = {
-            "dtype": SAFETENSORS_DTYPES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [start, end],
-        }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        _write(file.write, json.dumps(header).encode(), (tensors[key] for key in order))
-    part.replace(path)
-
-
-def _write(write: Callable[[bytes], int], header: bytes, tensors: Iterable[Tensor]) -> None:
-    header += b" " * (-len(header) % 8)
-    write(len(header).to_bytes(8, "little"))
-    write(header)
-    for tensor in tensors:
-        if tensor.numel():
-            write(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
@@ -19,7 +18,8 @@ from ..config import HarmonyConfig
 from ..model import HarmonyTransformer
 from ..text.captions import TinyTextEncoder
 from .errors import CheckpointError
-from .stream import CONFIG_KEY, open_safetensors
+from .stream import CONFIG_KEY, open_safetensors, stored_settings
+from .write import write_safetensors
 
 ASSETS = Path(__file__).parent.parent / "assets"
 TRANSFORMER, VIDEO_VAE, AUDIO_VAE, TEXT_ENCODER = "model.diffusion_model.", "vae.", "audio_vae.", "text_encoders."
@@ -81,9 +81,8 @@ def save_bundle(path: Path, bundle: Bundle, dtype: torch.dtype) -> None:
     ):
         parameters = {name for name, _ in module.named_parameters()}
         for name, tensor in module.state_dict().items():
-            tensors[prefix + name] = (tensor.to(dtype) if name in parameters else tensor).contiguous()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata={"config": text, "model_card": json.dumps(bundle.model_card)})
+            tensors[prefix + name] = tensor.to(dtype) if name in parameters else tensor
+    write_safetensors(path, tensors, {"config": text, "model_card": json.dumps(bundle.model_card)})
 
 
 def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -94,19 +93,13 @@ def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     with open_safetensors(path) as file:
         metadata, keys = file.metadata() or {}, list(file.keys())
-        text = metadata.get("config")
-        stored = next((key for key in (TRANSFORMER + CONFIG_KEY, CONFIG_KEY) if key in keys), None)
-        if text is None and stored is not None:
-            text = bytes(file.get_tensor(stored).tolist()).decode()
-    if text is None:
+        settings = stored_settings(file, keys)
+    if settings is None:
         shown = ", ".join(keys[:3]) or "no tensors"
         raise CheckpointError(
-            f"{path.name} is not a Harmony checkpoint: it has neither config metadata nor a {CONFIG_KEY} tensor "
-            f"(its first keys: {shown})."
+            f"{path.name} is not a Harmony checkpoint: neither its config metadata nor a {CONFIG_KEY} tensor says what "
+            f"its transformer is (its first keys: {shown})."
         )
-    settings = json.loads(text)
-    if "transformer" not in settings:
-        raise CheckpointError(f"{path.name} is not a Harmony checkpoint: its config has no transformer section.")
     return settings, json.loads(metadata.get("model_card", "{}"))
 
 

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..config import HarmonyConfig
+from ..config import REQUIRED, HarmonyConfig
 from ..model import HarmonyTransformer
 from .errors import CheckpointError
 from .layout import MARKERS, Plan, Shapes, check_keys, config_from_shapes, plan, split_scales
@@ -209,7 +209,7 @@ def open_files(paths: Paths) -> WeightFiles:
     for path in [shard for each in given for shard in _shards(Path(each))]:
         with open_safetensors(path) as file:
             keys = list(file.keys())
-            settings = _settings(file, keys) or settings
+            settings = stored_settings(file, keys) or settings
             _check_quantisation(file, keys, path)
             for key in keys:
                 if key.endswith(MARKERS):
@@ -254,8 +254,11 @@ def _shards(path: Path) -> list[Path]:
     if not path.is_file():
         raise CheckpointError(f"There is no file {path}.")
     if path.suffix == ".json":
-        index = json.loads(path.read_text())
-        if "weight_map" not in index:
+        try:
+            index = json.loads(path.read_text())
+        except ValueError as error:
+            raise CheckpointError(f"{path.name} is no index of safetensors shards: it is no JSON ({error}).") from error
+        if not isinstance(index, dict) or "weight_map" not in index:
             raise CheckpointError(f"{path.name} is no index of safetensors shards: it has no weight_map.")
         shards = [path.parent / name for name in sorted(set(index["weight_map"].values()))]
         _require_shards(path.name, shards)
@@ -272,7 +275,7 @@ def open_safetensors(path: Path):
     if path.suffix in PICKLES:
         raise CheckpointError(
             f"{path.name} is a pickle, which can run code when it is read; convert it once with "
-            f"`harmony convert {path.name}` and load the .safetensors file."
+            f"`harmony convert {path.name} -o {path.stem}.safetensors` and load that file."
         )
     try:
         return safe_open(path, framework="pt")
@@ -280,14 +283,18 @@ def open_safetensors(path: Path):
         raise CheckpointError(f"{path.name} cannot be read as safetensors: {error}.") from error
 
 
-def _settings(file: safe_open, keys: list[str]) -> dict | None:
-    """What a Harmony file says about itself, in its metadata or in a tensor."""
+def stored_settings(file: safe_open, keys: list[str]) -> dict | None:
+    """What a Harmony file says about itself, in its metadata or in a tensor; None for what others write there."""
     text = (file.metadata() or {}).get("config")
     stored = next((key for key in keys if key.endswith(CONFIG_KEY)), None)
     if text is None and stored is not None:
         text = bytes(file.get_tensor(stored).tolist()).decode()
-    settings = None if text is None else json.loads(text)
-    return settings if settings is not None and "transformer" in settings else None
+    try:
+        settings = json.loads(text or "null")
+    except json.JSONDecodeError:
+        return None
+    transformer = settings.get("transformer") if isinstance(settings, dict) else None
+    return settings if isinstance(transformer, dict) and set(transformer) >= REQUIRED else None
 
 
 def _check_quantisation(file: safe_open, keys: list[str], path: Path) -> None:

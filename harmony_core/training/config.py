@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
+import math
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
@@ -10,6 +11,7 @@ from ..config import HarmonyConfig, preset
 from .autoencoders import AutoencoderTraining
 
 OBJECTIVES = ("three_pass", "split_batch")
+MAY_CHANGE = ("steps", "threads", "log_every", "save_every")  # from one part of a run to the next
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,21 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         if self.kind not in OBJECTIVES:
             raise ValueError(f"objective.kind is {self.kind!r}, but must be one of {', '.join(OBJECTIVES)}.")
+        for name, value in vars(self).items():
+            if name.endswith(("share", "dropout")) and not 0 <= value <= 1:
+                raise ValueError(f"objective.{name} is {value:g}, but must be between 0 and 1.")
+        if self.audio_driven_share + self.video_driven_share > 1:
+            raise ValueError(
+                f"objective.audio_driven_share {self.audio_driven_share:g} and video_driven_share "
+                f"{self.video_driven_share:g} are more than all clips together."
+            )
+        if not 0 < self.shift < math.inf:
+            raise ValueError(f"objective.shift is {self.shift:g}, but must be a number above 0.")
+        lengths = self.reference_latents
+        if len(lengths) != 2 or not 0 < lengths[0] <= lengths[1]:
+            raise ValueError(
+                f"objective.reference_latents is {list(lengths)}, but must be a shortest and a longest length."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +66,14 @@ class OptimizerConfig:
     ema: float = 0.997
     max_grad_norm: float = 1.0
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 <= value < math.inf:
+                raise ValueError(f"optimizer.{name} is {value:g}, but must be a number from 0.")
+        for name in ("decay_share", "ema"):
+            if getattr(self, name) > 1:
+                raise ValueError(f"optimizer.{name} is {getattr(self, name):g}, but must be between 0 and 1.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -57,6 +82,11 @@ class DataConfig:
     clips: int = 4000
     held_out: int = 128
     reference_seconds: float = 0.48
+
+    def __post_init__(self) -> None:
+        _check_counts(self, "data.", ("clips", "held_out"))
+        if not 0 < self.reference_seconds < math.inf:
+            raise ValueError(f"data.reference_seconds is {self.reference_seconds:g}, but must be a number above 0.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +106,9 @@ class TrainingConfig:
     log_every: int = 20
     save_every: int = 200
 
+    def __post_init__(self) -> None:
+        _check_counts(self, "", ("steps", "batch_size", "threads", "log_every", "save_every"))
+
     @property
     def transformer(self) -> HarmonyConfig:
         return HarmonyConfig.from_dict(preset(self.preset).to_dict() | self.model)
@@ -86,12 +119,12 @@ class TrainingConfig:
 
     @classmethod
     def from_yaml(cls, path: Path, overrides: list[str]) -> TrainingConfig:
-        """Read `path`, then apply `section.key=value` overrides. Unknown keys are errors."""
-        import yaml
-
+        """Read `path`, then apply `section.key=value` overrides. Unknown keys and impossible values are errors."""
         if not path.is_file():
             raise ValueError(f"There is no training config at {path}; harmony_core/training/configs has examples.")
-        values = yaml.safe_load(path.read_text())
+        values = _from_yaml(path.read_text(encoding="utf-8"), str(path))
+        if not isinstance(values, dict):
+            raise ValueError(f"{path} holds no settings; harmony_core/training/configs has examples.")
         for override in overrides:
             name, separator, text = override.partition("=")
             if not separator:
@@ -100,8 +133,32 @@ class TrainingConfig:
             target = values
             for section in sections:
                 target = target.setdefault(section, {})
-            target[key] = yaml.safe_load(text)
-        return _strict(cls, values, "")
+                if not isinstance(target, dict):
+                    raise ValueError(f"Override {override!r}: {section} is a setting, not a section of settings.")
+            target[key] = _from_yaml(text, f"override {override!r}")
+        config = _strict(cls, values, "")
+        _ = config.transformer, config.autoencoder_training  # what they hold is checked now, not after an hour
+        return config
+
+    def same_run(self) -> dict[str, Any]:
+        """The settings that a resumed run must share with the one that it continues."""
+        values = asdict(self)
+        return {name: value for name, value in values.items() if name not in MAY_CHANGE}
+
+
+def _from_yaml(text: str, name: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name} is no YAML: {error}") from error
+
+
+def _check_counts(config: Any, section: str, names: tuple[str, ...]) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{section}{name} is {getattr(config, name)}, but must be 1 or more.")
 
 
 def _strict(cls: type, values: dict[str, Any], where: str) -> Any:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
+from ..checkpoints.write import write_safetensors
 from ..config import SpeechConfig
 from ..diffusion.latents import AVLatents
 from ..text.captions import TinyTextEncoder
@@ -79,7 +80,7 @@ class LatentDataset:
         return clean, self.reference[rows].float(), self.video_ids[rows], self.audio_ids[rows], self.transcript[rows]
 
     def save(self, path: Path) -> None:
-        save_file({name: tensor.contiguous() for name, tensor in vars(self).items()}, path)
+        write_safetensors(path, vars(self))
 
     @classmethod
     def join(cls, parts: list[LatentDataset]) -> LatentDataset:

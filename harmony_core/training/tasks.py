@@ -5,6 +5,7 @@ Legend: B rows, T_v / T_a latent frames / audio latents.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -31,11 +32,25 @@ class NoisedBatch:
     masks: AVLatents
     velocity: AVLatents
 
+    def to(self, device: torch.device) -> NoisedBatch:
+        tensors = {name: value.map(lambda x: x.to(device)) for name, value in vars(self).items() if name != "roles"}
+        return NoisedBatch(self.roles, **tensors)
+
 
 def split_roles(batch: int, objective: ObjectiveConfig) -> tuple[str, ...]:
-    """One role a row: the driven shares rounded to whole rows, the rest joint."""
-    audio_driven = round(batch * objective.audio_driven_share)
-    video_driven = round(batch * objective.video_driven_share)
+    """One role a row: the driven shares rounded to whole rows, the rest joint.
+
+    Raises:
+        ValueError: a share that comes to no row.
+    """
+    shares = {"audio_driven_share": objective.audio_driven_share, "video_driven_share": objective.video_driven_share}
+    audio_driven, video_driven = (round(batch * share) for share in shares.values())
+    for (name, share), rows in zip(shares.items(), (audio_driven, video_driven), strict=True):
+        if share and not rows:
+            raise ValueError(
+                f"objective.{name} is {share:g}, which of {batch} clips a process is not one; raise batch_size to "
+                f"{math.ceil(0.51 / share)} clips a process or more, or set the share to 0."
+            )
     joint = batch - audio_driven - video_driven
     return (JOINT,) * joint + (AUDIO_GIVEN,) * audio_driven + (VIDEO_GIVEN,) * video_driven
 

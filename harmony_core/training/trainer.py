@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from ..checkpoints import Bundle, save_bundle
+from ..checkpoints.write import write_safetensors
 from ..diffusion.latents import AVLatents
 from ..model import HarmonyTransformer
 from ..model.initialize import initialize
@@ -33,6 +34,7 @@ from .config import ObjectiveConfig, OptimizerConfig, TrainingConfig
 from .data import LatentDataset, encode_clips, render_clips
 from .losses import objective_loss, row_losses
 from .muon import Muon
+from .run_folder import Log, ProgressBar, RunState, same_settings, save_state
 from .tasks import NoisedBatch, drop_text, noise_batch, reference_length, split_roles, three_pass_roles
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
         if not resume and output.exists() and any(output.iterdir()):
             raise ValueError(f"{output} is not empty; pass --resume to continue it, or choose another folder.")
         output.mkdir(parents=True, exist_ok=True)
+        same_settings(config, output / "config.json")
     accelerator.wait_for_everyone()
     torch.set_num_threads(config.threads)
     with closing(ProgressBar(hidden=not accelerator.is_main_process)) as progress:
@@ -104,30 +107,6 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
         bundle = Bundle(transformer_config, model.transformer, video_vae, audio_vae, model.text_encoder, card)
         save_bundle(path, bundle, torch.float16)
     return path
-
-
-class ProgressBar:
-    """One tqdm bar for the stage that is running."""
-
-    def __init__(self, hidden: bool) -> None:
-        self._bar, self._hidden = None, hidden
-
-    def __call__(self, stage: str, done: int, total: int, loss: float | None = None) -> None:
-        from tqdm import tqdm
-
-        if self._hidden:
-            return
-        if self._bar is None or self._bar.desc != stage:
-            self.close()
-            self._bar = tqdm(total=total, desc=stage, mininterval=2.0)
-        self._bar.update(done - self._bar.n)
-        if loss is not None:
-            self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
 
 
 def _autoencoders(
@@ -159,7 +138,7 @@ def _autoencoders(
 
 
 def _save(module: nn.Module, path: Path) -> None:
-    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, path)
+    write_safetensors(path, module.state_dict())
 
 
 def _latents(
@@ -200,6 +179,7 @@ def _train_transformer(
     progress: ProgressBar,
 ) -> tuple[TrainedModel, dict]:
     """The training loop. Returns the averaged model and its model card."""
+    model = model.to(accelerator.device)
     optimizers = _optimizers(model, config.optimizer)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(each, lambda step: _rate(step, config.steps, config.optimizer))
@@ -207,11 +187,12 @@ def _train_transformer(
     ]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.optimizer.ema))
     model, *optimizers = accelerator.prepare(model, *optimizers)
-    state = _RunState()
+    state = RunState()
     accelerator.register_for_checkpointing(state, average, *schedules)
-    if (output / "state").exists():
-        accelerator.load_state(output / "state")
-    log = _Log(output / "log.jsonl", config.log_every) if accelerator.is_main_process else None
+    saved = sorted(output.glob("state-*"))
+    if saved:
+        accelerator.load_state(saved[-1])
+    log = Log(output / "log.jsonl", config.log_every) if accelerator.is_main_process else None
     started = time.monotonic()
     while state.step < config.steps:
         loss, parts = _step(config, model, dataset, state.step, accelerator)
@@ -229,7 +210,7 @@ def _train_transformer(
         if state.step % config.save_every == 0 or state.step == config.steps:
             state.seconds += time.monotonic() - started
             started = time.monotonic()
-            accelerator.save_state(output / "state")
+            save_state(accelerator, output, state.step)
     card = {
         "name": config.preset,
         "description": "Demonstration model of Harmony on a procedural world of balls and faces.",
@@ -264,8 +245,10 @@ def _step(
         reference = None if reference is None else reference.repeat(3, 1, 1)
     else:
         roles = split_roles(share, objective)
-    batch = noise_batch(clean, roles, objective, generator)
-    predicted = model(batch, *ids, reference)
+    device = accelerator.device  # drawn on the CPU, so that every device sees the same
+    batch = noise_batch(clean, roles, objective, generator).to(device)
+    ids = tuple(each.to(device) for each in ids)
+    predicted = model(batch, *ids, None if reference is None else reference.to(device))
     return objective_loss(row_losses(predicted, batch), batch, objective)
 
 
@@ -285,34 +268,3 @@ def _rate(step: int, steps: int, config: OptimizerConfig) -> float:
     """Warm-up, constant, then linear to zero over the last `decay_share` of the run."""
     warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
     return warm * min(1.0, (steps - step) / max(config.decay_share * steps, 1))
-
-
-class _RunState:
-    """Steps done and seconds spent, kept with the optimiser's state."""
-
-    def __init__(self) -> None:
-        self.step = 0
-        self.seconds = 0.0
-
-    def state_dict(self) -> dict[str, float]:
-        return dict(vars(self))
-
-    def load_state_dict(self, values: dict[str, float]) -> None:
-        vars(self).update(values)
-
-
-class _Log:
-    """Mean losses of the main process per task and modality, one JSON line every so many steps."""
-
-    def __init__(self, path: Path, every: int) -> None:
-        self._path, self._every = path, every
-        self._sums: dict[str, list[float]] = {}
-
-    def add(self, step: int, parts: dict[str, float]) -> None:
-        for name, value in parts.items():
-            self._sums.setdefault(name, []).append(value)
-        if step % self._every == 0:
-            means = {name: round(sum(values) / len(values), 5) for name, values in self._sums.items()}
-            with self._path.open("a") as file:
-                file.write(json.dumps({"step": step, **means}) + "\n")
-            self._sums = {}

@@ -15,6 +15,7 @@ from harmony_core.checkpoints.components import load_audio_vae
 from harmony_core.checkpoints.convert import convert
 from harmony_core.checkpoints.layout import plan
 from harmony_core.checkpoints.stream import load_transformer
+from harmony_core.checkpoints.write import write_safetensors
 from harmony_core.config import preset
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.initialize import initialize
@@ -149,3 +150,26 @@ def test_wan_is_not_ovi(tmp_path: Path) -> None:
     save_file(dict(model.state_dict()), tmp_path / "wan.safetensors")
     with pytest.raises(CheckpointError, match=r"wan\.safetensors is not Ovi"):
         convert(tmp_path / "wan.safetensors", tmp_path / "out.safetensors", "ovi")
+
+
+def test_what_is_no_weight_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "text.pth").write_text("just some text\n")
+    with pytest.raises(CheckpointError, match=r"text\.pth cannot be read as weights alone"):
+        convert(tmp_path / "text.pth", tmp_path / "out.safetensors", "weights")
+    torch.save({"waves": torch.zeros(2, dtype=torch.complex64)}, tmp_path / "complex.pth")
+    with pytest.raises(CheckpointError, match="waves holds complex64 numbers"):
+        convert(tmp_path / "complex.pth", tmp_path / "out.safetensors", "weights")
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    write_safetensors(path, {"a": torch.ones(2)})
+
+    class Broken(torch.Tensor):
+        def detach(self):
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_safetensors(path, {"a": torch.zeros(2).as_subclass(Broken)})
+    assert torch.equal(load_file(path)["a"], torch.ones(2))

@@ -90,5 +90,7 @@ def test_wrong_files(random_checkpoint: Path, tmp_path: Path):
     with pytest.raises(CheckpointError, match=r"cut\.safetensors cannot be read"):
         load_bundle(tmp_path / "cut.safetensors")
     (tmp_path / "old.ckpt").write_bytes(b"x")
-    with pytest.raises(CheckpointError, match=r"old\.ckpt is a pickle.*`harmony convert old\.ckpt`"):
+    with pytest.raises(
+        CheckpointError, match=r"old\.ckpt is a pickle.*`harmony convert old\.ckpt -o old\.safetensors`"
+    ):
         load_bundle(tmp_path / "old.ckpt")

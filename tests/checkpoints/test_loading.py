@@ -113,7 +113,9 @@ def test_another_quantisation_is_refused(weights: dict, tmp_path: Path) -> None:
 def test_a_pickle_is_refused_unread(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"wan{suffix}"
     path.write_bytes(b"not even a pickle")
-    with pytest.raises(CheckpointError, match=f"wan{suffix} is a pickle.*`harmony convert wan{suffix}`"):
+    with pytest.raises(
+        CheckpointError, match=f"wan{suffix} is a pickle.*`harmony convert wan{suffix} -o wan.safetensors`"
+    ):
         load_transformer(path)
 
 

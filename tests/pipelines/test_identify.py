@@ -70,6 +70,18 @@ def test_lora_and_what_is_unknown(tmp_path: Path) -> None:
         identify(tmp_path / "other.safetensors")
 
 
+@pytest.mark.parametrize("config", ['{"transformer": {"num_layers": 48}}', "3", "not JSON"])
+def test_what_others_write_as_config_is_theirs(parts: dict[str, Path], tmp_path: Path, config: str) -> None:
+    save_file(load_file(parts["wan"]), tmp_path / "theirs.safetensors", metadata={"config": config})
+    assert identify(tmp_path / "theirs.safetensors")["layout"].startswith("Wan2.2")
+
+
+def test_an_index_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"a\.json is no index of safetensors shards: it is no JSON"):
+        identify(tmp_path / "a.json")
+
+
 def test_parameter_counts_are_the_published_ones() -> None:
     assert parameters(preset("wan2.2-ti2v-5b"))["transformer"] == 4_999_787_712
     assert parameters(preset("ovi-11b"))["transformer"] == 11_660_753_108

@@ -47,10 +47,10 @@ def launch(folder: Path, **changes) -> subprocess.CompletedProcess[str]:
 
 
 def test_two_processes_train_one_checkpoint(tmp_path: Path):
-    done = launch(tmp_path)
+    done = launch(tmp_path, batch_size=8)
     assert done.returncode == 0, done.stderr[-2000:]
     pipeline = HarmonyPipeline.from_file(tmp_path / "run" / "checkpoint.safetensors")
-    assert (pipeline.model_card["batch_size"], pipeline.model_card["processes"]) == (4, 2)
+    assert (pipeline.model_card["batch_size"], pipeline.model_card["processes"]) == (8, 2)
     assert pipeline.model_card["clips"] == SMALL["data"]["clips"]
     pipeline(GenerateRequest(prompt="a red ball bounces on wood", steps=1))
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]

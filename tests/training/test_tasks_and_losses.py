@@ -73,6 +73,13 @@ def test_split_batch_shares_and_mean():
     assert float(objective_loss(losses, batch, objective)[0]) == pytest.approx(2.0)
 
 
+def test_a_share_that_comes_to_no_row_is_an_error():
+    objective = ObjectiveConfig(kind="split_batch", audio_driven_share=0.125, video_driven_share=0.0, **NO_PARTS)
+    with pytest.raises(ValueError, match=r"audio_driven_share is 0\.125, which of 4 clips a process is not one; .* 5 "):
+        split_roles(4, objective)
+    assert split_roles(5, objective).count("audio_given") == 1
+
+
 def test_reference_and_text_dropout_happen_at_their_shares():
     generator = torch.Generator().manual_seed(0)
     lengths = [reference_length(ObjectiveConfig(), generator) for _ in range(400)]

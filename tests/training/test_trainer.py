@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
+from harmony_core.model import HarmonyTransformer
 from harmony_core.pipelines import GenerateRequest, HarmonyPipeline
+from harmony_core.text.captions import TinyTextEncoder
+from harmony_core.toyworld import VOCABULARY
 from harmony_core.training import trainer
 from harmony_core.training.config import TrainingConfig
+from harmony_core.training.data import LatentDataset
 from harmony_core.training.muon import Muon, orthogonalize
 from harmony_core.training.trainer import run
 
@@ -65,12 +70,12 @@ def test_a_stopped_run_resumes_to_the_same_weights(finished: Path, tmp_path: Pat
     for name in ("video_vae.safetensors", "audio_vae.safetensors", "latents.safetensors"):
         (part / name).write_bytes((finished / "run" / name).read_bytes())
 
-    def stop(_log: trainer._Log, step: int, _parts: dict[str, float]) -> None:
+    def stop(_log: trainer.Log, step: int, _parts: dict[str, float]) -> None:
         if step == 5:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer._Log, "add", stop)
+        patch.setattr(trainer.Log, "add", stop)
         with pytest.raises(KeyboardInterrupt):
             run(finished / "small.yaml", part, resume=True)
     assert not (part / "checkpoint.safetensors").exists()
@@ -101,11 +106,58 @@ def test_a_used_folder_and_unknown_settings_are_errors(finished: Path, tmp_path:
         ("optimizer=3", "optimizer is 3, but must be of type OptimizerConfig"),
         ("autoencoders.video_batch=1.5", r"autoencoders.video_batch is 1.5, but must be of type int"),
         ("autoencoders.video_stepz=3", r"autoencoders.video_stepz. Known: .*autoencoders.video_steps"),
+        ("preset=foo", "Unknown preset 'foo'"),
+        ("model.foo=3", "unknown: foo"),
+        ("model.dim=abc", "dim is 'abc', but must be of type int"),
+        ("batch_size=0", "batch_size is 0, but must be 1 or more"),
+        ("save_every=0", "save_every is 0"),
+        ("data.clips=0", "data.clips is 0"),
+        ("optimizer.muon_lr=.nan", "optimizer.muon_lr is nan"),
+        ("objective.text_dropout=2", "objective.text_dropout is 2"),
+        ("objective.reference_latents=[20, 5]", r"objective.reference_latents is \[20, 5\]"),
+        ("steps=[1", r"override 'steps=\[1' is no YAML"),
+        ("steps.x=3", "steps is a setting, not a section"),
     ],
 )
 def test_a_setting_of_the_wrong_kind_is_an_error(finished: Path, override: str, message: str):
     with pytest.raises(ValueError, match=message):
         _ = TrainingConfig.from_yaml(finished / "small.yaml", [override]).autoencoder_training
+
+
+def test_a_file_without_settings_is_an_error(tmp_path: Path):
+    for text, message in (("", "holds no settings"), ("steps: [", "is no YAML")):
+        (tmp_path / "bad.yaml").write_text(text)
+        with pytest.raises(ValueError, match=f"bad.yaml {message}"):
+            TrainingConfig.from_yaml(tmp_path / "bad.yaml", [])
+
+
+def test_a_run_is_continued_with_its_own_settings(finished: Path):
+    with pytest.raises(ValueError, match=r'started with data \{"clips": 6.*continue it with that'):
+        run(finished / "small.yaml", finished / "run", resume=True, overrides=["data.clips=7"])
+
+
+def test_one_whole_state_is_kept(finished: Path):
+    assert [path.name for path in (finished / "run").glob("state*")] == ["state-00000006"]
+
+
+def test_a_step_moves_its_batch_to_the_model(finished: Path):
+    """The meta device refuses tensors of the CPU, as a GPU does."""
+    config = TrainingConfig.from_yaml(finished / "small.yaml", ["objective.reference_share=1"])
+    encoder = TinyTextEncoder(VOCABULARY, config.transformer.text_len, config.transformer.text_dim)
+    model = trainer.TrainedModel(HarmonyTransformer(config.transformer), encoder)
+    seen = []
+
+    def forward(batch, *inputs: torch.Tensor):
+        tensors = [*batch.noisy, *batch.sigmas, *batch.masks, *batch.velocity, *inputs]
+        seen.extend(tensor.device.type for tensor in tensors)
+        raise StopIteration
+
+    model.forward = forward
+    accelerator = SimpleNamespace(device=torch.device("meta"), num_processes=1, process_index=0)
+    with pytest.raises(StopIteration):
+        trainer._step(config, model, LatentDataset.load(finished / "run" / "latents.safetensors"), 0, accelerator)
+    assert len(seen) == 12
+    assert set(seen) == {"meta"}
 
 
 def test_numbers_may_be_written_as_yaml_does_not(finished: Path):

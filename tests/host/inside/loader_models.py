@@ -169,7 +169,7 @@ def check_refusals() -> None:
     (FOLDER / "old.pth").write_bytes(b"not even a pickle")
     save_file({"unet.conv.weight": torch.zeros(1)}, FOLDER / "flux.safetensors")
     save_file({"head.bias": torch.zeros(1)}, FOLDER / "lonely-00001-of-00002.safetensors")
-    pickled = r"old\.pth is a pickle.*`harmony convert old\.pth`"
+    pickled = r"old\.pth is a pickle.*`harmony convert old\.pth -o old\.safetensors`"
     assert_refused(pickled, load, "old.pth")
     assert_refused(r"cut\.safetensors cannot be read as safetensors", load, "cut.safetensors")
     assert_refused(r"flux\.safetensors has no layout.*unexpected, first unet\.conv", load, "flux.safetensors")

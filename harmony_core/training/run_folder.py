@@ -1,0 +1,101 @@
+"""What a training run shows and keeps in its folder: settings, state, log."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .config import TrainingConfig
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def same_settings(config: TrainingConfig, path: Path) -> None:
+    """Keep the settings of a new run; those of a continued one must be the same.
+
+    Raises:
+        ValueError: names the first that differs.
+    """
+    settings = json.loads(json.dumps(config.same_run()))
+    if not path.exists():
+        path.write_text(json.dumps(settings, indent=1))
+        return
+    before = json.loads(path.read_text())
+    changed = [name for name in settings if settings[name] != before.get(name)]
+    if changed:
+        name = changed[0]
+        raise ValueError(
+            f"The run in {path.parent} was started with {name} {json.dumps(before.get(name))}, not "
+            f"{json.dumps(settings[name])}; continue it with that, or start another in a new folder."
+        )
+
+
+def save_state(accelerator: Accelerator, output: Path, step: int) -> None:
+    """A folder of this step's state, which takes the place of the one before only when it is whole."""
+    part = output / "state.part"
+    accelerator.save_state(part)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        older = list(output.glob("state-*"))
+        part.rename(output / f"state-{step:08}")
+        for folder in older:
+            shutil.rmtree(folder)
+    accelerator.wait_for_everyone()
+
+
+class RunState:
+    """Steps done and seconds spent, kept with the optimiser's state."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.seconds = 0.0
+
+    def state_dict(self) -> dict[str, float]:
+        return dict(vars(self))
+
+    def load_state_dict(self, values: dict[str, float]) -> None:
+        vars(self).update(values)
+
+
+class Log:
+    """Mean losses of the main process per task and modality, one JSON line every so many steps."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        self._path, self._every = path, every
+        self._sums: dict[str, list[float]] = {}
+
+    def add(self, step: int, parts: dict[str, float]) -> None:
+        for name, value in parts.items():
+            self._sums.setdefault(name, []).append(value)
+        if step % self._every == 0:
+            means = {name: round(sum(values) / len(values), 5) for name, values in self._sums.items()}
+            with self._path.open("a") as file:
+                file.write(json.dumps({"step": step, **means}) + "\n")
+            self._sums = {}
+
+
+class ProgressBar:
+    """One tqdm bar for the stage that is running."""
+
+    def __init__(self, hidden: bool) -> None:
+        self._bar, self._hidden = None, hidden
+
+    def __call__(self, stage: str, done: int, total: int, loss: float | None = None) -> None:
+        from tqdm import tqdm
+
+        if self._hidden:
+            return
+        if self._bar is None or self._bar.desc != stage:
+            self.close()
+            self._bar = tqdm(total=total, desc=stage, mininterval=2.0)
+        self._bar.update(done - self._bar.n)
+        if loss is not None:
+            self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
