@@ -18,8 +18,11 @@ _unavailable: list[str] = []
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "comfy_tree" in metafunc.fixturenames:
         trees = [str(tree) for tree in local_trees()] or [FETCH]
-        names = [Path(tree).name for tree in trees]
-        metafunc.parametrize("comfy_tree", trees, ids=names, indirect=True, scope="session")
+        # one worker a tree, so that each boots one server
+        params = [
+            pytest.param(tree, id=Path(tree).name, marks=pytest.mark.xdist_group(Path(tree).name)) for tree in trees
+        ]
+        metafunc.parametrize("comfy_tree", params, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
