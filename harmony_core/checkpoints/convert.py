@@ -6,7 +6,6 @@ The only place that reads pickles, and only as tensors (`weights_only=True`), wh
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -138,7 +137,9 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"There is no file {path}.")
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # a file that is no pickle ends its reader in almost any of them
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path.name} cannot be read as weights alone, so it is refused: {reason}") from error
     while isinstance(found, Mapping) and not any(isinstance(value, Tensor) for value in found.values()):
@@ -146,9 +147,9 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         if inner is None:
             break
         found = found[inner]
-    if not isinstance(found, Mapping) or not found:
+    if not isinstance(found, Mapping) or not found or not all(isinstance(name, str) for name in found):
         raise CheckpointError(f"{path.name} holds no tensors under names.")
-    other = [str(key) for key, value in found.items() if not isinstance(value, Tensor)]
+    other = [key for key, value in found.items() if not isinstance(value, Tensor)]
     if other:
         raise CheckpointError(f"{path.name} holds more than tensors; the first other entry is {other[0]}.")
     return dict(found)

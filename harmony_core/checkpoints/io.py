@@ -6,6 +6,9 @@ The settings stand twice: as metadata `config`, and as a uint8 tensor that survi
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +21,7 @@ from ..config import HarmonyConfig
 from ..model import HarmonyTransformer
 from ..text.captions import TinyTextEncoder
 from .errors import CheckpointError
-from .stream import CONFIG_KEY, open_safetensors, stored_settings
+from .stream import CONFIG_KEY, Entry, open_files, open_safetensors, parse_json, stored_settings
 from .write import write_safetensors
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -93,14 +96,17 @@ def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     with open_safetensors(path) as file:
         metadata, keys = file.metadata() or {}, list(file.keys())
-        settings = stored_settings(file, keys)
+        settings = stored_settings(file, keys, path.name)
     if settings is None:
         shown = ", ".join(keys[:3]) or "no tensors"
         raise CheckpointError(
             f"{path.name} is not a Harmony checkpoint: neither its config metadata nor a {CONFIG_KEY} tensor says what "
             f"its transformer is (its first keys: {shown})."
         )
-    return settings, json.loads(metadata.get("model_card", "{}"))
+    card = parse_json(metadata.get("model_card", "{}"), f"{path.name}: its model_card")
+    if not isinstance(card, dict):
+        raise CheckpointError(f"{path.name}: its model_card is {card!r}, but must be a JSON object.")
+    return settings, card
 
 
 def load_bundle(name: str | Path, dtype: torch.dtype = torch.float32) -> Bundle:
@@ -180,26 +186,26 @@ def describe(name: str | Path) -> dict[str, Any]:
     """
     path = resolve(name)
     settings, card = read_settings(path)
-    parts: dict[str, dict[str, Any]] = {}
+    parts: dict[str, list[Entry]] = defaultdict(list)
     prefixes = {TRANSFORMER: "transformer", VIDEO_VAE: "vae", AUDIO_VAE: "audio_vae", TEXT_ENCODER: "text_encoder"}
-    with open_safetensors(path) as file:
-        for key in file.keys():  # noqa: SIM118
-            if key.endswith(CONFIG_KEY):
-                continue
-            part = next((title for prefix, title in prefixes.items() if key.startswith(prefix)), "transformer")
-            view = file.get_slice(key)
-            entry = parts.setdefault(part, {"tensors": 0, "parameters": 0, "dtypes": {}})
-            count = 1
-            for size in view.get_shape():
-                count *= size
-            entry["tensors"] += 1
-            entry["parameters"] += count
-            entry["dtypes"][view.get_dtype()] = entry["dtypes"].get(view.get_dtype(), 0) + 1
+    for key, entry in open_files(path).entries.items():
+        part = next((title for prefix, title in prefixes.items() if key.startswith(prefix)), "transformer")
+        parts[part].append(entry)
     return {
         "file": path.name,
         "bytes": path.stat().st_size,
         "layout": "harmony bundle" if len(parts) > 1 else "harmony transformer",
-        "parts": parts,
+        "parts": {part: summary(entries) for part, entries in parts.items()},
         "config": settings["transformer"],
         "model_card": card,
+    }
+
+
+def summary(entries: Iterable[Entry]) -> dict[str, Any]:
+    """How many tensors and parameters, and how many tensors of each dtype."""
+    entries = list(entries)
+    return {
+        "tensors": len(entries),
+        "parameters": sum(math.prod(entry.shape) for entry in entries),
+        "dtypes": dict(Counter(entry.dtype for entry in entries)),
     }

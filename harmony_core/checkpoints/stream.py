@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -209,7 +210,7 @@ def open_files(paths: Paths) -> WeightFiles:
     for path in [shard for each in given for shard in _shards(Path(each))]:
         with open_safetensors(path) as file:
             keys = list(file.keys())
-            settings = stored_settings(file, keys) or settings
+            settings = stored_settings(file, keys, path.name) or settings
             _check_quantisation(file, keys, path)
             for key in keys:
                 if key.endswith(MARKERS):
@@ -254,13 +255,11 @@ def _shards(path: Path) -> list[Path]:
     if not path.is_file():
         raise CheckpointError(f"There is no file {path}.")
     if path.suffix == ".json":
-        try:
-            index = json.loads(path.read_text())
-        except ValueError as error:
-            raise CheckpointError(f"{path.name} is no index of safetensors shards: it is no JSON ({error}).") from error
-        if not isinstance(index, dict) or "weight_map" not in index:
-            raise CheckpointError(f"{path.name} is no index of safetensors shards: it has no weight_map.")
-        shards = [path.parent / name for name in sorted(set(index["weight_map"].values()))]
+        index = parse_json(path.read_bytes(), f"{path.name} is no index of safetensors shards: it")
+        names = index.get("weight_map") if isinstance(index, dict) else None
+        if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+            raise CheckpointError(f"{path.name} is no index of safetensors shards: it has no weight_map of file names.")
+        shards = [path.parent / name for name in sorted(set(names.values()))]
         _require_shards(path.name, shards)
         return shards
     return [path]
@@ -283,24 +282,51 @@ def open_safetensors(path: Path):
         raise CheckpointError(f"{path.name} cannot be read as safetensors: {error}.") from error
 
 
-def stored_settings(file: safe_open, keys: list[str]) -> dict | None:
-    """What a Harmony file says about itself, in its metadata or in a tensor; None for what others write there."""
-    text = (file.metadata() or {}).get("config")
-    stored = next((key for key in keys if key.endswith(CONFIG_KEY)), None)
-    if text is None and stored is not None:
-        text = bytes(file.get_tensor(stored).tolist()).decode()
+def parse_json(text: str | bytes, name: str) -> Any:
+    """What a text says; `name` tells whose it is.
+
+    Raises:
+        CheckpointError: it is no JSON.
+    """
     try:
-        settings = json.loads(text or "null")
-    except json.JSONDecodeError:
-        return None
-    transformer = settings.get("transformer") if isinstance(settings, dict) else None
-    return settings if isinstance(transformer, dict) and set(transformer) >= REQUIRED else None
+        return json.loads(text)
+    except ValueError as error:
+        raise CheckpointError(f"{name} is no JSON ({error}).") from error
+
+
+def stored_settings(file: safe_open, keys: list[str], name: str) -> dict | None:
+    """What a Harmony file says about itself, in its metadata or in a tensor; None for what others write there.
+
+    Raises:
+        CheckpointError: its transformer is described as ours are, but cannot be.
+    """
+    texts = [(file.metadata() or {}).get("config", "")]
+    texts += [_stored_bytes(file, key) for key in keys if key.endswith(CONFIG_KEY)]
+    for text in texts:
+        try:
+            settings = json.loads(text)
+        except ValueError:
+            continue
+        transformer = settings.get("transformer") if isinstance(settings, dict) else None
+        if isinstance(transformer, dict) and set(transformer) >= REQUIRED:
+            try:
+                HarmonyConfig.from_dict(transformer)
+            except ValueError as error:
+                raise CheckpointError(f"{name} holds settings that this version cannot read: {error}") from error
+            return settings
+    return None
+
+
+def _stored_bytes(file: safe_open, key: str) -> bytes:
+    """A text that is kept as a tensor."""
+    return bytes(file.get_tensor(key).flatten().view(torch.uint8).tolist())
 
 
 def _check_quantisation(file: safe_open, keys: list[str], path: Path) -> None:
     for key in keys:
         if key.endswith(QUANT_KEY):
-            form = json.loads(bytes(file.get_tensor(key).tolist()))["format"]
+            settings = parse_json(_stored_bytes(file, key), f"{path.name}: {key}")
+            form = settings.get("format") if isinstance(settings, dict) else settings
             if form not in FP8_FORMATS:
                 raise CheckpointError(
                     f"{path.name} holds {key.removesuffix(QUANT_KEY)} as {form}, which is not supported; use a file in "

@@ -15,6 +15,9 @@ from .stream import DTYPES
 
 SAFETENSORS_DTYPES = {dtype: name for name, dtype in DTYPES.items()} | {
     torch.uint8: "U8",
+    torch.uint16: "U16",
+    torch.uint32: "U32",
+    torch.uint64: "U64",
     torch.int8: "I8",
     torch.int16: "I16",
     torch.int32: "I32",
@@ -29,12 +32,15 @@ def write_safetensors(
     """Write tensor by tensor, so that mapped sources are never in memory as a whole, and replace `path` at the end.
 
     Raises:
-        CheckpointError: a kind of number that the format does not have.
+        CheckpointError: a tensor that is not one of plain numbers.
     """
-    strange = [key for key, tensor in tensors.items() if tensor.dtype not in SAFETENSORS_DTYPES]
-    if strange:
-        kind = str(tensors[strange[0]].dtype).removeprefix("torch.")
-        raise CheckpointError(f"{strange[0]} holds {kind} numbers, which a safetensors file cannot; leave it out.")
+    for key, tensor in tensors.items():
+        if tensor.dtype not in SAFETENSORS_DTYPES or tensor.layout != torch.strided or tensor.is_meta:
+            kind, layout = (str(each).removeprefix("torch.") for each in (tensor.dtype, tensor.layout))
+            raise CheckpointError(
+                f"{key} holds {kind} numbers ({layout}, on {tensor.device}), but weight files take stored, dense, real "
+                "ones; leave it out."
+            )
     order = sorted(tensors, key=lambda key: (-tensors[key].element_size(), key))
     header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
     end = 0

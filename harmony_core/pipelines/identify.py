@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 from ..checkpoints import describe, resolve
 from ..checkpoints.components import AUDIO_PARTS, TEXT_LAYOUTS, VIDEO_VAE_LAYOUTS
+from ..checkpoints.io import summary
 from ..checkpoints.layout import config_from_shapes, plan
 from ..checkpoints.stream import WeightFiles, open_files, plain_sources
+from ..config import HarmonyConfig
 
 LORA_KEYS = (".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", ".lora.down.", ".lora.up.")
 WHOLE = "harmony generate --model FILE"
@@ -32,20 +33,15 @@ def identify(name: str | Path) -> dict[str, Any]:
     files = open_files(path)
     if files.settings is not None:
         facts = describe(path)
-        return facts | {"for": WHOLE if len(facts["parts"]) > 1 else _transformer_use(facts["config"]["audio"])}
+        audio = HarmonyConfig.from_dict(facts["config"]).audio
+        return facts | {"for": WHOLE if len(facts["parts"]) > 1 else _transformer_use(audio)}
     layout, use, config = _recognise(files)
-    dtypes: dict[str, int] = {}
-    parameters = 0
-    for entry in files.entries.values():
-        dtypes[entry.dtype] = dtypes.get(entry.dtype, 0) + 1
-        parameters += math.prod(entry.shape)
-    part = {"tensors": len(files.entries), "parameters": parameters, "dtypes": dtypes}
     return {
         "file": path.name,
         "bytes": path.stat().st_size,
         "layout": layout,
         "for": use,
-        "parts": {"weights": part},
+        "parts": {"weights": summary(files.entries.values())},
         "config": config,
         "model_card": {},
     }
@@ -78,7 +74,7 @@ def _recognise(files: WeightFiles) -> tuple[str, str, dict[str, Any]]:
 
 def _half_of_ovi(names: dict[str, str]) -> str | None:
     """A split Ovi's file, which lacks what is in the other."""
-    if all(key.startswith("audio_model.") for key in names):
+    if names and all(key.startswith("audio_model.") for key in names):
         return "audio half of a split Ovi"
     if any("k_fusion" in key for key in names) and not any(key.startswith("audio_model.") for key in names):
         return "video half of a split Ovi"

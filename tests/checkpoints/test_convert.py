@@ -15,7 +15,7 @@ from harmony_core.checkpoints.components import load_audio_vae
 from harmony_core.checkpoints.convert import convert
 from harmony_core.checkpoints.layout import plan
 from harmony_core.checkpoints.stream import load_transformer
-from harmony_core.checkpoints.write import write_safetensors
+from harmony_core.checkpoints.write import SAFETENSORS_DTYPES, write_safetensors
 from harmony_core.config import preset
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.initialize import initialize
@@ -153,13 +153,32 @@ def test_wan_is_not_ovi(tmp_path: Path) -> None:
 
 
 def test_what_is_no_weight_file_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "text.pth").write_text("just some text\n")
-    with pytest.raises(CheckpointError, match=r"text\.pth cannot be read as weights alone"):
-        convert(tmp_path / "text.pth", tmp_path / "out.safetensors", "weights")
-    torch.save({"waves": torch.zeros(2, dtype=torch.complex64)}, tmp_path / "complex.pth")
-    with pytest.raises(CheckpointError, match="waves holds complex64 numbers"):
-        convert(tmp_path / "complex.pth", tmp_path / "out.safetensors", "weights")
+    for text in ("just some text\n", ".264 is read as an empty pickle\n"):  # a KeyError, an IndexError
+        (tmp_path / "text.pth").write_text(text)
+        with pytest.raises(CheckpointError, match=r"text\.pth cannot be read as weights alone"):
+            convert(tmp_path / "text.pth", tmp_path / "out.safetensors", "weights")
+    for tensors, message in (
+        ({"waves": torch.zeros(2, dtype=torch.complex64)}, "waves holds complex64 numbers"),
+        ({"eye": torch.eye(3).to_sparse()}, "eye holds float32 numbers .sparse_coo"),
+        ({0: torch.ones(2)}, r"other\.pth holds no tensors under names"),
+    ):
+        torch.save(tensors, tmp_path / "other.pth")
+        with pytest.raises(CheckpointError, match=message):
+            convert(tmp_path / "other.pth", tmp_path / "out.safetensors", "weights")
+    save_file({"a": torch.ones(99)}, tmp_path / "whole.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:-9])
+    with pytest.raises(CheckpointError, match=r"cut\.safetensors cannot be read as safetensors"):
+        convert(tmp_path / "cut.safetensors", tmp_path / "out.safetensors", "weights")
     assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("dtype", SAFETENSORS_DTYPES)
+def test_every_kind_of_number_is_read_back(tmp_path: Path, dtype: torch.dtype) -> None:
+    values = torch.tensor([0, 1]).to(dtype)
+    write_safetensors(tmp_path / "x.safetensors", {"x": values})
+    found = load_file(tmp_path / "x.safetensors")["x"]
+    assert found.dtype == dtype
+    assert found.tolist() == values.tolist()
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from harmony_core.checkpoints import CheckpointError, describe, load_bundle, resolve, save_bundle
+from harmony_core.checkpoints import CheckpointError, describe, load_bundle, resolve, save_bundle, write
 from harmony_core.checkpoints.io import CONFIG_KEY, TRANSFORMER, load_companions
 
 
@@ -56,6 +56,19 @@ def test_describe(random_checkpoint: Path):
     assert facts["layout"] == "harmony bundle"
     assert facts["parts"]["transformer"]["parameters"] == sum(p.numel() for p in bundle.transformer.parameters())
     assert facts["config"]["dim"] == bundle.config.dim
+
+
+def test_a_failed_write_leaves_the_bundle_before(random_checkpoint: Path, tmp_path: Path, monkeypatch):
+    path = tmp_path / "bundle.safetensors"
+    path.write_bytes(random_checkpoint.read_bytes())
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(write, "_write", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_bundle(path, load_bundle(random_checkpoint), torch.float16)
+    assert path.read_bytes() == random_checkpoint.read_bytes()
 
 
 def broken(random_checkpoint: Path, tmp_path: Path, change) -> Path:

@@ -76,9 +76,68 @@ def test_what_others_write_as_config_is_theirs(parts: dict[str, Path], tmp_path:
     assert identify(tmp_path / "theirs.safetensors")["layout"].startswith("Wan2.2")
 
 
-def test_an_index_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"a\.json is no index of safetensors shards: it is no JSON"):
+def as_tensor(content: bytes) -> torch.Tensor:
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+
+
+def test_a_tensor_named_like_our_settings_is_theirs(parts: dict[str, Path], tmp_path: Path) -> None:
+    for strange in (torch.rand(3), torch.zeros(2, 2), as_tensor(b"\xff\xfe")):
+        save_file({**load_file(parts["wan"]), "harmony_config": strange}, tmp_path / "theirs.safetensors")
+        assert identify(tmp_path / "theirs.safetensors")["layout"].startswith("Wan2.2")
+
+
+SIZES = {"dim": 48, "ffn_dim": 64, "num_heads": 4, "num_layers": 1, "seconds": "2", "height": 64, "width": 64}
+
+
+def test_settings_that_leave_out_defaults_are_ours(tmp_path: Path) -> None:
+    path, text = tmp_path / "ours.safetensors", json.dumps({"transformer": SIZES})
+    tensors = {"blocks.0.weight": torch.zeros(2)}
+    save_file(tensors, path, metadata={"config": text})
+    assert "--audio-vae" in identify(path)["for"]
+    save_file({**tensors, "harmony_config": as_tensor(text.encode())}, path, metadata={"config": "a tool's own"})
+    assert identify(path)["layout"] == "harmony transformer"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"config": json.dumps({"transformer": SIZES | {"colour": 1}})}, "that this version cannot read.*colour"),
+        ({"config": json.dumps({"transformer": SIZES}), "model_card": "{"}, "its model_card is no JSON"),
+        ({"config": json.dumps({"transformer": SIZES}), "model_card": "[1]"}, r"its model_card is \[1\]"),
+    ],
+)
+def test_settings_of_ours_that_cannot_be_read(tmp_path: Path, metadata: dict[str, str], message: str) -> None:
+    save_file({"blocks.0.weight": torch.zeros(2)}, tmp_path / "ours.safetensors", metadata=metadata)
+    with pytest.raises(CheckpointError, match=rf"ours\.safetensors.*{message}"):
+        identify(tmp_path / "ours.safetensors")
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"{", "is no JSON"), (b"[1]", "as .1., which"), (b"{}", "as None")])
+def test_a_quantisation_that_says_nothing(tmp_path: Path, content: bytes, message: str) -> None:
+    save_file({"a.weight": torch.zeros(2), "a.comfy_quant": as_tensor(content)}, tmp_path / "q.safetensors")
+    with pytest.raises(CheckpointError, match=rf"q\.safetensors.*{message}"):
+        identify(tmp_path / "q.safetensors")
+
+
+def test_a_file_without_tensors_is_nothing_known(tmp_path: Path) -> None:
+    save_file({}, tmp_path / "none.safetensors")
+    with pytest.raises(CheckpointError, match=r"none\.safetensors has no layout that is known here"):
+        identify(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "it is no JSON"),
+        ("[]", "it has no weight_map"),
+        ('{"weight_map": [1]}', "it has no weight_map"),
+        ('{"weight_map": {"a": 3}}', "it has no weight_map"),
+        ('{"weight_map": {}}', "it has no weight_map"),
+    ],
+)
+def test_an_index_that_is_none(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(CheckpointError, match=rf"a\.json is no index of safetensors shards: {message}"):
         identify(tmp_path / "a.json")
 
 
