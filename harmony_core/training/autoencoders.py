@@ -46,6 +46,14 @@ class AutoencoderTraining:
     matrix_lr: float = 0.02
     other_lr: float = 2e-3
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if name == "clips" or name.endswith(("_steps", "_batch", "_crop")):
+                if value < 1:
+                    raise ValueError(f"autoencoders.{name} is {value}, but must be 1 or more.")
+            elif not 0 <= value < math.inf:
+                raise ValueError(f"autoencoders.{name} is {value:g}, but must be a number from 0.")
+
 
 def train_video_vae(
     config: AutoencoderTraining,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from ..config import HarmonyConfig, preset
+from ..geometry import as_fraction
 from .autoencoders import AutoencoderTraining
 
 OBJECTIVES = ("three_pass", "split_batch")
+TINY_CHANNELS = 24, 20  # of TinyVideoVAE's and TinyAudioVAE's latents
 MAY_CHANGE = ("steps", "threads", "log_every", "save_every")  # from one part of a run to the next
 
 
@@ -40,11 +42,14 @@ class ObjectiveConfig:
         for name, value in vars(self).items():
             if name.endswith(("share", "dropout")) and not 0 <= value <= 1:
                 raise ValueError(f"objective.{name} is {value:g}, but must be between 0 and 1.")
-        if self.audio_driven_share + self.video_driven_share > 1:
-            raise ValueError(
-                f"objective.audio_driven_share {self.audio_driven_share:g} and video_driven_share "
-                f"{self.video_driven_share:g} are more than all clips together."
-            )
+            if name.startswith("lambda") and not 0 <= value < math.inf:
+                raise ValueError(f"objective.{name} is {value:g}, but must be a number from 0.")
+        for one, other in (("audio_driven_share", "video_driven_share"), ("first_frame_share", "prefix_share")):
+            if getattr(self, one) + getattr(self, other) > 1:
+                raise ValueError(
+                    f"objective.{one} {getattr(self, one):g} and {other} {getattr(self, other):g} are more than all "
+                    "clips together; lower one."
+                )
         if not 0 < self.shift < math.inf:
             raise ValueError(f"objective.shift is {self.shift:g}, but must be a number above 0.")
         lengths = self.reference_latents
@@ -73,6 +78,8 @@ class OptimizerConfig:
         for name in ("decay_share", "ema"):
             if getattr(self, name) > 1:
                 raise ValueError(f"optimizer.{name} is {getattr(self, name):g}, but must be between 0 and 1.")
+        if self.max_grad_norm == 0:
+            raise ValueError("optimizer.max_grad_norm is 0, with which nothing is learnt; 1 is usual.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,10 +115,30 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _check_counts(self, "", ("steps", "batch_size", "threads", "log_every", "save_every"))
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}, but must be from 0 to {2**32 - 1}.")
+        # What these hold is checked now, not after an hour.
+        transformer, _ = self.transformer, self.autoencoder_training
+        if transformer.speech is None or (transformer.video_channels, transformer.audio_channels) != TINY_CHANNELS:
+            raise ValueError(
+                f"preset {self.preset!r} with model {self.model} does not go with the autoencoders that are trained "
+                f"here: it needs speech, video_channels {TINY_CHANNELS[0]} and audio_channels {TINY_CHANNELS[1]}, "
+                "as harmony-tiny has."
+            )
+        held = int(as_fraction(self.data.reference_seconds) * as_fraction(transformer.audio_latent_rate))
+        if self.objective.reference_share and self.objective.reference_latents[1] > held:
+            raise ValueError(
+                f"objective.reference_latents is {list(self.objective.reference_latents)}, but data.reference_seconds "
+                f"{self.data.reference_seconds:g} holds {held} latents; lower the one or raise the other."
+            )
 
     @property
     def transformer(self) -> HarmonyConfig:
-        return HarmonyConfig.from_dict(preset(self.preset).to_dict() | self.model)
+        base = preset(self.preset).to_dict()
+        changes = dict(self.model)
+        if isinstance(base["speech"], dict) and isinstance(changes.get("speech"), dict):
+            changes["speech"] = base["speech"] | changes["speech"]
+        return HarmonyConfig.from_dict(base | changes)
 
     @property
     def autoencoder_training(self) -> AutoencoderTraining:
@@ -122,7 +149,7 @@ class TrainingConfig:
         """Read `path`, then apply `section.key=value` overrides. Unknown keys and impossible values are errors."""
         if not path.is_file():
             raise ValueError(f"There is no training config at {path}; harmony_core/training/configs has examples.")
-        values = _from_yaml(path.read_text(encoding="utf-8"), str(path))
+        values = _from_yaml(path.read_bytes(), str(path))
         if not isinstance(values, dict):
             raise ValueError(f"{path} holds no settings; harmony_core/training/configs has examples.")
         for override in overrides:
@@ -136,17 +163,15 @@ class TrainingConfig:
                 if not isinstance(target, dict):
                     raise ValueError(f"Override {override!r}: {section} is a setting, not a section of settings.")
             target[key] = _from_yaml(text, f"override {override!r}")
-        config = _strict(cls, values, "")
-        _ = config.transformer, config.autoencoder_training  # what they hold is checked now, not after an hour
-        return config
+        return _strict(cls, values, "")
 
     def same_run(self) -> dict[str, Any]:
-        """The settings that a resumed run must share with the one that it continues."""
-        values = asdict(self)
-        return {name: value for name, value in values.items() if name not in MAY_CHANGE}
+        """The settings that a resumed run must share with the one that it continues, presets and defaults resolved."""
+        resolved = {"model": self.transformer.to_dict(), "autoencoders": asdict(self.autoencoder_training)}
+        return {name: value for name, value in (asdict(self) | resolved).items() if name not in MAY_CHANGE}
 
 
-def _from_yaml(text: str, name: str) -> Any:
+def _from_yaml(text: str | bytes, name: str) -> Any:
     import yaml
 
     try:
@@ -168,6 +193,10 @@ def _strict(cls: type, values: dict[str, Any], where: str) -> Any:
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ValueError(f"Unknown training setting {where}{unknown[0]}. Known: {', '.join(where + n for n in known)}.")
+    needed = [item.name for item in fields(cls) if item.default is MISSING and item.default_factory is MISSING]
+    missing = [name for name in needed if name not in values]
+    if missing:
+        raise ValueError(f"The training settings lack {where}{missing[0]}; add it.")
     return cls(**{key: _typed(hints[key], value, f"{where}{key}") for key, value in values.items()})
 
 
@@ -177,7 +206,7 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
     if is_dataclass(kind) and isinstance(value, dict):
         return _strict(kind, value, f"{name}.")
     if kind is tuple and isinstance(value, list):
-        return tuple(value)
+        return tuple(_typed(get_args(hint)[0], item, name) for item in value)
     if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
         try:
             return float(value)  # YAML takes 8e-4, without a dot, for text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .config import TrainingConfig
 
@@ -21,16 +21,25 @@ def same_settings(config: TrainingConfig, path: Path) -> None:
     """
     settings = json.loads(json.dumps(config.same_run()))
     if not path.exists():
-        path.write_text(json.dumps(settings, indent=1))
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(json.dumps(settings, indent=1))
+        part.replace(path)
         return
-    before = json.loads(path.read_text())
-    changed = [name for name in settings if settings[name] != before.get(name)]
-    if changed:
-        name = changed[0]
-        raise ValueError(
-            f"The run in {path.parent} was started with {name} {json.dumps(before.get(name))}, not "
-            f"{json.dumps(settings[name])}; continue it with that, or start another in a new folder."
-        )
+    before, now = _flat(json.loads(path.read_text())), _flat(settings)
+    for name in before | now:
+        if before.get(name) != now.get(name):
+            raise ValueError(
+                f"The run in {path.parent} was started with {name} {json.dumps(before.get(name))}, not "
+                f"{json.dumps(now.get(name))}; continue it with that, or start another in a new folder."
+            )
+
+
+def _flat(settings: dict[str, Any], where: str = "") -> dict[str, Any]:
+    """Nested settings by the names that overrides give them: section.key."""
+    flat = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{where}{name}.") if isinstance(value, dict) else {f"{where}{name}": value}
+    return flat
 
 
 def save_state(accelerator: Accelerator, output: Path, step: int) -> None:

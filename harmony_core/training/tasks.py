@@ -5,7 +5,7 @@ Legend: B rows, T_v / T_a latent frames / audio latents.
 
 from __future__ import annotations
 
-import math
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from ..diffusion.flow import add_noise, shift_sigma
 from ..diffusion.latents import AVLatents
 from ..model.roles import AUDIO_GIVEN, JOINT, VIDEO_GIVEN
-from .config import ObjectiveConfig
+from .config import ObjectiveConfig, TrainingConfig
 
 TASKS = {"joint": JOINT, "audio_driven": AUDIO_GIVEN, "video_driven": VIDEO_GIVEN}  # named for the clean side
 
@@ -38,21 +38,43 @@ class NoisedBatch:
 
 
 def split_roles(batch: int, objective: ObjectiveConfig) -> tuple[str, ...]:
-    """One role a row: the driven shares rounded to whole rows, the rest joint.
-
-    Raises:
-        ValueError: a share that comes to no row.
-    """
-    shares = {"audio_driven_share": objective.audio_driven_share, "video_driven_share": objective.video_driven_share}
-    audio_driven, video_driven = (round(batch * share) for share in shares.values())
-    for (name, share), rows in zip(shares.items(), (audio_driven, video_driven), strict=True):
-        if share and not rows:
-            raise ValueError(
-                f"objective.{name} is {share:g}, which of {batch} clips a process is not one; raise batch_size to "
-                f"{math.ceil(0.51 / share)} clips a process or more, or set the share to 0."
-            )
+    """One role a row: the driven shares rounded to whole rows, the rest joint."""
+    audio_driven = round(batch * objective.audio_driven_share)
+    video_driven = min(round(batch * objective.video_driven_share), batch - audio_driven)
     joint = batch - audio_driven - video_driven
     return (JOINT,) * joint + (AUDIO_GIVEN,) * audio_driven + (VIDEO_GIVEN,) * video_driven
+
+
+def check_batch(config: TrainingConfig, processes: int) -> None:
+    """Whether `processes` can share a batch.
+
+    Raises:
+        ValueError: not evenly, or so that a task with a share of the clips gets none of a process's.
+    """
+    if config.batch_size % processes:
+        raise ValueError(
+            f"batch_size is {config.batch_size}, which {processes} processes cannot share evenly; choose a multiple."
+        )
+    if config.objective.kind != "split_batch":
+        return
+    rows = config.batch_size // processes
+    absent = _absent(rows, config.objective)
+    if absent:
+        enough = next(more for more in itertools.count(rows + 1) if not _absent(more, config.objective))
+        raise ValueError(
+            f"batch_size is {config.batch_size}, of which {processes} process(es) get {rows} clips each, and the "
+            f"objective's {absent[0]} share of those rounds to none; raise batch_size to {enough * processes}, or "
+            "change objective.audio_driven_share and video_driven_share."
+        )
+
+
+def _absent(batch: int, objective: ObjectiveConfig) -> list[str]:
+    """Tasks that have a share, but no row of a batch."""
+    audio_driven, video_driven = objective.audio_driven_share, objective.video_driven_share
+    joint = round(1 - audio_driven - video_driven, 9)  # 0 where the two are written as decimals that add up to 1
+    roles = split_roles(batch, objective)
+    shares = {"joint": joint, "audio_driven": audio_driven, "video_driven": video_driven}
+    return [task for task, share in shares.items() if share and TASKS[task] not in roles]
 
 
 def three_pass_roles(batch: int) -> tuple[str, ...]:

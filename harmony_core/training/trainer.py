@@ -35,7 +35,7 @@ from .data import LatentDataset, encode_clips, render_clips
 from .losses import objective_loss, row_losses
 from .muon import Muon
 from .run_folder import Log, ProgressBar, RunState, same_settings, save_state
-from .tasks import NoisedBatch, drop_text, noise_batch, reference_length, split_roles, three_pass_roles
+from .tasks import NoisedBatch, check_batch, drop_text, noise_batch, reference_length, split_roles, three_pass_roles
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -80,11 +80,7 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
 
     config = TrainingConfig.from_yaml(config_path, list(overrides))
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    if config.batch_size % accelerator.num_processes:
-        raise ValueError(
-            f"batch_size is {config.batch_size}, which {accelerator.num_processes} processes cannot share evenly; "
-            "choose a multiple."
-        )
+    check_batch(config, accelerator.num_processes)
     if accelerator.is_main_process:
         if not resume and output.exists() and any(output.iterdir()):
             raise ValueError(f"{output} is not empty; pass --resume to continue it, or choose another folder.")

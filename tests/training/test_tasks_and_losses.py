@@ -6,9 +6,16 @@ import pytest
 import torch
 
 from harmony_core.diffusion.latents import AVLatents
-from harmony_core.training.config import ObjectiveConfig
+from harmony_core.training.config import ObjectiveConfig, TrainingConfig
 from harmony_core.training.losses import objective_loss, row_losses
-from harmony_core.training.tasks import drop_text, noise_batch, reference_length, split_roles, three_pass_roles
+from harmony_core.training.tasks import (
+    check_batch,
+    drop_text,
+    noise_batch,
+    reference_length,
+    split_roles,
+    three_pass_roles,
+)
 
 NO_PARTS = {"first_frame_share": 0.0, "prefix_share": 0.0}
 
@@ -73,11 +80,36 @@ def test_split_batch_shares_and_mean():
     assert float(objective_loss(losses, batch, objective)[0]) == pytest.approx(2.0)
 
 
-def test_a_share_that_comes_to_no_row_is_an_error():
-    objective = ObjectiveConfig(kind="split_batch", audio_driven_share=0.125, video_driven_share=0.0, **NO_PARTS)
-    with pytest.raises(ValueError, match=r"audio_driven_share is 0\.125, which of 4 clips a process is not one; .* 5 "):
-        split_roles(4, objective)
-    assert split_roles(5, objective).count("audio_given") == 1
+def config_of(batch_size: int, audio_driven: float, video_driven: float, kind: str = "split_batch") -> TrainingConfig:
+    objective = ObjectiveConfig(kind=kind, audio_driven_share=audio_driven, video_driven_share=video_driven)
+    return TrainingConfig(preset="harmony-tiny", steps=1, batch_size=batch_size, objective=objective)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "processes", "shares", "message"),
+    [
+        (16, 4, (0.125, 0.125), r"batch_size is 16, of which 4 .* get 4 .* audio_driven share .* to 20, or"),
+        (100, 1, (0.0, 0.005), r"video_driven share .* raise batch_size to 101, or"),
+        (2, 1, (0.3, 0.3), r"joint share .* raise batch_size to 3, or"),
+        (3, 2, (0.25, 0.25), r"batch_size is 3, which 2 processes cannot share evenly"),
+    ],
+)
+def test_a_share_that_comes_to_no_row_is_an_error(batch_size: int, processes: int, shares: tuple, message: str):
+    with pytest.raises(ValueError, match=message):
+        check_batch(config_of(batch_size, *shares), processes)
+
+
+def test_batches_that_can_be_shared():
+    for processes in (1, 2):  # the shipped config
+        check_batch(config_of(16, 0.125, 0.125), processes)
+    check_batch(config_of(20, 0.125, 0.125), 4)
+    check_batch(config_of(1, 0.0, 0.0), 1)
+    check_batch(config_of(1, 0.125, 0.125, kind="three_pass"), 1)
+    check_batch(config_of(10, 0.9, 0.1), 1)
+
+
+def test_roles_are_as_many_as_rows():
+    assert len(split_roles(3, ObjectiveConfig(audio_driven_share=0.5, video_driven_share=0.5))) == 3
 
 
 def test_reference_and_text_dropout_happen_at_their_shares():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,9 @@ import pytest
 import torch
 import yaml
 
+from harmony_core.autoencoders.tiny import TinyVideoVAE
+from harmony_core.checkpoints import write as weight_writer
+from harmony_core.config import preset
 from harmony_core.model import HarmonyTransformer
 from harmony_core.pipelines import GenerateRequest, HarmonyPipeline
 from harmony_core.text.captions import TinyTextEncoder
@@ -19,6 +23,7 @@ from harmony_core.training import trainer
 from harmony_core.training.config import TrainingConfig
 from harmony_core.training.data import LatentDataset
 from harmony_core.training.muon import Muon, orthogonalize
+from harmony_core.training.run_folder import same_settings, save_state
 from harmony_core.training.trainer import run
 
 SMALL = {
@@ -115,25 +120,96 @@ def test_a_used_folder_and_unknown_settings_are_errors(finished: Path, tmp_path:
         ("optimizer.muon_lr=.nan", "optimizer.muon_lr is nan"),
         ("objective.text_dropout=2", "objective.text_dropout is 2"),
         ("objective.reference_latents=[20, 5]", r"objective.reference_latents is \[20, 5\]"),
+        ("objective.reference_latents=[a, b]", "objective.reference_latents is 'a', but must be of type int"),
+        ("objective.reference_latents=[8, 13]", r"data.reference_seconds 0.48 holds 12 latents"),
+        ("objective.lambda_a=.inf", "objective.lambda_a is inf"),
+        ("objective.prefix_share=0.95", r"first_frame_share 0.1 and prefix_share 0.95 are more than all"),
+        ("optimizer.max_grad_norm=0", "optimizer.max_grad_norm is 0"),
+        ("autoencoders.video_steps=0", "autoencoders.video_steps is 0, but must be 1 or more"),
+        ("autoencoders.matrix_lr=nan", "autoencoders.matrix_lr is nan"),
+        ("seed=-1", "seed is -1"),
+        ("model.video_channels=16", "needs speech, video_channels 24 and audio_channels 20"),
+        ("model.speech=null", "needs speech"),
         ("steps=[1", r"override 'steps=\[1' is no YAML"),
         ("steps.x=3", "steps is a setting, not a section"),
     ],
 )
 def test_a_setting_of_the_wrong_kind_is_an_error(finished: Path, override: str, message: str):
     with pytest.raises(ValueError, match=message):
-        _ = TrainingConfig.from_yaml(finished / "small.yaml", [override]).autoencoder_training
+        TrainingConfig.from_yaml(finished / "small.yaml", [override])
 
 
 def test_a_file_without_settings_is_an_error(tmp_path: Path):
-    for text, message in (("", "holds no settings"), ("steps: [", "is no YAML")):
-        (tmp_path / "bad.yaml").write_text(text)
+    for content, message in ((b"", "holds no settings"), (b"steps: [", "is no YAML"), (b"\xff\xfe\0", "is no YAML")):
+        (tmp_path / "bad.yaml").write_bytes(content)
         with pytest.raises(ValueError, match=f"bad.yaml {message}"):
             TrainingConfig.from_yaml(tmp_path / "bad.yaml", [])
+    (tmp_path / "short.yaml").write_text("preset: harmony-tiny\nsteps: 3\n")
+    with pytest.raises(ValueError, match="lack batch_size; add it"):
+        TrainingConfig.from_yaml(tmp_path / "short.yaml", [])
 
 
-def test_a_run_is_continued_with_its_own_settings(finished: Path):
-    with pytest.raises(ValueError, match=r'started with data \{"clips": 6.*continue it with that'):
-        run(finished / "small.yaml", finished / "run", resume=True, overrides=["data.clips=7"])
+def test_a_change_to_the_speech_encoder_keeps_the_rest_of_it(finished: Path):
+    speech = TrainingConfig.from_yaml(finished / "small.yaml", ["model.speech.dim=64"]).transformer.speech
+    assert speech == replace(preset("harmony-tiny").speech, dim=64)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.clips=7", r"started with data\.clips 6, not 7; continue it with that"),
+        ("autoencoders.video_steps=3", r"started with autoencoders\.video_steps 2, not 3"),
+        ("model.dim=96", r"started with model\.dim 48, not 96"),
+    ],
+)
+def test_a_run_is_continued_with_its_own_settings(finished: Path, override: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        run(finished / "small.yaml", finished / "run", resume=True, overrides=[override])
+
+
+def test_how_long_and_how_often_may_change(finished: Path, tmp_path: Path):
+    config = TrainingConfig.from_yaml(finished / "small.yaml", [])
+    same_settings(config, tmp_path / "config.json")
+    same_settings(replace(config, steps=9, threads=2, log_every=1, save_every=1), tmp_path / "config.json")
+
+
+def test_a_batch_too_small_for_its_tasks_is_an_error_before_anything_runs(finished: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"batch_size is 2, .* raise batch_size to 3"):
+        run(finished / "small.yaml", tmp_path / "run", resume=False, overrides=["batch_size=2"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stop_while_saving_leaves_the_state_before(tmp_path: Path):
+    (tmp_path / "state-00000003").mkdir()
+
+    def stop(folder: Path) -> None:
+        folder.mkdir()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        save_state(SimpleNamespace(save_state=stop), tmp_path, 6)
+    assert [path.name for path in tmp_path.glob("state-*")] == ["state-00000003"]
+
+
+@pytest.mark.parametrize("name", ["latents", "video_vae", "config.json"])
+def test_a_stop_while_writing_leaves_no_file_that_looks_whole(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    dataset = LatentDataset.load(finished / "run" / "latents.safetensors")
+    monkeypatch.setattr(weight_writer, "_write", stop)
+    monkeypatch.setattr(Path, "replace", stop)
+    path = tmp_path / name
+    writers = {
+        "latents": lambda: dataset.save(path),
+        "video_vae": lambda: trainer._save(TinyVideoVAE(), path),
+        "config.json": lambda: same_settings(TrainingConfig.from_yaml(finished / "small.yaml", []), path),
+    }
+    with pytest.raises(KeyboardInterrupt):
+        writers[name]()
+    assert not path.exists()
 
 
 def test_one_whole_state_is_kept(finished: Path):
