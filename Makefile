@@ -24,7 +24,7 @@ demo: setup
 	$(BIN)/harmony generate "a red ball bounces on metal" --audio-prompt "a ball hits metal" --seed 8 -o out/demo.mp4
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check

@@ -96,6 +96,9 @@ class HarmonyConfig:
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}.")
+        for name in ("dim", "ffn_dim", "num_heads", "num_layers", "freq_dim", "text_dim", "text_len", "video_channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be 1 or more.")
         if self.dim % self.num_heads or self.head_dim % 2:
             raise ValueError(f"dim {self.dim} must be num_heads ({self.num_heads}) times an even head size.")
         if self.interaction != "none" and not self.audio:
@@ -130,6 +133,10 @@ class HarmonyConfig:
         values = dict(values)
         _check_keys(cls, values, required=REQUIRED)
         if values.get("speech") is not None:
+            if not isinstance(values["speech"], dict):
+                raise ValueError(
+                    f"HarmonyConfig.speech is {values['speech']!r}, but must be settings, or null for none."
+                )
             _check_keys(SpeechConfig, values["speech"], required=set())
             values["speech"] = SpeechConfig(**values["speech"])
         for name in ("patch_size", "num_audio_latents"):

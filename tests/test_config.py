@@ -58,12 +58,24 @@ def test_unknown_speech_keys_are_named() -> None:
         ({"temporal_stride": 8}, r"temporal stride of 4, not 8"),
         ({"references": "appended"}, r"'appended' needs interaction 'global', not 'framewise'"),
         ({"references": "first"}, r"references is 'first'.*prepended, appended"),
+        ({"num_heads": 0}, "num_heads is 0, but must be 1 or more"),
         ({"prompt_format": "xml"}, r"prompt_format is 'xml'.*separate, ovi, ovi-suffix"),
     ],
 )
 def test_values_that_do_not_fit(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         preset("harmony-tiny").with_(**changes)
+
+
+def test_values_of_another_kind() -> None:
+    values = preset("harmony-tiny").to_dict()
+    for changes, message in (
+        ({"dim": "160"}, "dim is '160', but must be of type int"),
+        ({"speech": 3}, "speech is 3, but must be settings or null"),
+        ({"speech": {"dim": "wide"}}, "SpeechConfig.dim is 'wide'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            HarmonyConfig.from_dict(values | changes)
 
 
 def test_head_is_split_as_in_wan() -> None:

@@ -20,8 +20,7 @@ def encode(
     dtype: Dtype = "float32",
 ) -> None:
     """Encode a file with a checkpoint's autoencoders, and look at what they keep."""
-    from safetensors.torch import save_file
-
+    from ..checkpoints.write import write_safetensors
     from ..diffusion.latents import AVLatents
     from ..media import check_overwrites, fit_audio, fit_video, prepare_output, read_audio, read_video
     from ..pipelines import GenerateRequest
@@ -40,7 +39,7 @@ def encode(
     samples, audio_notes = fit_audio(audio, geometry.num_samples, geometry.sample_rate)
     latents = AVLatents(pipeline.encode_video(frames), pipeline.encode_audio(samples, geometry.num_audio_latents))
     facts = {"fps": str(geometry.fps), "sample_rate": str(geometry.sample_rate), "model": model}
-    save_file({"video": latents.video.contiguous(), "audio": latents.audio.contiguous()}, output, metadata=facts)
+    write_safetensors(output, latents._asdict(), facts)
     if preview is not None:
         decoded_frames, decoded_samples = pipeline.decode(latents, geometry)
         write_clip(preview, decoded_frames, geometry.fps, decoded_samples, geometry.sample_rate)

@@ -215,11 +215,11 @@ def _make_clip(
 
 
 def _save_latents(clip: Generation, path: Path) -> None:
-    from safetensors.torch import save_file
+    from ..checkpoints.write import write_safetensors
 
     latents = {"video": clip.latents_video, "audio": clip.latents_audio}
-    latents = {name: value.contiguous() for name, value in latents.items() if value is not None}
-    save_file(latents, path, metadata={"fps": str(clip.fps), "sample_rate": str(clip.sample_rate)})
+    latents = {name: value for name, value in latents.items() if value is not None}
+    write_safetensors(path, latents, {"fps": str(clip.fps), "sample_rate": str(clip.sample_rate)})
 
 
 def _save_clip(clip: Generation, output: Path, scale: int | None, plot: Path | None, title: str) -> SyncReport | None:

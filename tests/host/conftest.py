@@ -18,11 +18,8 @@ _unavailable: list[str] = []
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "comfy_tree" in metafunc.fixturenames:
         trees = [str(tree) for tree in local_trees()] or [FETCH]
-        # one worker a tree, so that each boots one server
-        params = [
-            pytest.param(tree, id=Path(tree).name, marks=pytest.mark.xdist_group(Path(tree).name)) for tree in trees
-        ]
-        metafunc.parametrize("comfy_tree", params, indirect=True, scope="session")
+        names = [Path(tree).name for tree in trees]
+        metafunc.parametrize("comfy_tree", trees, ids=names, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -38,17 +35,24 @@ def comfy_tree(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(comfy_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
-    """A running ComfyUI with this pack and the probe nodes in its custom_nodes."""
-    base = tmp_path_factory.mktemp(comfy_tree.name)
-    server = ComfyServer(comfy_tree, base, ensure_python(comfy_tree))
-    install_pack(base / "custom_nodes")
-    shutil.copytree(PROBES, base / "custom_nodes" / "harmony_probes")
-    try:
-        server.start()
-        yield server
-    finally:
+def servers() -> Iterator[dict[Path, ComfyServer]]:
+    """The servers that run, by their tree: both go on, whichever the next test wants."""
+    running: dict[Path, ComfyServer] = {}
+    yield running
+    for server in running.values():
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def server(comfy_tree: Path, servers: dict[Path, ComfyServer], tmp_path_factory: pytest.TempPathFactory) -> ComfyServer:
+    """A running ComfyUI with this pack and the probe nodes in its custom_nodes."""
+    if comfy_tree not in servers:
+        base = tmp_path_factory.mktemp(comfy_tree.name)
+        servers[comfy_tree] = ComfyServer(comfy_tree, base, ensure_python(comfy_tree))
+        install_pack(base / "custom_nodes")
+        shutil.copytree(PROBES, base / "custom_nodes" / "harmony_probes")
+        servers[comfy_tree].start()
+    return servers[comfy_tree]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -38,8 +38,9 @@ def test_pack_imports_without_a_warning(server: ComfyServer) -> None:
     assert "IMPORT FAILED" not in log
     assert "Error while calling comfy_entrypoint" not in log
     ours = [line for line in log.splitlines() if PACK_NAME in line or line.startswith("Harmony:")]
-    assert len(ours) == 1, ours  # the one under "Import times for custom nodes"
-    assert PACK_NAME in ours[0]
+    examples, imported = ours
+    assert examples.startswith("Harmony: the templates' harmony_example.mp4, harmony_example.png, "), examples
+    assert PACK_NAME in imported, imported  # under "Import times for custom nodes"
 
 
 def test_import_is_light(comfy_tree: Path, tmp_path: Path) -> None:

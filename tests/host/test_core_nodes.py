@@ -107,7 +107,9 @@ def test_saved_model_loads_again(server: ComfyServer, expected: Latents) -> None
     run = server.run(prompt)
     assert run.error is None, run.error
     (saved,) = (server.base / "output").glob("saved_*.safetensors")
-    shutil.copyfile(saved, server.base / "models" / "diffusion_models" / "saved.safetensors")
+    models = server.base / "models" / "diffusion_models"
+    models.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(saved, models / "saved.safetensors")
     prompt = with_model(workflow(), "UNETLoader", unet_name="saved.safetensors", weight_dtype="default")
     assert_same(sample(server, prompt, "saved_again", steps=4), expected)
 

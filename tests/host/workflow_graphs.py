@@ -72,7 +72,7 @@ def _sampling(
         f"guider{key}": Node(
             "HarmonySyncCFG", GUIDANCE, {"model": model, "positive": positive, "anchors": anchors} | guidance
         ),
-        f"noise{key}": Node("RandomNoise", GUIDANCE, {"noise_seed": 1}),
+        f"noise{key}": Node("RandomNoise", GUIDANCE, {"noise_seed": 5}),
         f"euler{key}": Node("KSamplerSelect", GUIDANCE, {"sampler_name": "euler"}),
         f"steps{key}": Node("BasicScheduler", GUIDANCE, {"model": model, "scheduler": "simple", "steps": steps}),
         f"sample{key}": Node(
@@ -133,7 +133,7 @@ def beginner() -> Graph:
             "negative": Out("no_text", "CONDITIONING"),
             "latent": Out("clip", "latent"),
             "anchors": Out("clip", "anchors"),
-            "seed": 1,
+            "seed": 5,
         },
     )
     graph["decode"].inputs["latent"] = Out("sample", "LATENT")
