@@ -134,9 +134,7 @@ class HarmonyConfig:
         _check_keys(cls, values, required=REQUIRED)
         if values.get("speech") is not None:
             if not isinstance(values["speech"], dict):
-                raise ValueError(
-                    f"HarmonyConfig.speech is {values['speech']!r}, but must be settings, or null for none."
-                )
+                raise ValueError(f"HarmonyConfig.speech is {values['speech']!r}, but must be settings or null.")
             _check_keys(SpeechConfig, values["speech"], required=set())
             values["speech"] = SpeechConfig(**values["speech"])
         for name in ("patch_size", "num_audio_latents"):
