@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from harmony_core.checkpoints import describe, embedded_checkpoints
 
-from .comfyui import ComfyServer
+from .comfyui import ComfyServer, local_trees
 from .workflows import Prompt, api_workflow, change, node_of, sample
 
 pytestmark = pytest.mark.host
@@ -77,6 +77,15 @@ def test_shift(server: ComfyServer, expected: Latents) -> None:
         server, with_model(workflow(), "ModelSamplingSD3", shift=CONFIG["shift"] + 5), "shift_other", steps=4
     )
     assert not torch.allclose(other["video"], expected["video"], atol=1e-2)
+
+
+def test_compiled(server: ComfyServer, expected: Latents) -> None:
+    """Core's TorchCompileModel: inductor's code makes the same clip."""
+    if server.tree != local_trees()[0]:
+        pytest.skip("compiling takes minutes: done on the first tree alone")
+    prompt = with_model(workflow(), "TorchCompileModel", backend="inductor")
+    assert_same(sample(server, prompt, "compiled", steps=4), expected, atol=1e-3)
+    assert "torch._dynamo hit config" not in server.log
 
 
 def test_lora(server: ComfyServer, expected: Latents) -> None:
