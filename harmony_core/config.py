@@ -122,6 +122,11 @@ class HarmonyConfig:
         return self.dim // self.num_heads
 
     @property
+    def takes_reference_audio(self) -> bool:
+        """Ovi was trained without a voice to follow."""
+        return self.interaction != "global" or self.references == "appended"
+
+    @property
     def rope_dims(self) -> tuple[int, int, int]:
         """Sizes of the temporal, height and width parts of a head (Wan's split)."""
         side = 2 * (self.head_dim // 6)

@@ -149,7 +149,7 @@ def check_supported(request: GenerateRequest, config: HarmonyConfig) -> None:
             refused["video_sync_scale"] = "this checkpoint has no sound to sync with"
     elif config.speech is None and config.prompt_format == "separate":
         refused["transcript"] = "this checkpoint reads no transcript"
-    if config.interaction == "global" and config.references == "prepended":
+    if not config.takes_reference_audio:
         refused["reference_audio"] = "this checkpoint was not trained with a reference voice"
     if config.references != "appended":
         refused["reference_images"] = "this checkpoint was not trained with reference images"

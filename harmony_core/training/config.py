@@ -12,7 +12,6 @@ from ..geometry import as_fraction
 from .autoencoders import AutoencoderTraining
 
 OBJECTIVES = ("three_pass", "split_batch")
-TINY_CHANNELS = 24, 20  # of TinyVideoVAE's and TinyAudioVAE's latents
 MAY_CHANGE = ("steps", "threads", "log_every", "save_every")  # from one part of a run to the next
 
 
@@ -119,11 +118,13 @@ class TrainingConfig:
             raise ValueError(f"seed is {self.seed}, but must be from 0 to {2**32 - 1}.")
         # What these hold is checked now, not after an hour.
         transformer, _ = self.transformer, self.autoencoder_training
-        if transformer.speech is None or (transformer.video_channels, transformer.audio_channels) != TINY_CHANNELS:
+        channels = "video_channels", "audio_channels"
+        tiny = preset("harmony-tiny")  # made for the autoencoders that are trained here
+        if transformer.speech is None or any(getattr(transformer, name) != getattr(tiny, name) for name in channels):
             raise ValueError(
                 f"preset {self.preset!r} with model {self.model} does not go with the autoencoders that are trained "
-                f"here: it needs speech, video_channels {TINY_CHANNELS[0]} and audio_channels {TINY_CHANNELS[1]}, "
-                "as harmony-tiny has."
+                f"here: it needs speech, video_channels {tiny.video_channels} and audio_channels {tiny.audio_channels}"
+                ", as harmony-tiny has."
             )
         held = int(as_fraction(self.data.reference_seconds) * as_fraction(transformer.audio_latent_rate))
         if self.objective.reference_share and self.objective.reference_latents[1] > held:

@@ -186,7 +186,7 @@ class HarmonyModel(comfy.model_base.BaseModel):
         """
         found = {}
         if given.get("harmony_reference_audio") is not None:
-            if self.harmony.interaction == "global" and self.harmony.references == "prepended":
+            if not self.harmony.takes_reference_audio:
                 raise ValueError(
                     "This model was not trained with a reference voice (Ovi has none); leave HarmonyReferenceAudio out."
                 )

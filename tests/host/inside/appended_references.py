@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pack import load_pack
+from pack import load_pack, message_of
 
 TREE, FOLDER = sys.argv[1], Path(sys.argv[2])
 load_pack(TREE)
@@ -85,11 +85,7 @@ def load(name: str, config: HarmonyConfig) -> Any:
 
 
 def assert_refused(words: str, call: Callable) -> None:
-    message = "nothing"
-    try:
-        call()
-    except ValueError as error:
-        message = str(error)
+    message = message_of(call)
     assert re.search(words, message), message
 
 

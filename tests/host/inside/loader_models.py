@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pack import load_pack
+from pack import load_pack, message_of
 
 TREE, FOLDER = sys.argv[1], Path(sys.argv[2])
 load_pack(TREE)
@@ -155,11 +155,7 @@ def core_load(name: str):
 
 
 def assert_refused(words: str, call: Callable, *arguments: Any) -> None:
-    message = "nothing"
-    try:
-        call(*arguments)
-    except ValueError as error:
-        message = str(error)
+    message = message_of(call, *arguments)
     assert re.search(words, message), f"{arguments} raised {message}"
 
 

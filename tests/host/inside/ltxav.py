@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from pack import REPOSITORY, load_pack
+from pack import REPOSITORY, load_pack, message_of
 
 load_pack(sys.argv[1])
 sys.path.append(str(REPOSITORY / "tests" / "host" / "probe_nodes"))
@@ -114,10 +114,7 @@ def main() -> None:
     assert len(seen) == 4, seen
     torch.testing.assert_close(driven[1], sound, atol=1e-5, rtol=0)
 
-    try:
-        message = str(check_model(patcher))
-    except ValueError as error:
-        message = str(error)
+    message = message_of(check_model, patcher)
     assert "not LTXAV. For LTX-2 use Harmony SyncCFG" in message, message
 
     check_other_negatives(patcher, positive)

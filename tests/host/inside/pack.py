@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -26,3 +28,12 @@ def load_pack(tree: str, folder: Path = REPOSITORY, *flags: str) -> ModuleType:
     sys.modules["harmony_pack"] = module
     spec.loader.exec_module(module)
     return module
+
+
+def message_of(call: Callable, *arguments: Any) -> str:
+    """What a call is refused with. Raises AssertionError when it goes through."""
+    try:
+        call(*arguments)
+    except ValueError as error:
+        return str(error)
+    raise AssertionError(f"{arguments} went through")
