@@ -32,12 +32,12 @@ import comfy.samplers  # noqa: E402
 from harmony_pack.harmony_core.diffusion.guidance import SyncCFG, TextCFG  # noqa: E402
 from harmony_pack.harmony_core.evaluation.bench import comparison  # noqa: E402
 from harmony_pack.harmony_core.pipelines import GenerateRequest, HarmonyPipeline  # noqa: E402
-from harmony_pack.nodes.host.clips import empty_clip  # noqa: E402
+from harmony_pack.nodes.clip import empty_clip  # noqa: E402
+from harmony_pack.nodes.host.av_latent import split_latent  # noqa: E402
 from harmony_pack.nodes.host.guider import SyncCFGGuider  # noqa: E402
-from harmony_pack.nodes.host.loader import load_checkpoint  # noqa: E402
 from harmony_pack.nodes.host.registration import register_model  # noqa: E402
-from harmony_pack.nodes.host.streams import split_latent  # noqa: E402
 from harmony_pack.nodes.host.text_encoder import encode_captions  # noqa: E402
+from harmony_pack.nodes.loaders import load_checkpoint  # noqa: E402
 
 STEPS, SEED = 20, 3
 WORDS = "a red ball bounces on metal", "a ball hits metal", ""

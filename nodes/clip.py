@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
+import torch
 from comfy_api.latest import io
+from torch import Tensor
 
-from .host.clips import empty_clip
+from ..harmony_core.config import HarmonyConfig
+from ..harmony_core.geometry import ClipGeometry, as_fraction
+from .host.autoencoders import clip_config, encode_frames, encode_waveform, output_rate
+from .host.av_latent import give, nest
+from .host.clips import fitted_picture, num_samples
+from .host.latent_format import latent_format
+from .host.model import HarmonyModel
 from .host.notes import show
 from .inputs import pixels_input, seconds_input
+
+MID_GREY = 0.5
 
 
 class HarmonyClip(io.ComfyNode):
@@ -73,3 +84,64 @@ class HarmonyClip(io.ComfyNode):
         latent, anchors, lines = empty_clip(vae, audio_vae, seconds, fps, width, height, batch_size, first_frame, model)
         show(cls.hidden.unique_id, lines)
         return io.NodeOutput(latent, anchors)
+
+
+def empty_clip(
+    vae: Any,
+    audio_vae: Any,
+    seconds: float,
+    fps: float,
+    width: int,
+    height: int,
+    batch_size: int = 1,
+    first_frame: Tensor | None = None,
+    model: Any = None,
+) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
+    """An empty LATENT, its anchors LATENT, and what a person should know about the lengths.
+
+    0 seconds, fps, width or height is the checkpoint's own: that of `model` if it is one of ours, else what goes with
+    the autoencoders. Raises ValueError as ClipGeometry does, and for autoencoders of another model.
+    """
+    config = _config(vae, audio_vae, model)
+    height, width = height or config.height, width or config.width
+    geometry = ClipGeometry.from_seconds(
+        seconds or as_fraction(config.seconds), fps or config.fps, height, width, config
+    )
+    duration = Fraction(geometry.num_frames) / geometry.fps
+    heard, rate = output_rate(audio_vae), audio_vae.audio_sample_rate
+    notes = [
+        f"{geometry.duration_s:g} s: {geometry.num_frames_asked} frames at {float(geometry.fps):g} fps, "
+        f"{num_samples(geometry.num_frames_asked, geometry.fps, heard)} samples at {heard} Hz",
+        *geometry.snapped,
+    ]
+    mute = encode_waveform(audio_vae, torch.zeros(1, 1, round(duration * rate)), geometry.num_audio_latents)
+    # zeros in the model's own scale, so that a masked part starts where an empty latent should
+    video = latent_format(config).process_out(torch.zeros(geometry.video_shape(batch_size, config.video_channels)))
+    audio = torch.zeros(batch_size, *mute.shape[1:])
+    still_1HWC = torch.full((1, height, width, 3), MID_GREY)
+    latent: dict[str, Any] = {"samples": nest(video, audio)}
+    latent["harmony_clip"] = {
+        "num_frames": geometry.num_frames_asked,
+        "fps": geometry.fps,
+        "sample_rate": heard,
+    }
+    if first_frame is not None:
+        still_1HWC, changes = fitted_picture(first_frame, height, width)
+        notes += changes
+        latent = give(latent, video=encode_frames(vae, still_1HWC), video_given=slice(0, 1))
+    static = encode_frames(vae, still_1HWC.expand(geometry.num_frames, -1, -1, -1))
+    return latent, {"samples": nest(static, mute)}, tuple(notes)
+
+
+def _config(vae: Any, audio_vae: Any, model: Any) -> HarmonyConfig:
+    """Whose lengths a clip gets. Raises ValueError for autoencoders of another model."""
+    config = clip_config(vae, audio_vae)
+    if model is None or not isinstance(model.model, HarmonyModel):
+        return config
+    own = model.model.harmony
+    if (own.video_channels, own.audio_channels) != (config.video_channels, config.audio_channels):
+        raise ValueError(
+            f"The model makes latents of {own.video_channels} and {own.audio_channels} channels, but these "
+            f"autoencoders have {config.video_channels} and {config.audio_channels}; take those of the model."
+        )
+    return own

@@ -6,68 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..harmony_core.checkpoints.io import embedded_checkpoints, read_settings
-from ..harmony_core.config import HarmonyConfig
 from ..harmony_core.diffusion.guidance import Guidance, Isolated, ReferenceCFG, SkipLayer, SyncCFG, TextCFG
-from .host.guider import SyncCFGGuider
-from .host.streams import split_latent
-from .inputs import layer_list
-
-BUILT_IN = HarmonyConfig.from_dict(read_settings(embedded_checkpoints()["harmony-tiny"])[0]["transformer"])
-
-
-def scale_input(name: str, default: float, tooltip: str, **options: Any) -> io.Float.Input:
-    """A guidance scale, 1.0 = off."""
-    return io.Float.Input(name, default=default, min=0.0, max=20.0, step=0.05, tooltip=tooltip, **options)
-
-
-def sync_inputs() -> list[io.Float.Input]:
-    saves = "1.0 = off, saves one pass per step."
-    return [
-        scale_input(
-            "video_sync_scale", BUILT_IN.video_sync_scale, f"How strongly the video follows the sound. {saves}"
-        ),
-        scale_input(
-            "audio_sync_scale", BUILT_IN.audio_sync_scale, f"How strongly the sound follows the video. {saves}"
-        ),
-    ]
-
-
-def text_inputs(**options: Any) -> list[io.Float.Input]:
-    saves = "1.0 for both text scales = off, saves one pass per step."
-    return [
-        scale_input("video_text_scale", BUILT_IN.video_text_scale, f"Text guidance of the video. {saves}", **options),
-        scale_input("audio_text_scale", BUILT_IN.audio_text_scale, f"Text guidance of the sound. {saves}", **options),
-    ]
-
-
-def negative_input() -> io.Conditioning.Input:
-    return io.Conditioning.Input(
-        "negative",
-        optional=True,
-        tooltip="What the clip should not be; an empty Harmony Text Encode will do. "
-        "Only needed when a text scale is not 1.0. Core's ConditioningZeroOut leaves the words for the sound in.",
-    )
-
-
-def make_guider(
-    model: Any,
-    positive: Any,
-    negative: Any,
-    anchors: dict[str, Any],
-    sync: SyncCFG,
-    text: TextCFG,
-    extra: tuple[Guidance, ...] = (),
-) -> SyncCFGGuider:
-    """Raises ValueError when text guidance has no negative, the anchors are not a pair, or as SyncCFGGuider does."""
-    if negative is None and (text.video_scale, text.audio_scale) != (1.0, 1.0):
-        raise ValueError(
-            f"Text scales of {text.video_scale:g} and {text.audio_scale:g} need a negative; "
-            "connect one (an empty Harmony Text Encode will do) or set both to 1.0."
-        )
-    guider = SyncCFGGuider(model, sync, text, split_latent(anchors, "anchors input"), extra)
-    guider.inner_set_conds({"positive": positive} | ({} if negative is None else {"negative": negative}))
-    return guider
+from .host.guider import make_guider
+from .inputs import BUILT_IN, layer_list, negative_input, scale_input, sync_inputs, text_inputs
 
 
 class HarmonySyncCFG(io.ComfyNode):

@@ -6,6 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..harmony_core.checkpoints.io import embedded_checkpoints, read_settings
+from ..harmony_core.config import HarmonyConfig
+
+BUILT_IN = HarmonyConfig.from_dict(read_settings(embedded_checkpoints()["harmony-tiny"])[0]["transformer"])
+
 
 def seconds_input(name: str, tooltip: str, maximum: float = 3600.0, **options: Any) -> io.Float.Input:
     """A length or a time, 0 unless someone says otherwise."""
@@ -23,3 +28,37 @@ def layer_list(name: str, text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts):
         raise ValueError(f"{name} is {text!r}; write layer numbers with commas between them, such as 3, 4.")
     return tuple(int(part) for part in parts)
+
+
+def scale_input(name: str, default: float, tooltip: str, **options: Any) -> io.Float.Input:
+    """A guidance scale, 1.0 = off."""
+    return io.Float.Input(name, default=default, min=0.0, max=20.0, step=0.05, tooltip=tooltip, **options)
+
+
+def sync_inputs() -> list[io.Float.Input]:
+    saves = "1.0 = off, saves one pass per step."
+    return [
+        scale_input(
+            "video_sync_scale", BUILT_IN.video_sync_scale, f"How strongly the video follows the sound. {saves}"
+        ),
+        scale_input(
+            "audio_sync_scale", BUILT_IN.audio_sync_scale, f"How strongly the sound follows the video. {saves}"
+        ),
+    ]
+
+
+def text_inputs(**options: Any) -> list[io.Float.Input]:
+    saves = "1.0 for both text scales = off, saves one pass per step."
+    return [
+        scale_input("video_text_scale", BUILT_IN.video_text_scale, f"Text guidance of the video. {saves}", **options),
+        scale_input("audio_text_scale", BUILT_IN.audio_text_scale, f"Text guidance of the sound. {saves}", **options),
+    ]
+
+
+def negative_input() -> io.Conditioning.Input:
+    return io.Conditioning.Input(
+        "negative",
+        optional=True,
+        tooltip="What the clip should not be; an empty Harmony Text Encode will do. "
+        "Only needed when a text scale is not 1.0. Core's ConditioningZeroOut leaves the words for the sound in.",
+    )

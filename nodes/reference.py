@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import node_helpers
+import torch
 from comfy_api.latest import io
+from torch import Tensor
 
-from .host.given import give_reference
+from ..harmony_core.geometry import as_fraction
+from ..harmony_core.media import fit_audio, fit_reference_image
+from .host.autoencoders import audio_latent_rate, encode_frames, encode_waveform
+from .host.clips import clip_geometry, first_sound
 from .host.notes import show
-from .host.reference import give_reference_images
+from .host.pixels import to_bytes, to_images
+
+IMAGE = "harmony_reference_image"  # latents [1,C,J,h,w] as the autoencoder makes them, J pictures
 
 
 class HarmonyReferenceAudio(io.ComfyNode):
@@ -71,3 +79,44 @@ class HarmonyReferenceImage(io.ComfyNode):
         conditioning, notes = give_reference_images(conditioning, vae, latent, images)
         show(cls.hidden.unique_id, notes)
         return io.NodeOutput(conditioning)
+
+
+def give_reference(
+    conditioning: Any, audio_vae: Any, audio: dict[str, Any], seconds: float
+) -> tuple[Any, tuple[str, ...]]:
+    """CONDITIONING with the latents of the first `seconds` of a sound to sound like.
+
+    Raises:
+        ValueError: less than one audio latent.
+    """
+    rate, per_second = audio_vae.audio_sample_rate, audio_latent_rate(audio_vae)
+    count = int(as_fraction(seconds) * per_second)
+    if count < 1:
+        raise ValueError(
+            f"A reference of {seconds:g} s is shorter than one audio latent ({float(1 / per_second):g} s); "
+            "ask for at least 0.3."
+        )
+    samples_N, notes = fit_audio(first_sound(audio), round(count * rate / per_second), rate)
+    latents = encode_waveform(audio_vae, torch.from_numpy(samples_N)[None, None], count)
+    return node_helpers.conditioning_set_values(conditioning, {"harmony_reference_audio": latents}), notes
+
+
+def give_reference_images(
+    conditioning: Any, vae: Any, latent: dict[str, Any], images_JHWC: Tensor
+) -> tuple[Any, tuple[str, ...]]:
+    """CONDITIONING with the latents of every picture, after those that it has, and what was changed about them.
+
+    Raises:
+        ValueError: as `clip_geometry`.
+    """
+    geometry = clip_geometry(latent, vae)
+    latents, notes = [], []
+    for image_HWC in images_JHWC:
+        fitted, said = fit_reference_image(to_bytes(image_HWC), geometry.height, geometry.width)
+        latents.append(encode_frames(vae, to_images(fitted)[None]))
+        notes += said
+    given = []
+    for text, extra in conditioning:
+        before = [extra[IMAGE]] if IMAGE in extra else []
+        given.append([text, {**extra, IMAGE: torch.cat((*before, *latents), dim=2)}])
+    return given, tuple(dict.fromkeys(notes))

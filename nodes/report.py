@@ -6,12 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 from comfy_api.latest import io, ui
 
 from ..harmony_core.evaluation.plot import describe, sync_plot
 from ..harmony_core.evaluation.sync import measure
 from .host.notes import show
+from .host.pixels import to_bytes, to_images
 
 
 class HarmonySyncReport(io.ComfyNode):
@@ -41,10 +41,10 @@ class HarmonySyncReport(io.ComfyNode):
         clip = video.get_components()
         if clip.audio is None:
             raise ValueError("The video has no sound to measure; join it with one in Create Video.")
-        frames = (clip.images[..., :3] * 255).round().clamp(0, 255).byte().cpu().numpy()
+        frames = to_bytes(clip.images)
         samples, rate = clip.audio["waveform"][0].float().cpu().numpy(), int(clip.audio["sample_rate"])
         report = measure(frames, clip.frame_rate, samples, rate)
-        plot = torch.from_numpy(np.array(sync_plot(report, frames, samples, rate)))[None].float() / 255
+        plot = to_images(np.array(sync_plot(report, frames, samples, rate)))[None]
         line = describe(report)
         show(cls.hidden.unique_id, [line])
         lag, score = (math.nan if value is None else float(value) for value in (report.lag_ms, report.av_align))

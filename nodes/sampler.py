@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..harmony_core.diffusion.guidance import SyncCFG, TextCFG
-from .guidance import BUILT_IN, make_guider, negative_input, sync_inputs, text_inputs
-from .host.sampler import check_model, sample_latent, with_shift
-from .host.streams import split_latent
+from .host.av_latent import split_latent
+from .host.guider import make_guider
+from .host.model import HarmonyModel
+from .host.run_hooks import with_shift
+from .inputs import BUILT_IN, negative_input, sync_inputs, text_inputs
+
+SAMPLER, SCHEDULER = "euler", "simple"
 
 
 class HarmonySampler(io.ComfyNode):
@@ -81,3 +91,30 @@ class HarmonySampler(io.ComfyNode):
         text = TextCFG(video_scale=video_text_scale, audio_scale=audio_text_scale)
         guider = make_guider(with_shift(model, shift), positive, negative, anchors, sync, text)
         return io.NodeOutput(sample_latent(guider, latent, seed, steps))
+
+
+def check_model(patcher: ModelPatcher) -> None:
+    """Raises ValueError for a model whose schedule or streams this sampler does not know."""
+    if not isinstance(patcher.model, HarmonyModel):
+        raise ValueError(
+            f"Harmony Sampler knows Harmony and Ovi models, not {type(patcher.model).__name__}. For LTX-2 use Harmony "
+            "SyncCFG with core's sampling nodes (template ltx2_sync_cfg), for a model without sound core's KSampler."
+        )
+
+
+def sample_latent(guider: comfy.samplers.CFGGuider, latent: dict[str, Any], seed: int, steps: int) -> dict[str, Any]:
+    """A copy of a LATENT with its generated parts made, showing progress and previews as core's samplers do."""
+    patcher = guider.model_patcher
+    samples = latent["samples"]
+    sigmas = comfy.samplers.calculate_sigmas(patcher.get_model_object("model_sampling"), SCHEDULER, steps)
+    out = guider.sample(
+        comfy.sample.prepare_noise(samples, seed, latent.get("batch_index")),
+        samples,
+        comfy.samplers.sampler_object(SAMPLER),
+        sigmas,
+        denoise_mask=latent.get("noise_mask"),
+        callback=latent_preview.prepare_callback(patcher, steps),
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed,
+    )
+    return {**latent, "samples": out.to(comfy.model_management.intermediate_device())}

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import comfy.sample
+import comfy.samplers
 import torch
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
+from torch import Tensor
 
-from ..harmony_core.evaluation.sync_map import DIRECTIONS, draw_sync_map
+from ..harmony_core.evaluation.sync_map import DIRECTIONS, SyncMap, draw_sync_map, middle_layers
+from .host.av_latent import nest, split_latent
+from .host.model import HarmonyModel
 from .host.notes import show
-from .host.sync_map import map_of_latent
+from .host.pixels import to_bytes, to_images
+from .host.run_hooks import prepare_runs
 from .inputs import layer_list
 
 
@@ -78,8 +85,35 @@ class HarmonySyncMap(io.ComfyNode):
     ) -> io.NodeOutput:
         chosen = layer_list("layers", layers) if layers.strip() else ()
         strength, stride = map_of_latent(model, positive, latent, direction, chosen, noise, seed)
-        frames = (images[..., :3] * 255).round().clamp(0, 255).byte().cpu().numpy()
-        drawn = torch.from_numpy(draw_sync_map(frames, strength, stride)).float() / 255
+        drawn = to_images(draw_sync_map(to_bytes(images), strength, stride))
         measure = "even attention" if direction == "v2a" else "the median patch"
         show(cls.hidden.unique_id, [f"brightest: {float(strength.max()):.1f} times {measure}"])
         return io.NodeOutput(drawn)
+
+
+def map_of_latent(
+    patcher: ModelPatcher,
+    positive: Any,
+    latent: dict[str, Any],
+    direction: str,
+    layers: tuple[int, ...],
+    noise: float,
+    seed: int,
+) -> tuple[Tensor, int]:
+    """Strength [T_v, h, w] for the first clip with `noise` (0..1) put onto it, and the temporal stride.
+
+    No `layers` are the middle third. Raises ValueError for another model, and as SyncMap does.
+    """
+    if not isinstance(patcher.model, HarmonyModel):
+        raise ValueError(f"A sync map needs a Harmony model, not {type(patcher.model).__name__}.")
+    config = patcher.model.harmony
+    video, audio = (part[:1] for part in split_latent(latent))
+    clip = nest(video, audio)
+    guider = comfy.samplers.CFGGuider(prepare_runs(patcher.clone()))
+    guider.set_conds(positive, positive)
+    guider.set_cfg(1.0)
+    sampler = comfy.samplers.sampler_object("euler")
+    with SyncMap(patcher.model.diffusion_model, direction, layers or middle_layers(config.num_layers)) as seen:
+        guider.sample(comfy.sample.prepare_noise(clip, seed), clip, sampler, torch.tensor([noise, 0.0]), seed=seed)
+    grid = tuple(length // patch for length, patch in zip(video.shape[2:], config.patch_size, strict=True))
+    return seen.strength(grid), config.temporal_stride

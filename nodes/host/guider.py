@@ -36,9 +36,9 @@ from ...harmony_core.diffusion.guidance import (
 )
 from ...harmony_core.diffusion.latents import AVLatents
 from ...harmony_core.model import roles
+from .av_latent import Shapes, pack, split_latent, unpack
 from .model import HarmonyModel
-from .sampling import prepare_runs
-from .streams import Shapes, pack, unpack
+from .run_hooks import prepare_runs
 
 ANCHOR, WHERE, PASS = "harmony_anchor", "harmony_where", "harmony_pass"
 WRAPPER_KEY = "harmony_guider"
@@ -271,3 +271,23 @@ def _skipped_layers(blocks: Any, guidances: tuple[Guidance, ...]) -> frozenset[i
     if unknown:
         raise ValueError(f"There is no layer {unknown[0]} to skip: this model has layers 0 to {len(blocks) - 1}.")
     return layers
+
+
+def make_guider(
+    model: Any,
+    positive: Any,
+    negative: Any,
+    anchors: dict[str, Any],
+    sync: SyncCFG,
+    text: TextCFG,
+    extra: tuple[Guidance, ...] = (),
+) -> SyncCFGGuider:
+    """Raises ValueError when text guidance has no negative, the anchors are not a pair, or as SyncCFGGuider does."""
+    if negative is None and (text.video_scale, text.audio_scale) != (1.0, 1.0):
+        raise ValueError(
+            f"Text scales of {text.video_scale:g} and {text.audio_scale:g} need a negative; "
+            "connect one (an empty Harmony Text Encode will do) or set both to 1.0."
+        )
+    guider = SyncCFGGuider(model, sync, text, split_latent(anchors, "anchors input"), extra)
+    guider.inner_set_conds({"positive": positive} | ({} if negative is None else {"negative": negative}))
+    return guider

@@ -19,7 +19,7 @@ from ...harmony_core.config import HarmonyConfig, SpeechConfig
 from ...harmony_core.model.roles import AUDIO_GIVEN, JOINT, VIDEO_GIVEN
 from ...harmony_core.model.transformer import HarmonyTransformer
 from ...harmony_core.text.transcripts import tokenize_transcript
-from .streams import Shapes, pack, unpack
+from .av_latent import Shapes, pack, unpack
 
 logger = logging.getLogger(__name__)
 

@@ -29,15 +29,13 @@ from harmony_pack.harmony_core.diffusion.latents import draw_noise  # noqa: E402
 from harmony_pack.harmony_core.media import AudioClip  # noqa: E402
 from harmony_pack.harmony_core.model import HarmonyTransformer  # noqa: E402
 from harmony_pack.harmony_core.pipelines import GenerateRequest, HarmonyPipeline  # noqa: E402
+from harmony_pack.nodes.clip import empty_clip  # noqa: E402
 from harmony_pack.nodes.guidance import HarmonySyncCFG  # noqa: E402
-from harmony_pack.nodes.host.clips import empty_clip  # noqa: E402
-from harmony_pack.nodes.host.given import give_reference  # noqa: E402
-from harmony_pack.nodes.host.loader import load_checkpoint  # noqa: E402
-from harmony_pack.nodes.host.reference import give_reference_images  # noqa: E402
+from harmony_pack.nodes.host.av_latent import nest, split_latent  # noqa: E402
 from harmony_pack.nodes.host.registration import register_model  # noqa: E402
-from harmony_pack.nodes.host.streams import nest, split_latent  # noqa: E402
 from harmony_pack.nodes.host.text_encoder import encode_captions  # noqa: E402
-from harmony_pack.nodes.loaders import HarmonyModelLoader  # noqa: E402
+from harmony_pack.nodes.loaders import HarmonyModelLoader, load_checkpoint  # noqa: E402
+from harmony_pack.nodes.reference import give_reference, give_reference_images  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 SECONDS, VOICE_SECONDS, STEPS, SEED = 0.64, 0.4, 2, 3

@@ -24,13 +24,14 @@ from harmony_pack.harmony_core.checkpoints.io import CONFIG_KEY
 from harmony_pack.harmony_core.config import PRESETS
 from harmony_pack.harmony_core.text.ovi import caption
 from harmony_pack.harmony_core.toyworld import render, sample_scene
-from harmony_pack.nodes.host import clips
+from harmony_pack.nodes import decode
+from harmony_pack.nodes.clip import empty_clip
+from harmony_pack.nodes.given import give_audio
 from harmony_pack.nodes.host.autoencoders import decode_frames, decode_waveform
-from harmony_pack.nodes.host.given import give_audio
-from harmony_pack.nodes.host.loader import load_checkpoint
+from harmony_pack.nodes.host.av_latent import nest
 from harmony_pack.nodes.host.registration import HarmonyModelConfig, register_model
-from harmony_pack.nodes.host.streams import nest
 from harmony_pack.nodes.host.text_encoder import encode_captions
+from harmony_pack.nodes.loaders import load_checkpoint
 
 
 def ltx2_pair() -> tuple[comfy.sd.VAE, comfy.sd.VAE]:
@@ -44,7 +45,7 @@ def ltx2_pair() -> tuple[comfy.sd.VAE, comfy.sd.VAE]:
 
 def check_ltx2() -> None:
     vae, audio_vae = ltx2_pair()
-    latent, anchors, notes = clips.empty_clip(vae, audio_vae, 0.64, 25.0, 64, 96, batch_size=2)
+    latent, anchors, notes = empty_clip(vae, audio_vae, 0.64, 25.0, 64, 96, batch_size=2)
     video, audio = latent["samples"].unbind()
     # 16 frames asked, 17 made; ceil(17 / 25 x 25) audio latents
     assert (*video.shape, *audio.shape) == (2, 128, 3, 3, 2, 2, 8, 17, 16)
@@ -61,15 +62,15 @@ def check_ltx2() -> None:
     positive = [
         [torch.randn(1, 128, 2 * core_models.LTX_WIDTH, generator=torch.Generator().manual_seed(3)), {"frame_rate": 25}]
     ]
-    one = clips.empty_clip(vae, audio_vae, 0.68, 25.0, 64, 64)[0]
-    pair = clips.empty_clip(vae, audio_vae, 0.68, 25.0, 64, 64)[1]["samples"].unbind()
+    one = empty_clip(vae, audio_vae, 0.68, 25.0, 64, 64)[0]
+    pair = empty_clip(vae, audio_vae, 0.68, 25.0, 64, 64)[1]["samples"].unbind()
     guider = SyncCFGGuider(core_models.ltxav(), scales(SyncCFG, 2, 2), scales(TextCFG, 1, 1), tuple(pair))
     guider.inner_set_conds({"positive": positive})
     shapes = [part.shape for part in one["samples"].unbind()]
     noise = [torch.randn(shape, generator=torch.Generator().manual_seed(1)) for shape in shapes]
     sampler, sigmas = comfy.samplers.sampler_object("euler"), torch.tensor((1.0, 0.5, 0.0))
     made = guider.sample(nest(*noise), one["samples"], sampler, sigmas, None, seed=1)
-    (clip,), _ = clips.decode_clip({**one, "samples": made}, vae, audio_vae)
+    (clip,), _ = decode.decode_clip({**one, "samples": made}, vae, audio_vae)
     assert clip.images.shape == (17, 64, 64, 3)
     assert clip.audio["sample_rate"] == 24000
     assert clip.audio["waveform"].shape == (1, 2, round(17 / 25 * 24000))
@@ -92,11 +93,11 @@ def tiny_ovi() -> comfy.model_patcher.ModelPatcher:
 
 def check_wan22_with_mmaudio() -> None:
     vae, audio_vae = core_models.wan22_vae(), core_models.mmaudio_vae()
-    latent, anchors, _ = clips.empty_clip(vae, audio_vae, 0.25, 24.0, 64, 32)
+    latent, anchors, _ = empty_clip(vae, audio_vae, 0.25, 24.0, 64, 32)
     video, audio = latent["samples"].unbind()
     assert (*video.shape, *audio.shape) == (1, 48, 3, 2, 4, 1, 20, 12)
     assert [part.shape for part in anchors["samples"].unbind()] == [video.shape, audio.shape]
-    (clip,), _ = clips.decode_clip(latent, vae, audio_vae)
+    (clip,), _ = decode.decode_clip(latent, vae, audio_vae)
     assert clip.images.shape == (6, 32, 64, 3)
     assert clip.audio["waveform"].shape[-1] == 0.25 * 44100
     whole = decode_frames(vae, video)
@@ -105,7 +106,7 @@ def check_wan22_with_mmaudio() -> None:
 
     # 121 frames: Ovi's number of audio latents is its own, which its autoencoders cannot know
     for model, num_audio_latents in ((None, 158), (tiny_ovi(), 157)):
-        latent = clips.empty_clip(vae, audio_vae, 121 / 24, 24.0, 32, 32, model=model)[0]
+        latent = empty_clip(vae, audio_vae, 121 / 24, 24.0, 32, 32, model=model)[0]
         assert latent["samples"].unbind()[1].shape == (1, 20, num_audio_latents)
 
 
@@ -127,7 +128,7 @@ def check_audio_in_chunks(audio_vae: comfy.sd.VAE) -> None:
 
 def check_built_in() -> None:
     _, clip, vae, audio_vae = load_checkpoint("harmony-tiny (built in)")
-    latent, _, notes = clips.empty_clip(vae, audio_vae, 1.9, 12.5, 64, 64, batch_size=2)
+    latent, _, notes = empty_clip(vae, audio_vae, 1.9, 12.5, 64, 64, batch_size=2)
     assert any("the last 1 cut" in note for note in notes), notes
     generator = torch.Generator().manual_seed(5)
     video, audio = (torch.randn(part.shape, generator=generator) for part in latent["samples"].unbind())
@@ -141,17 +142,17 @@ def check_built_in() -> None:
     difference = float((tiled - decode_frames(vae, picture)).abs().mean())
     assert 0 < difference < 0.05, difference
 
-    found, _ = clips.decode_clip({**latent, "samples": nest(video, audio)}, vae, audio_vae, chunk_seconds=0.4)
+    found, _ = decode.decode_clip({**latent, "samples": nest(video, audio)}, vae, audio_vae, chunk_seconds=0.4)
     assert len(found) == 2
     for item, pictures in zip(found, whole, strict=True):
         torch.testing.assert_close(item.images, pictures[:24], atol=1e-5, rtol=0)
         assert item.audio["waveform"].shape == (1, 1, round(Fraction(24) / Fraction("12.5") * 16000))
         assert item.fps == Fraction("12.5")
 
-    assert clips._loudness(torch.zeros(1, 100), 0)[0].startswith("clip 0: the sound is silent")
-    assert "not numbers" in clips._loudness(torch.tensor([[0.1, math.nan]]), 1)[0]
-    assert "clips (peak 1.50)" in clips._loudness(torch.tensor([[0.1, -1.5]]), 2)[0]
-    assert clips._loudness(torch.tensor([[0.1, -0.9]]), 3) == []
+    assert decode._loudness(torch.zeros(1, 100), 0)[0].startswith("clip 0: the sound is silent")
+    assert "not numbers" in decode._loudness(torch.tensor([[0.1, math.nan]]), 1)[0]
+    assert "clips (peak 1.50)" in decode._loudness(torch.tensor([[0.1, -1.5]]), 2)[0]
+    assert decode._loudness(torch.tensor([[0.1, -0.9]]), 3) == []
 
     parts = "a ball bounces", "a ball hits metal", "go home"
     ((context, extras),) = encode_captions(clip, *parts, "ovi")

@@ -30,10 +30,11 @@ from guider_harmony import (  # loads the pack and the built-in model  # isort: 
 import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
+from harmony_pack.nodes.clip import empty_clip
+from harmony_pack.nodes.given import give_audio, give_first_frame, give_video
 from harmony_pack.nodes.guidance import HarmonySyncCFG
-from harmony_pack.nodes.host import clips, model, sampling
-from harmony_pack.nodes.host.given import give_audio, give_first_frame, give_video
-from harmony_pack.nodes.host.streams import nest, split_mask
+from harmony_pack.nodes.host import model, run_hooks
+from harmony_pack.nodes.host.av_latent import nest, split_mask
 from harmony_pack.nodes.host.text_encoder import encode_captions
 from pack import message_of
 
@@ -73,7 +74,7 @@ def check_rerolls() -> None:
 
 def check_spans() -> None:
     """An end at the end that was asked for is the end, though the last latents reach further."""
-    asked = clips.empty_clip(VAE, AUDIO_VAE, 1.92, 0, 0, 0)[0]  # 24 frames, 25 made
+    asked = empty_clip(VAE, AUDIO_VAE, 1.92, 0, 0, 0)[0]  # 24 frames, 25 made
     whole, _ = give_video({**asked, "samples": nest(*split_latent(asked))}, VAE, None, 0.0, 1.92)
     assert shares(whole)[0] == 0.0
     whole, _ = give_audio(asked, AUDIO_VAE, SOUND, 0.0, 1.92)
@@ -99,7 +100,7 @@ def check_soft_masks() -> None:
     masks = masks_of(slice(1), NOTHING)
     masks[0][:, :, 2:] = 0.5
     plain = PATCHER.clone()
-    plain.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, sampling.WRAPPER_KEY)
+    plain.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, run_hooks.WRAPPER_KEY)
     outs = []
     for patcher in (PATCHER, plain):
         core = comfy.samplers.CFGGuider(patcher)

@@ -31,13 +31,13 @@ from harmony_pack.harmony_core.diffusion.latents import AVLatents  # noqa: E402
 from harmony_pack.harmony_core.diffusion.solvers import euler  # noqa: E402
 from harmony_pack.harmony_core.model.driver_cache import DriverCache  # noqa: E402
 from harmony_pack.harmony_core.pipelines import HarmonyPipeline  # noqa: E402
-from harmony_pack.nodes.host import sampling  # noqa: E402
-from harmony_pack.nodes.host.clips import empty_clip  # noqa: E402
+from harmony_pack.nodes.clip import empty_clip  # noqa: E402
+from harmony_pack.nodes.host import run_hooks  # noqa: E402
+from harmony_pack.nodes.host.av_latent import nest, split_latent  # noqa: E402
 from harmony_pack.nodes.host.guider import SyncCFGGuider  # noqa: E402
-from harmony_pack.nodes.host.loader import load_checkpoint  # noqa: E402
 from harmony_pack.nodes.host.registration import register_model  # noqa: E402
-from harmony_pack.nodes.host.streams import nest, split_latent  # noqa: E402
 from harmony_pack.nodes.host.text_encoder import encode_captions  # noqa: E402
+from harmony_pack.nodes.loaders import load_checkpoint  # noqa: E402
 
 SECONDS, STEPS = 0.64, 3
 WORDS = "a red ball bounces on wood", "a ball hits wood", "one two"
@@ -169,8 +169,8 @@ class Lines(logging.Handler):
 def check_driver_cache() -> None:
     """Cached drivers change nothing, are really used, and are gone after the run, also after a failed one."""
     log, made, loads = Lines(), [], []
-    sampling.logger.addHandler(log)
-    sampling.logger.setLevel(logging.INFO)
+    run_hooks.logger.addHandler(log)
+    run_hooks.logger.setLevel(logging.INFO)
     load, init = DriverCache.load, DriverCache.__init__
 
     def counted_load(self, key, layer):
@@ -198,12 +198,12 @@ def check_driver_cache() -> None:
         assert log.lines[0].startswith("Harmony: driver cache device: "), log.lines
         assert len(loads) == drivers * layers * (STEPS - 1), loads
         loads.clear()
-        sampling.choose_placement = lambda *_: "off"
+        run_hooks.choose_placement = lambda *_: "off"
         recomputed = run(run_guider, noise_of(6), GIVEN, masks)
-        sampling.choose_placement = lambda *_: "host"
+        run_hooks.choose_placement = lambda *_: "host"
         from_host = run(run_guider, noise_of(6), GIVEN, masks)
         assert len(loads) == drivers * layers * (STEPS - 1), loads
-        sampling.choose_placement = choose
+        run_hooks.choose_placement = choose
         same(cached, recomputed)
         same(from_host, recomputed)
 
@@ -280,7 +280,7 @@ def by_denoiser(guidances: tuple, noise: list[torch.Tensor], masks: list[torch.T
     return euler(denoiser, AVLatents(*noise), sigmas, lambda *_: None)
 
 
-choose = sampling.choose_placement
+choose = run_hooks.choose_placement
 
 if __name__ == "__main__":
     with torch.no_grad():

@@ -30,11 +30,11 @@ from harmony_pack.harmony_core.config import HarmonyConfig, SpeechConfig, preset
 from harmony_pack.harmony_core.diffusion.flow import sigmas  # noqa: E402
 from harmony_pack.harmony_core.diffusion.guidance import SyncCFG, TextCFG  # noqa: E402
 from harmony_pack.harmony_core.model import HarmonyTransformer  # noqa: E402
+from harmony_pack.nodes.host.av_latent import nest  # noqa: E402
 from harmony_pack.nodes.host.guider import SyncCFGGuider  # noqa: E402
 from harmony_pack.nodes.host.registration import register_model  # noqa: E402
-from harmony_pack.nodes.host.sampler import check_model  # noqa: E402
-from harmony_pack.nodes.host.streams import nest  # noqa: E402
 from harmony_pack.nodes.loaders import HarmonyCheckpointLoader, HarmonyModelLoader  # noqa: E402
+from harmony_pack.nodes.sampler import check_model  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 import nodes as core_nodes  # noqa: E402

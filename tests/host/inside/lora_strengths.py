@@ -18,8 +18,8 @@ import comfy.supported_models  # noqa: E402
 import folder_paths  # noqa: E402
 import torch  # noqa: E402
 from comfy_api.torch_helpers import set_torch_compile_wrapper  # noqa: E402
-from harmony_pack.nodes.host.loader import load_checkpoint  # noqa: E402
 from harmony_pack.nodes.host.registration import register_model  # noqa: E402
+from harmony_pack.nodes.loaders import load_checkpoint  # noqa: E402
 from harmony_pack.nodes.lora import HarmonyLora  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 

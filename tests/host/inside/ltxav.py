@@ -19,7 +19,7 @@ import torch  # noqa: E402
 from core_models import LTX_WIDTH, ltxav  # noqa: E402
 from harmony_pack.harmony_core.diffusion.guidance import Isolated, SkipLayer, SyncCFG, TextCFG  # noqa: E402
 from harmony_pack.nodes.host.guider import SyncCFGGuider  # noqa: E402
-from harmony_pack.nodes.host.sampler import check_model  # noqa: E402
+from harmony_pack.nodes.sampler import check_model  # noqa: E402
 
 VIDEO, AUDIO = (1, 128, 3, 2, 2), (1, 8, 9, 16)
 

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import comfy.model_management
+import comfy.model_sampling
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
@@ -120,3 +121,16 @@ def _driver_bytes(model: HarmonyModel, cond: dict[str, Any]) -> int:
 
 def _megabytes(count: int) -> str:
     return f"{count / 2**20:.0f} MB"
+
+
+class ShiftedSampling(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
+    """Flow matching with a shift of its own."""
+
+
+def with_shift(patcher: ModelPatcher, shift: float) -> ModelPatcher:
+    """A copy of the model whose schedule has this shift."""
+    patcher = patcher.clone()
+    sampling = ShiftedSampling(patcher.model.model_config)
+    sampling.set_parameters(shift=shift, multiplier=sampling.multiplier)
+    patcher.add_object_patch("model_sampling", sampling)
+    return patcher
