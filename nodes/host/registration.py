@@ -1,4 +1,8 @@
-"""Harmony in ComfyUI's list of known models, so that its own loaders recognise our files."""
+"""Harmony in ComfyUI's list of known models, so that its own loaders recognise our files.
+
+ComfyUI asks every entry of its list about every file that it loads, whatever the model. So this entry answers for files
+of ours alone, cannot raise, and stands behind all entries that need not be asked after it.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,7 @@ from .model import HarmonyModel
 
 logger = logging.getLogger(__name__)
 
+IMAGE_MODEL = "wan2.1"  # what ComfyUI's detection calls the layout of our video branch
 AUDIO_KEY = "audio.head.modulation"
 MEMORY_WIDTH = 2222  # ComfyUI's own scale for Wan: width / 2222
 SMALL_WIDTH = 1024
@@ -28,24 +33,46 @@ SMALL_WIDTH = 1024
 class HarmonyModelConfig(comfy.supported_models_base.BASE):
     """Recognises a Wan2.2 layout with an audio branch."""
 
-    unet_config = {"image_model": "wan2.1"}  # noqa: RUF012
+    unet_config = {"image_model": IMAGE_MODEL}  # noqa: RUF012
     unet_extra_config = {}  # noqa: RUF012
     supported_inference_dtypes = [torch.bfloat16, torch.float16, torch.float32]  # noqa: RUF012
     vae_key_prefix = ["vae."]  # noqa: RUF012
     text_encoder_key_prefix = ["text_encoders."]  # noqa: RUF012
 
-    def __init__(self, unet_config: dict[str, Any]) -> None:
+    def __init__(self, unet_config: dict[str, Any], *_: Any, **__: Any) -> None:
         super().__init__(unet_config)
         if unet_config["dim"] < SMALL_WIDTH:  # half precision saves nothing here; the command line runs it in float32
             self.supported_inference_dtypes = [torch.float32]
 
     @classmethod
-    def matches(
-        cls, unet_config: dict[str, Any], state_dict: dict[str, Tensor] | None = None, *_: Any, **__: Any
-    ) -> bool:
-        return super().matches(unet_config) and any(key.endswith(AUDIO_KEY) for key in state_dict or ())
+    def matches(cls, *args: Any, **kwargs: Any) -> bool:
+        """Whether the file is ours, as `recognises` says; a fault of ours leaves the file to ComfyUI's own entries."""
+        try:
+            return cls.recognises(*args, **kwargs)
+        except Exception:
+            logger.exception("Harmony: a file could not be looked at, so ComfyUI takes it for a model of its own")
+            return False
 
-    def get_model(self, state_dict: dict[str, Tensor], prefix: str = "", device: Any = None) -> HarmonyModel:
+    @classmethod
+    def recognises(
+        cls,
+        unet_config: dict[str, Any],
+        state_dict: dict[str, Tensor] | None = None,
+        unet_key_prefix: str | None = None,
+        *_: Any,
+        **__: Any,
+    ) -> bool:
+        """A core before 0.28 does not tell where the transformer's keys begin."""
+        if unet_config.get("image_model") != IMAGE_MODEL:
+            return False
+        keys = state_dict or {}
+        if unet_key_prefix is None:
+            return any(key.endswith(AUDIO_KEY) for key in keys)
+        return unet_key_prefix + AUDIO_KEY in keys
+
+    def get_model(
+        self, state_dict: dict[str, Tensor], prefix: str = "", device: Any = None, *_: Any, **__: Any
+    ) -> HarmonyModel:
         """The model for these weights. Raises ValueError when they do not say what they are."""
         harmony = read_config(state_dict, prefix, self.unet_config)
         self.unet_config["harmony"] = harmony
@@ -54,20 +81,22 @@ class HarmonyModelConfig(comfy.supported_models_base.BASE):
         self.memory_usage_factor = harmony.dim / MEMORY_WIDTH
         return HarmonyModel(self, harmony, device=device)
 
-    def process_unet_state_dict(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    def process_unet_state_dict(self, state_dict: dict[str, Tensor], *_: Any, **__: Any) -> dict[str, Tensor]:
         state_dict.pop(CONFIG_KEY, None)
         return state_dict
 
-    def process_unet_state_dict_for_saving(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    def process_unet_state_dict_for_saving(
+        self, state_dict: dict[str, Tensor], *_: Any, **__: Any
+    ) -> dict[str, Tensor]:
         text = json.dumps({"transformer": self.unet_config["harmony"].to_dict()})
         config = torch.tensor(list(text.encode()), dtype=torch.uint8)
         return super().process_unet_state_dict_for_saving({**state_dict, CONFIG_KEY: config})
 
-    def process_vae_state_dict(self, _: dict[str, Tensor]) -> dict[str, Tensor]:
+    def process_vae_state_dict(self, *_: Any, **__: Any) -> dict[str, Tensor]:
         logger.warning("Harmony: use HarmonyCheckpointLoader for this file's autoencoders and text encoder.")
         return {}
 
-    def clip_target(self, **_: Any) -> None:
+    def clip_target(self, *_: Any, **__: Any) -> None:
         return None
 
 
@@ -89,7 +118,8 @@ def read_config(state_dict: dict[str, Tensor], prefix: str, detected: dict[str, 
 
 
 def register_model() -> None:
-    """Put our config first in ComfyUI's list, once."""
-    models = comfy.supported_models.models
-    models[:] = [model for model in models if model.__name__ != HarmonyModelConfig.__name__]
-    models.insert(0, HarmonyModelConfig)
+    """Put our config into ComfyUI's list, once: right before the first entry that would take our files for its own."""
+    others = [model for model in comfy.supported_models.models if model.__name__ != HarmonyModelConfig.__name__]
+    claims = (i for i, model in enumerate(others) if model.unet_config.get("image_model") == IMAGE_MODEL)
+    first = next(claims, len(others))
+    comfy.supported_models.models[:] = [*others[:first], HarmonyModelConfig, *others[first:]]
