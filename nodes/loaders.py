@@ -126,11 +126,23 @@ def checkpoint_path(name: str) -> Path:
 def load_checkpoint(name: str) -> tuple[ModelPatcher, comfy.sd.CLIP, BundleVideoVAE, BundleAudioVAE]:
     """All four parts of a bundle. Raises CheckpointError when the file is something else."""
     path = checkpoint_path(name)
-    config, video_vae, audio_vae, text_encoder = load_companions(path)
+    companions = load_companion_nodes(path)
     patcher = load_model([path])
-    vae = BundleVideoVAE(video_vae, config)
-    patcher.model.show_previews(vae.preview)
-    return patcher, bundle_clip(text_encoder), vae, BundleAudioVAE(audio_vae, config)
+    patcher.model.show_previews(companions[1].preview)
+    for index, companion in enumerate(companions):
+        companion.patcher.cached_patcher_init = (companion_patchers, (path,), index)
+    return patcher, *companions
+
+
+def load_companion_nodes(path: Path) -> tuple[comfy.sd.CLIP, BundleVideoVAE, BundleAudioVAE]:
+    """A bundle's text encoder and autoencoders."""
+    config, video_vae, audio_vae, text_encoder = load_companions(path)
+    return bundle_clip(text_encoder), BundleVideoVAE(video_vae, config), BundleAudioVAE(audio_vae, config)
+
+
+def companion_patchers(path: Path, *_: Any, **__: Any) -> list[ModelPatcher]:
+    """What ComfyUI calls for copies of these on another device."""
+    return [companion.patcher for companion in load_companion_nodes(path)]
 
 
 def load_diffusion_model(name: str, audio_name: str, weight_dtype: str) -> ModelPatcher:
@@ -145,7 +157,7 @@ def load_diffusion_model(name: str, audio_name: str, weight_dtype: str) -> Model
 
 
 def load_model(
-    paths: list[Path], model_options: dict[str, Any] | None = None, disable_dynamic: bool = False
+    paths: list[Path], model_options: dict[str, Any] | None = None, disable_dynamic: bool = False, *_: Any, **__: Any
 ) -> ModelPatcher:
     """The transformer in these files: Wan2.2 alone as ComfyUI's own model, any other as a HarmonyModel.
 

@@ -19,6 +19,7 @@ from torch.nn.functional import pad
 from ...harmony_core.autoencoders.tiny import FRAMES_PER_LATENT, PIXELS_PER_LATENT, TinyAudioVAE, TinyVideoVAE
 from ...harmony_core.config import PRESETS, HarmonyConfig
 from ...harmony_core.geometry import as_fraction
+from .av_models import native_audio
 
 WAN22_CHANNELS, MMAUDIO_CHANNELS = 48, 20
 LTX_VIDEO_CHANNELS, LTX_AUDIO_CHANNELS = 128, 8
@@ -56,11 +57,11 @@ class VideoStage(nn.Module):
         super().__init__()
         self.model = model
 
-    def encode(self, video_BCFHW: Tensor) -> Tensor:
+    def encode(self, video_BCFHW: Tensor, *_: Any, **__: Any) -> Tensor:
         frames = video_BCFHW.shape[2]
         return self.model.encode(video_BCFHW[:, :, : frames - (frames - 1) % FRAMES_PER_LATENT])
 
-    def decode(self, latents: Tensor, **_: Any) -> Tensor:
+    def decode(self, latents: Tensor, *_: Any, **__: Any) -> Tensor:
         return self.model.decode(latents)
 
 
@@ -71,11 +72,11 @@ class AudioStage(nn.Module):
         super().__init__()
         self.model = model
 
-    def encode(self, waveform_BCN: Tensor) -> Tensor:
+    def encode(self, waveform_BCN: Tensor, *_: Any, **__: Any) -> Tensor:
         missing = -waveform_BCN.shape[-1] % self.model.samples_per_latent
         return self.model.encode(pad(waveform_BCN.mean(1), (0, missing)))
 
-    def decode(self, latents: Tensor, **_: Any) -> Tensor:
+    def decode(self, latents: Tensor, *_: Any, **__: Any) -> Tensor:
         return self.model.decode(latents)[:, None]
 
 
@@ -133,7 +134,7 @@ class BundleAudioVAE(BundleVAE):
         self.memory_used_encode = lambda shape, _: DECODE_BYTES_PER_SAMPLE * shape[2]
         self.memory_used_decode = lambda shape, _: DECODE_BYTES_PER_SAMPLE * shape[2] * model.samples_per_latent
 
-    def vae_encode_crop_pixels(self, pixels: Tensor) -> Tensor:
+    def vae_encode_crop_pixels(self, pixels: Tensor, *_: Any, **__: Any) -> Tensor:
         """[B, N, channels] to mono: ComfyUI would keep the first channel alone."""
         return pixels.mean(-1, keepdim=True)
 
@@ -160,6 +161,9 @@ def clip_config(vae: Any, audio_vae: Any) -> HarmonyConfig:
 
 def audio_latent_rate(audio_vae: Any) -> Fraction:
     """Audio latents per second. Raises ValueError for an autoencoder that no model uses."""
+    native = native_audio(audio_vae)
+    if native is not None:
+        return native.audio_rate
     config = vae_config(audio_vae)
     if config is None:
         raise ValueError(
@@ -185,7 +189,8 @@ def encode_waveform(audio_vae: Any, waveform_BCN: Tensor, num_latents: int) -> T
     needed = ceil(num_latents * audio_vae.audio_sample_rate / audio_latent_rate(audio_vae))
     samples = ceil(max(needed, waveform_BCN.shape[-1]) / unit) * unit
     latents = audio_vae.encode(pad(waveform_BCN, (0, samples - waveform_BCN.shape[-1])).movedim(1, -1))
-    return latents[:, :, :num_latents]
+    native = native_audio(audio_vae)
+    return latents.narrow(native.audio_time if native else 2, 0, num_latents)
 
 
 def decode_frames(vae: Any, latents: Tensor, chunk: int = 0, tile: int = 0) -> Tensor:

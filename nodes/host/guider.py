@@ -1,17 +1,19 @@
-"""SyncCFG as a ComfyUI GUIDER (paper 3.4). Also guides ComfyUI's native LTX-2 models.
+"""SyncCFG as a ComfyUI GUIDER (paper 3.4), for every model of `av_models`.
 
 One batch holds the joint prediction and the sync negatives: a negative differs from it in which clean latents stand in
 for one stream (the anchor), so an APPLY_MODEL wrapper puts them in, and its mask says that they carry no noise. A pass
-in which the model itself differs is a batch of its own with other transformer options.
+that cannot share a batch, or in which the model itself differs, runs alone with transformer options of its own.
+The joint and the text pass are core's own, to the bit.
 """
 
 from __future__ import annotations
 
 import uuid
+from functools import partial
+from math import prod
 from typing import Any
 
 import comfy.conds
-import comfy.model_base
 import comfy.patcher_extension
 import comfy.samplers
 import torch
@@ -23,12 +25,12 @@ from ...harmony_core.diffusion.guidance import (
     ISOLATED,
     JOINT,
     MUTE_AUDIO,
-    NEGATIVE_TEXT,
     SKIP_LAYER,
     STATIC_VIDEO,
     WITHOUT,
     Guidance,
     GuidancePlan,
+    Isolated,
     ReferenceCFG,
     SkipLayer,
     SyncCFG,
@@ -36,16 +38,27 @@ from ...harmony_core.diffusion.guidance import (
 )
 from ...harmony_core.diffusion.latents import AVLatents
 from ...harmony_core.model import roles
-from .av_latent import Shapes, pack, split_latent, unpack
-from .model import HarmonyModel
+from .av_latent import Shapes, pack, refuse_anchors, split_anchors, unpack
+from .av_models import AVModel, av_model
+from .model import CACHES, HarmonyModel
 from .run_hooks import prepare_runs
+from .windows import check_windows, cut_packed, with_callback
 
-ANCHOR, WHERE, PASS = "harmony_anchor", "harmony_where", "harmony_pass"
+ANCHOR, WHERE, OPTIONS = "harmony_anchor", "harmony_where", "harmony_options"
 WRAPPER_KEY = "harmony_guider"
-# What the model is told of a pass, beside what its anchors and mask say.
+# What Harmony models are told of a pass, beside what its anchors and mask say.
 TOLD = {ISOLATED: {"harmony_role": roles.ISOLATED}} | {
     name: {"harmony_without": reference} for name, reference in WITHOUT.items()
 }
+
+
+class TextScales(float):
+    """A guider's `cfg` with a scale for each stream: a plain number to whatever of core's reads it or puts another."""
+
+    def __new__(cls, video: float, audio: float) -> TextScales:
+        self = super().__new__(cls, max(video, audio))
+        self.video, self.audio = video, audio
+        return self
 
 
 class SyncCFGGuider(comfy.samplers.CFGGuider):
@@ -56,7 +69,7 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         extra: more guidances, of kind `ReferenceCFG`, `Isolated` or `SkipLayer`.
 
     Raises:
-        ValueError: a model without sound, a layer to skip that it does not have, or `extra` that it cannot do.
+        ValueError: a model without sound, or one that cannot do what is asked.
     """
 
     def __init__(
@@ -67,12 +80,21 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         anchors: tuple[Tensor, Tensor],
         extra: tuple[Guidance, ...] = (),
     ) -> None:
-        self.skipped = _skipped_layers(_blocks(patcher), extra)
-        _check_references(patcher, extra)
+        self.kind = av_model(patcher.model)
+        _check_guidances(patcher.model, self.kind, (sync, *extra))
+        check_windows(patcher.model, patcher.model_options)
         patcher = prepare_runs(patcher.clone())
         patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, WRAPPER_KEY, _prepare_pass)
+        with_callback(patcher.model_options, WRAPPER_KEY, self._cut_to_window)
         super().__init__(patcher)
-        self.text, self.anchors, self.others = text, anchors, (sync, *extra)
+        self.anchors, self.others = anchors, (sync, *extra)
+        self.skipped = frozenset(layer for each in extra if isinstance(each, SkipLayer) for layer in each.layers)
+        self.cfg = TextScales(text.video_scale, text.audio_scale)
+
+    def sample(self, noise: Any, latent_image: Any, *args: Any, **kwargs: Any) -> Any:
+        """Raises ValueError for anchors in place of the latent."""
+        refuse_anchors(latent_image)
+        return super().sample(noise, latent_image, *args, **kwargs)
 
     def inner_sample(
         self,
@@ -87,11 +109,12 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         **kwargs: Any,
     ) -> Tensor:
         """Add the negatives' conditionings, now that shapes, device and mask are known."""
-        shapes = self._checked_shapes(latent_shapes)
-        self.shapes, self.sigmas = shapes, sigmas
-        masks = unpack(torch.ones_like(noise) if denoise_mask is None else denoise_mask, shapes)
-        self._make_plans(*(bool(mask.any()) for mask in masks))
-        self._add_conds([mask.to(device) for mask in masks], device)
+        self.shapes, self.sigmas, self.noise = self._checked_shapes(latent_shapes), sigmas, noise
+        masks = unpack(torch.ones_like(noise[:1]) if denoise_mask is None else denoise_mask.to(device), self.shapes)
+        self.generates = tuple(bool((mask > 0).any()) for mask in masks)
+        self.plan = GuidancePlan(self.others, len(sigmas) - 1, *self.generates)
+        self.inner_model.latent_shapes = latent_shapes  # core does this in newer versions, later than we need it
+        self._add_conds(masks, device)
         return super().inner_sample(
             noise, latent_image, device, sampler, sigmas, denoise_mask, *args, latent_shapes=latent_shapes, **kwargs
         )
@@ -101,93 +124,112 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         want = [tuple(shape[1:]) for shape in shapes or ()]
         if have != want:
             raise ValueError(
-                f"The anchors have shapes {have} (video, audio) and the latent {want}; "
-                "take both from the same HarmonyClip."
+                f"The anchors have shapes {have} (video, audio) and the latent {want}; take both from the same "
+                "HarmonyClip, or make the anchors of this latent with Harmony Anchors."
             )
         return shapes
 
-    def _make_plans(self, generates_video: bool, generates_audio: bool) -> None:
-        self.num_steps = len(self.sigmas) - 1
-        self.plan = GuidancePlan((*self.others, self.text), self.num_steps, generates_video, generates_audio)
-        self.other_plan = GuidancePlan(self.others, self.num_steps, generates_video, generates_audio)
-
     def _add_conds(self, masks: list[Tensor], device: Any) -> None:
-        """`positive` and `negative` with nothing put in, and a copy of `positive` for every other pass."""
-        zeros = [torch.zeros_like(mask[:1]) for mask in masks]
-        ones = [torch.ones_like(mask[:1]) for mask in masks]
+        """A copy of `positive` for every pass of the run but the text negative's, which stays core's."""
         static, mute = (anchor[:1].to(device, torch.float32) for anchor in self.anchors)
-        clean = self.inner_model.process_latent_in(pack(static, mute))
-        unchanged = pack(*zeros), pack(*masks)
-        put_in = {  # where the anchor stands in, and the mask of the pass
-            MUTE_AUDIO: (pack(zeros[0], ones[1]), pack(masks[0], torch.zeros_like(masks[1]))),
-            STATIC_VIDEO: (pack(ones[0], zeros[1]), pack(torch.zeros_like(masks[0]), masks[1])),
-        }
+        self.clean = self.inner_model.process_latent_in(pack(static, mute))
+        zeros = [torch.zeros_like(stream) for stream in (static, mute)]
+        ones = [torch.ones_like(stream) for stream in (static, mute)]
+        nowhere = pack(*zeros)
+        where = {MUTE_AUDIO: pack(zeros[0], ones[1]), STATIC_VIDEO: pack(ones[0], zeros[1])}
+        # tokens that a guide leaves out have a mask below 0, in every pass
+        clean_masks = [mask.clamp(max=0) for mask in masks]
+        mask_of = {MUTE_AUDIO: pack(masks[0], clean_masks[1]), STATIC_VIDEO: pack(clean_masks[0], masks[1])}
         conds = {name: self.conds[name] for name in ("positive", "negative") if name in self.conds}
-        for name in self._pass_names() - {JOINT, NEGATIVE_TEXT}:
-            told = TOLD.get(name, {})
+        for name in sorted(self._pass_names()):
+            told = TOLD.get(name, {}) | ({"denoise_mask": mask_of[name]} if name in mask_of else {})
             conds[name] = [{**cond, "uuid": uuid.uuid4(), **told} for cond in self.conds["positive"]]
-        conds = {
-            name: [_with_anchor(cond, clean, *put_in.get(name, unchanged)) for cond in kind]
-            for name, kind in conds.items()
-        }
-        # LTX-2 takes the batch's largest noise level for all
-        alone = set(conds) if isinstance(self.inner_model, comfy.model_base.LTXAV) else {SKIP_LAYER}
-        self.conds = {
-            name: [_alone(cond, name, self._pass_options(name)) for cond in kind] if name in alone else kind
-            for name, kind in conds.items()
-        }
+        for name in conds:
+            added = {} if self.kind.alone and name not in where else {WHERE: where.get(name, nowhere)}
+            options = self._pass_options(name)
+            conds[name] = [_with_additions(cond, self.clean, added, options) for cond in conds[name]]
+        self.conds = conds
 
     def _pass_names(self) -> set[str]:
-        """Every pass that some step of this run needs."""
-        return {name for step in range(self.num_steps) for name in self.plan.passes(step)}
+        """Every pass that some step of this run needs, beside the joint one and the text negative."""
+        return {name for step in range(self.plan.num_steps) for name in self.plan.passes(step)} - {JOINT}
 
-    def _pass_options(self, name: str) -> dict[str, Any]:
-        """The transformer options in which a pass that runs alone differs from the others."""
-        if name == ISOLATED:
-            return {"a2v_cross_attn": False, "v2a_cross_attn": False}
+    def _pass_options(self, name: str) -> dict[str, Any] | None:
+        """The transformer options in which a pass differs from the others; None if it may share their batch."""
         if name == SKIP_LAYER:
             skip = {("double_block", layer): _unchanged for layer in self.skipped}
             # a skipped layer leaves nothing to keep
-            return {
-                "harmony_skip_layers": self.skipped,
-                "harmony_driver_cache": None,
-                "patches_replace": {"dit": skip},
-            }
-        return {}
+            return {"harmony_skip_layers": self.skipped, CACHES: None, "patches_replace": {"dit": skip}}
+        if name in ("positive", "negative") or not self.kind.alone:
+            return None
+        return self.kind.isolated if name == ISOLATED else {}
 
     def predict_noise(
-        self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, *_: Any
+        self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, *_: Any, **__: Any
     ) -> Tensor:
         """The guided clean latent, packed."""
         options = model_options or {}
         step = self._step(timestep)
-        names = set(self.plan.passes(step))
-        if "negative" in self.conds and options.get("disable_cfg1_optimization"):
-            names.add(NEGATIVE_TEXT)
-        positive = self.conds["positive"]
-        negative = self.conds["negative"] if NEGATIVE_TEXT in names else None
-        others = sorted(names - {JOINT, NEGATIVE_TEXT})
-        conds = [positive, negative, *(self.conds[name] for name in others)]
-        joint, without_text, *rest = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, options)
+        scales = self._text_scales()
+        with_negative = scales != (1.0, 1.0) or options.get("disable_cfg1_optimization", False)
+        texts = [self.conds["positive"], self.conds.get("negative") if with_negative else None]
+        others = [name for name in self.plan.passes(step) if name != JOINT]
+        *outs, predictions = self._predict(texts, others, x, timestep, options)
+        guided = self.plan.combine(step, predictions)
+        return self._text_guided(texts, outs, scales, x, timestep, options) + pack(*guided) - outs[0]
 
-        outs = zip([JOINT, *others], [joint, *rest], strict=True)
-        predictions = {name: AVLatents(*unpack(out, self.shapes)) for name, out in outs}
-        guided = self.other_plan.combine(step, predictions)
-        base = self._text_guided([positive, negative], [joint, without_text], x, timestep, options)
-        return base + pack(*guided) - joint
+    def _text_scales(self) -> tuple[float, float]:
+        """Video's and audio's; another number in `cfg` (core's CFGOverride) is for both. A given stream has none.
+
+        Raises:
+            ValueError: such a number, but no negative.
+        """
+        both = (self.cfg.video, self.cfg.audio) if isinstance(self.cfg, TextScales) else (float(self.cfg),) * 2
+        video, audio = (scale if made else 1.0 for scale, made in zip(both, self.generates, strict=True))
+        if (video, audio) != (1.0, 1.0) and "negative" not in self.conds:
+            raise ValueError(
+                f"A text scale of {max(video, audio):g} needs a negative; connect one to Harmony SyncCFG, or take the "
+                "node that sets this scale (CFG Override) out."
+            )
+        return video, audio
+
+    def _predict(
+        self, texts: list[Any], others: list[str], x: Tensor, timestep: Tensor, options: dict[str, Any]
+    ) -> tuple[Tensor, Tensor, dict[str, AVLatents]]:
+        """The joint and the text negative's prediction, packed, and those of all passes but the latter by name."""
+        clean = self.inner_model.scale_latent_inpaint(
+            x=x, sigma=timestep, noise=self.noise, latent_image=self.clean.to(x)
+        )
+        negatives = [[_with_clean(cond, clean) for cond in self.conds[name]] for name in others]
+        pair_function = options.get("sampler_calc_cond_batch_function")  # core's SkipLayerGuidanceDiTSimple
+        if pair_function:
+            args = {"conds": texts, "input": x, "sigma": timestep, "model": self.inner_model, "model_options": options}
+            outs = [*pair_function(args)]
+            if negatives:
+                outs += comfy.samplers.calc_cond_batch(self.inner_model, negatives, x, timestep, options)
+        else:
+            outs = comfy.samplers.calc_cond_batch(self.inner_model, [*texts, *negatives], x, timestep, options)
+        joint, without_text, *rest = outs
+        named = zip([JOINT, *others], [joint, *rest], strict=True)
+        return joint, without_text, {name: AVLatents(*unpack(out, self.shapes)) for name, out in named}
 
     def _text_guided(
-        self, conds: list[Any], outs: list[Tensor], x: Tensor, timestep: Tensor, options: dict[str, Any]
+        self,
+        texts: list[Any],
+        outs: list[Tensor],
+        scales: tuple[float, float],
+        x: Tensor,
+        timestep: Tensor,
+        options: dict[str, Any],
     ) -> Tensor:
-        """ComfyUI's text CFG with its hooks: once when both scales are equal, else once per stream."""
-        positive, negative = conds
-        scales = self.text.video_scale, self.text.audio_scale
+        """ComfyUI's text CFG with its hooks, each called once, whether or not both streams have one scale."""
+        positive, negative = texts
         for hook in options.get("sampler_pre_cfg_function", []):
             outs = hook(
                 {
-                    "conds": conds,
+                    "conds": texts,
                     "conds_out": outs,
-                    "cond_scale": scales[0],
+                    "cond_scale": max(scales),
                     "timestep": timestep,
                     "input": x,
                     "sigma": timestep,
@@ -195,82 +237,26 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
                     "model_options": options,
                 }
             )
+        if scales[0] != scales[1]:
+            one_scale = options.get("sampler_cfg_function") or _plain_cfg
+            num_video = prod(self.shapes[0][1:])
+            options = {**options, "sampler_cfg_function": partial(_cfg_per_stream, one_scale, scales, num_video)}
         joint, without_text = outs[0], outs[1]
-        guided = {
-            scale: comfy.samplers.cfg_function(
-                self.inner_model, joint, without_text, scale, x, timestep, options, cond=positive, uncond=negative
-            )
-            for scale in dict.fromkeys(scales)
-        }
-        if len(guided) == 1:
-            return guided[scales[0]]
-        return pack(*(unpack(guided[scale], self.shapes)[index] for index, scale in enumerate(scales)))
+        return comfy.samplers.cfg_function(
+            self.inner_model, joint, without_text, max(scales), x, timestep, options, cond=positive, uncond=negative
+        )
 
     def _step(self, timestep: Tensor) -> int:
         """Which step of the schedule this noise level belongs to (solvers may ask between steps)."""
-        return max(0, min(self.num_steps - 1, int((self.sigmas >= timestep.max() - 1e-6).sum()) - 1))
+        return max(0, min(self.plan.num_steps - 1, int((self.sigmas >= timestep.max() - 1e-6).sum()) - 1))
 
-
-def _with_anchor(cond: dict[str, Any], clean: Tensor, where: Tensor, mask: Tensor) -> dict[str, Any]:
-    """A conditioning whose pass sees `clean` where `where` is 1, under a mask of its own."""
-    anchor = {ANCHOR: comfy.conds.CONDRegular(clean), WHERE: comfy.conds.CONDRegular(where)}
-    return {**cond, "denoise_mask": mask, "model_conds": {**cond["model_conds"], **anchor}}
-
-
-def _alone(cond: dict[str, Any], name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """A conditioning that ComfyUI will not batch with others, and whose pass has transformer options of its own."""
-    return {**cond, "model_conds": {**cond["model_conds"], PASS: comfy.conds.CONDConstant((name, options))}}
-
-
-def _prepare_pass(
-    executor: Any,
-    x: Tensor,
-    t: Tensor,
-    c_concat: Tensor | None,
-    c_crossattn: Tensor | None,
-    control: Any,
-    transformer_options: dict[str, Any],
-    **kwargs: Any,
-) -> Tensor:
-    """Replace what the anchor stands in for; set the options of a pass that runs alone."""
-    _, options = kwargs.pop(PASS, (None, {}))
-    anchor, where = kwargs.pop(ANCHOR, None), kwargs.pop(WHERE, None)
-    if anchor is not None:
-        x = torch.lerp(x, anchor.to(x), where.to(x))
-    transformer_options = comfy.patcher_extension.merge_nested_dicts(transformer_options, options)
-    return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-
-
-def _unchanged(args: dict[str, Any], _: dict[str, Any]) -> dict[str, Any]:
-    """A block replacement of ComfyUI that passes its input on."""
-    return args
-
-
-def _check_references(patcher: ModelPatcher, guidances: tuple[Guidance, ...]) -> None:
-    model = patcher.model
-    appended = isinstance(model, HarmonyModel) and model.harmony.references == "appended"
-    if not appended and any(isinstance(guidance, ReferenceCFG) for guidance in guidances):
-        raise ValueError("This model has no guidance by references; set both reference scales to 1.0.")
-
-
-def _blocks(patcher: ModelPatcher) -> Any:
-    """The model's layers. Raises ValueError for a model that does not make video and sound together."""
-    if isinstance(patcher.model, HarmonyModel):
-        return patcher.model.diffusion_model.blocks
-    if isinstance(patcher.model, comfy.model_base.LTXAV):
-        return patcher.model.diffusion_model.transformer_blocks
-    raise ValueError(
-        f"SyncCFG guides models of video and sound (Harmony, Ovi, LTX-2), not {type(patcher.model).__name__}; "
-        "use core's CFGGuider or KSampler."
-    )
-
-
-def _skipped_layers(blocks: Any, guidances: tuple[Guidance, ...]) -> frozenset[int]:
-    layers = frozenset(layer for guidance in guidances if isinstance(guidance, SkipLayer) for layer in guidance.layers)
-    unknown = sorted(layers - set(range(len(blocks))))
-    if unknown:
-        raise ValueError(f"There is no layer {unknown[0]} to skip: this model has layers 0 to {len(blocks) - 1}.")
-    return layers
+    def _cut_to_window(
+        self, cond_key: str, cond_value: Any, window: Any, x_in: Tensor, device: Any, *_: Any, **__: Any
+    ) -> Any:
+        """The part of an anchor that a context window sees; None for everything else."""
+        if cond_key not in (ANCHOR, WHERE):
+            return None
+        return cond_value._copy_with(cut_packed(cond_value.cond, self.shapes, window, x_in.shape[2], device))
 
 
 def make_guider(
@@ -282,12 +268,91 @@ def make_guider(
     text: TextCFG,
     extra: tuple[Guidance, ...] = (),
 ) -> SyncCFGGuider:
-    """Raises ValueError when text guidance has no negative, the anchors are not a pair, or as SyncCFGGuider does."""
+    """Raises ValueError when text guidance has no negative, the anchors are none, or as SyncCFGGuider does."""
     if negative is None and (text.video_scale, text.audio_scale) != (1.0, 1.0):
         raise ValueError(
             f"Text scales of {text.video_scale:g} and {text.audio_scale:g} need a negative; "
             "connect one (an empty Harmony Text Encode will do) or set both to 1.0."
         )
-    guider = SyncCFGGuider(model, sync, text, split_latent(anchors, "anchors input"), extra)
+    guider = SyncCFGGuider(model, sync, text, split_anchors(anchors), extra)
     guider.inner_set_conds({"positive": positive} | ({} if negative is None else {"negative": negative}))
     return guider
+
+
+def _with_additions(
+    cond: dict[str, Any], clean: Tensor, where: dict[str, Tensor], options: dict[str, Any] | None
+) -> dict[str, Any]:
+    """A conditioning whose pass sees `clean` where `where` says, with transformer options of its own (then alone)."""
+    added = {name: comfy.conds.CONDRegular(value) for name, value in where.items()}
+    if where:
+        added[ANCHOR] = comfy.conds.CONDRegular(clean)
+    if options is not None:
+        added[OPTIONS] = comfy.conds.CONDConstant((cond["uuid"], options))
+    return {**cond, "model_conds": {**cond["model_conds"], **added}}
+
+
+def _with_clean(cond: dict[str, Any], clean: Tensor) -> dict[str, Any]:
+    """A conditioning whose anchor is what the model takes for clean at this step."""
+    if ANCHOR not in cond["model_conds"]:
+        return cond
+    return {**cond, "model_conds": {**cond["model_conds"], ANCHOR: comfy.conds.CONDRegular(clean)}}
+
+
+def _prepare_pass(
+    executor: Any,
+    x: Tensor,
+    t: Tensor,
+    c_concat: Tensor | None = None,
+    c_crossattn: Tensor | None = None,
+    control: Any = None,
+    transformer_options: dict[str, Any] | None = None,
+    *args: Any,
+    **kwargs: Any,
+) -> Tensor:
+    """Replace what the anchor stands in for; set the options of a pass that runs alone."""
+    _, options = kwargs.pop(OPTIONS, (None, {}))
+    anchor, where = kwargs.pop(ANCHOR, None), kwargs.pop(WHERE, None)
+    if anchor is not None:
+        x = torch.lerp(x, anchor.to(x), where.to(x))
+    transformer_options = comfy.patcher_extension.merge_nested_dicts(transformer_options or {}, options)
+    return executor(x, t, c_concat, c_crossattn, control, transformer_options, *args, **kwargs)
+
+
+def _plain_cfg(args: dict[str, Any]) -> Tensor:
+    """ComfyUI's CFG in the form of its `sampler_cfg_function`: of x minus predictions, as is the result."""
+    return args["uncond"] + (args["cond"] - args["uncond"]) * args["cond_scale"]
+
+
+def _cfg_per_stream(one_scale: Any, scales: tuple[float, float], num_video: int, args: dict[str, Any]) -> Tensor:
+    """A packed result whose first `num_video` numbers a clip have the video's scale, the others the sound's."""
+    video, audio = (one_scale({**args, "cond_scale": scale}) for scale in scales)
+    return torch.cat((video[..., :num_video], audio[..., num_video:]), dim=-1)
+
+
+def _unchanged(args: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
+    """A block replacement of ComfyUI that passes its input on."""
+    return args
+
+
+def _check_guidances(model: Any, kind: AVModel, guidances: tuple[Guidance, ...]) -> None:
+    """Raises ValueError for what this model cannot do."""
+    appended = isinstance(model, HarmonyModel) and model.harmony.references == "appended"
+    layers = len(getattr(model.diffusion_model, kind.blocks))
+    for guidance in guidances:
+        on = (guidance.video_scale, guidance.audio_scale) != (1.0, 1.0)
+        if isinstance(guidance, ReferenceCFG) and not appended:
+            raise ValueError("This model has no guidance by references; set both reference scales to 1.0.")
+        if isinstance(guidance, Isolated) and kind.isolated is None:
+            raise ValueError(
+                f"{kind.title} is one network for both streams and cannot be made deaf to one; set isolation_scale "
+                "to 1.0."
+            )
+        if isinstance(guidance, SyncCFG) and on and kind.needs and not hasattr(model, kind.needs):
+            raise ValueError(
+                f"In this ComfyUI, {kind.title} takes every latent for noise, so silence and a still picture cannot "
+                "be shown to it. Update ComfyUI, or set both sync scales to 1.0."
+            )
+        if isinstance(guidance, SkipLayer):
+            unknown = sorted(set(guidance.layers) - set(range(layers)))
+            if unknown:
+                raise ValueError(f"There is no layer {unknown[0]} to skip: this model has layers 0 to {layers - 1}.")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from functools import lru_cache, partial
+from threading import Lock
 from typing import Any
 
 import comfy.conds
@@ -16,14 +18,58 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ...harmony_core.config import HarmonyConfig, SpeechConfig
+from ...harmony_core.model.driver_cache import DriverCache
 from ...harmony_core.model.roles import AUDIO_GIVEN, JOINT, VIDEO_GIVEN
 from ...harmony_core.model.transformer import HarmonyTransformer
 from ...harmony_core.text.transcripts import tokenize_transcript
 from .av_latent import Shapes, pack, unpack
+from .windows import HANDLER, audio_of_window
 
 logger = logging.getLogger(__name__)
 
-MAX_REMEMBERED_ROLES = 256
+CACHES = "harmony_driver_caches"  # the transformer option in which a run keeps them
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a row of the batch is to the transformer: its role, and under which name its driver is kept."""
+
+    role: str
+    driver: Hashable
+
+
+class CONDRows(comfy.conds.CONDConstant):
+    """A `Row` per clip, batched and sent to other devices' copies of the model with the rest of a conditioning."""
+
+    def process_cond(self, batch_size: int, *_: Any, **__: Any) -> CONDRows:
+        return self._copy_with(self.cond * batch_size)
+
+    def can_concat(self, *_: Any, **__: Any) -> bool:
+        return True
+
+    def concat(self, others: list[CONDRows], *_: Any, **__: Any) -> tuple[Row, ...]:
+        return sum((other.cond for other in others), self.cond)
+
+
+class DriverCaches:
+    """A driver cache for each device that a run uses; the only thing that its passes share."""
+
+    def __init__(self, placement: str) -> None:
+        self.placement = placement
+        self._caches: dict[torch.device, DriverCache] = {}
+        self._lock = Lock()
+
+    def on(self, device: torch.device) -> DriverCache:
+        with self._lock:
+            if device not in self._caches:
+                self._caches[device] = DriverCache(self.placement)
+            return self._caches[device]
+
+
+def _role(masks: list[Tensor]) -> str:
+    """A stream is the driver only if its mask is 0 everywhere."""
+    given = tuple(not bool(mask.any()) for mask in masks)
+    return {(True, False): VIDEO_GIVEN, (False, True): AUDIO_GIVEN}.get(given, JOINT)
 
 
 @lru_cache(maxsize=64)
@@ -45,9 +91,8 @@ def read_transcript(text: str, speech: SpeechConfig | None) -> Tensor | None:
 class ComfyTransformer(HarmonyTransformer):
     """The transformer with ComfyUI's calling convention; its parameters keep their names."""
 
-    def __init__(self, harmony: HarmonyConfig, device: Any, dtype: Any, operations: Any, **_: Any) -> None:
+    def __init__(self, harmony: HarmonyConfig, device: Any, dtype: Any, operations: Any, *_: Any, **__: Any) -> None:
         super().__init__(harmony, device=device, dtype=dtype, operations=operations)
-        self.roles: dict[Any, str] = {}  # by cond uuid, filled by HarmonyModel.extra_conds
 
     def forward(
         self, x: list[Tensor], timestep: tuple[Tensor, Tensor], transformer_options: dict[str, Any], **kwargs: Any
@@ -66,15 +111,15 @@ class ComfyTransformer(HarmonyTransformer):
         audio_context: Tensor,
         video_mask: Tensor,
         audio_mask: Tensor,
+        rows: tuple[Row, ...],
         transcript: Tensor | None = None,
         reference_audio: Tensor | None = None,
         reference_image: Tensor | None = None,
-        **_: Any,
+        *_: Any,
+        **__: Any,
     ) -> list[Tensor]:
         video, audio = x
-        # ComfyUI stacks conds, each with the same number of rows
-        conds = transformer_options.get("uuids") or [None]
-        drivers = tuple(uuid for uuid in conds for _ in range(len(video) // len(conds)))
+        caches: DriverCaches | None = transformer_options.get(CACHES)
         attention = partial(comfy.ldm.modules.attention.optimized_attention, transformer_options=transformer_options)
         velocity_video, velocity_audio = super().forward(
             video,
@@ -84,9 +129,10 @@ class ComfyTransformer(HarmonyTransformer):
             audio_context,
             transcript,
             reference_audio,
-            roles=tuple(self.roles.get(driver, JOINT) for driver in drivers),
-            drivers=drivers,
-            driver_cache=transformer_options.get("harmony_driver_cache"),
+            roles=tuple(row.role for row in rows),
+            drivers=tuple(row.driver for row in rows),
+            # several GPUs run passes in threads, which ComfyUI names by the device
+            driver_cache=caches and caches.on(transformer_options.get("multigpu_thread_device", video.device)),
             skip_layers=transformer_options.get("harmony_skip_layers", frozenset()),
             attention=attention,
             reference_image=reference_image,
@@ -114,7 +160,7 @@ class HarmonyModel(comfy.model_base.BaseModel):
     def latent_shapes(self, shapes: Shapes) -> None:
         self._shapes, self._shapes_are_fresh = shapes, True
 
-    def process_latent_in(self, latent: Any) -> Any:
+    def process_latent_in(self, latent: Any, *_: Any, **__: Any) -> Any:
         """Normalise the video stream. A packed latent of unknown shape is marked and finished by `extra_conds`."""
         if torch.is_tensor(latent) and latent.ndim == 3 and not self._shapes_are_fresh:
             latent = latent.clone()
@@ -122,7 +168,7 @@ class HarmonyModel(comfy.model_base.BaseModel):
             return latent
         return self._map_video(latent, self.latent_format.process_in)
 
-    def process_latent_out(self, latent: Any) -> Any:
+    def process_latent_out(self, latent: Any, *_: Any, **__: Any) -> Any:
         return self._map_video(latent, self.latent_format.process_out)
 
     def _map_video(self, latent: Any, function: Any) -> Any:
@@ -159,7 +205,7 @@ class HarmonyModel(comfy.model_base.BaseModel):
             )
         self._finish_latent(kwargs.get("latent_image"), shapes)
         masks = self._masks(kwargs.get("denoise_mask"), shapes, kwargs["device"])
-        self._remember_role(kwargs.get("uuid"), masks, kwargs.get("harmony_role"))
+        row = Row(kwargs.get("harmony_role") or _role(masks), kwargs.get("uuid"))
         video_context = kwargs["cross_attn"]
         audio_context = kwargs.get("harmony_audio_context", video_context)
         conds = {
@@ -175,6 +221,7 @@ class HarmonyModel(comfy.model_base.BaseModel):
         device = kwargs["device"]
         out = {name: comfy.conds.CONDRegular(value.to(device)) for name, value in conds.items()}
         out["latent_shapes"] = comfy.conds.CONDConstant(shapes)
+        out["rows"] = CONDRows((row,))
         return out
 
     def _references(self, given: dict[str, Any], shapes: Shapes) -> dict[str, Tensor]:
@@ -221,14 +268,6 @@ class HarmonyModel(comfy.model_base.BaseModel):
             return [torch.ones(1, 1, *shape[2:], device=device) for shape in shapes]
         return [stream[:, :1] for stream in unpack(mask, shapes)]
 
-    def _remember_role(self, uuid: Any, masks: list[Tensor], asked: str | None) -> None:
-        """The role that a guider asked for, else what the masks say."""
-        given = [not bool(mask.any()) for mask in masks]
-        roles = self.diffusion_model.roles
-        if len(roles) >= MAX_REMEMBERED_ROLES:
-            del roles[next(iter(roles))]  # the oldest
-        roles[uuid] = asked or {(True, False): VIDEO_GIVEN, (False, True): AUDIO_GIVEN}.get(tuple(given), JOINT)
-
     def _padded(self, context: Tensor) -> Tensor:
         """Text features zero-padded to the model's length. Raises ValueError when they are longer."""
         missing = self.harmony.text_len - context.shape[1]
@@ -236,16 +275,36 @@ class HarmonyModel(comfy.model_base.BaseModel):
             raise ValueError(f"The text has {context.shape[1]} tokens, but this model takes {self.harmony.text_len}.")
         return pad(context, (0, 0, 0, missing))
 
-    def process_timestep(self, timestep: Tensor, video_mask: Tensor, audio_mask: Tensor, **_: Any) -> Any:
+    def process_timestep(self, timestep: Tensor, video_mask: Tensor, audio_mask: Tensor, *_: Any, **__: Any) -> Any:
         """Noise level of every latent, 0..1: the step's times the mask's mean over space and channels."""
         sigma_B1 = timestep[:, None] / self.model_sampling.multiplier
         return sigma_B1 * video_mask.float().mean((1, 3, 4)), sigma_B1 * audio_mask.float().mean(1)
 
-    def scale_latent_inpaint(self, latent_image: Tensor, **_: Any) -> Tensor:
+    def scale_latent_inpaint(self, *_: Any, latent_image: Tensor, **__: Any) -> Tensor:
         """Given latents enter clean; the mask tells the model so."""
         return latent_image
 
-    def memory_required(self, input_shape: Any, **_: Any) -> float:
+    def map_context_window_to_modalities(
+        self, primary_indices: list[int], latent_shapes: Shapes, *_: Any, **__: Any
+    ) -> list[list[int]]:
+        """The video latents of a context window, and the audio latents that belong to them."""
+        video, audio = latent_shapes
+        handler = self.current_patcher.model_options[HANDLER]
+        sound = audio_of_window(primary_indices, video[2], audio[2], self.harmony, handler.causal_window_fix)
+        return [primary_indices, sound]
+
+    def resize_cond_for_context_window(
+        self, cond_key: str, cond_value: Any, window: Any, _x_in: Any = None, device: Any = None, *_: Any, **__: Any
+    ) -> Any:
+        """What a window sees of each conditioning: its part of the masks, all of everything else."""
+        if cond_key == "video_mask":
+            return cond_value._copy_with(window.get_tensor(cond_value.cond, device, dim=2))
+        if cond_key == "audio_mask":
+            sound = window.get_window_for_modality(1)
+            return cond_value._copy_with(sound.get_tensor(cond_value.cond, device, dim=2))
+        return cond_value
+
+    def memory_required(self, input_shape: Any, *_: Any, **__: Any) -> float:
         """ComfyUI counts positions; a packed latent [B, 1, N] has its channels among them.
 
         For harmony-5b at 704x1280x121 in bf16 this says 3.2 GB a row; the tensors that a pass holds peak at 2.4 GB.

@@ -12,15 +12,14 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...harmony_core.model.driver_cache import DriverCache
 from ...harmony_core.model.memory import OFF, choose_placement, mute_audio_bytes, static_video_bytes
 from ...harmony_core.model.roles import AUDIO_GIVEN, VIDEO_GIVEN
-from .model import HarmonyModel
+from .model import CACHES, DriverCaches, HarmonyModel
+from .windows import HANDLER, check_own_windows, check_windows
 
 logger = logging.getLogger(__name__)
 
 WRAPPER_KEY = "harmony"
-CACHE = "harmony_driver_cache"  # the transformer option in which the model looks for it
 
 
 def prepare_runs(patcher: ModelPatcher) -> ModelPatcher:
@@ -48,8 +47,8 @@ def _around_run(
     patcher = executor.class_obj.model_patcher
     model = patcher.model
     _warn_of_patches(patcher.model_options.get("transformer_options", {}))
+    _check_windows(model, patcher.model_options, executor.class_obj.conds)
     model.latent_shapes = kwargs.get("latent_shapes") or args[-1]
-    model.diffusion_model.roles.clear()  # an earlier run's
     out = executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
     if denoise_mask is None:
         return out
@@ -68,20 +67,33 @@ def _warn_of_patches(options: dict[str, Any]) -> None:
         )
 
 
+def _check_windows(model: HarmonyModel, options: dict[str, Any], conds: dict[str, list[dict[str, Any]]]) -> None:
+    """Context windows are looked at before anything is sampled."""
+    check_windows(model, options)
+    if options.get(HANDLER) is None:
+        return
+    check_own_windows(options[HANDLER])
+    if any(cond.get("harmony_transcript", "").strip() for kind in conds.values() for cond in kind):
+        logger.warning(
+            "Harmony: every context window says all of the transcript; for a text that is said once, take the "
+            "context windows node out."
+        )
+
+
 def _with_driver_cache(executor: Any, guider: Any, sigmas: Tensor, extra: dict[str, Any], *args: Any, **kw: Any) -> Any:
     """A cache of the drivers' keys and values, for this run only. The weights are loaded by now."""
     options = extra["model_options"].setdefault("transformer_options", {})
-    cache = _driver_cache(guider, extra["model_options"])
-    if cache is not None:
-        options[CACHE] = cache
+    caches = _driver_caches(guider, extra["model_options"])
+    if caches is not None:
+        options[CACHES] = caches
     try:
         return executor(guider, sigmas, extra, *args, **kw)
     finally:
-        options.pop(CACHE, None)
+        options.pop(CACHES, None)
 
 
-def _driver_cache(guider: Any, options: dict[str, Any]) -> DriverCache | None:
-    """The cache where it fits; None when the run has no drivers, or their features may change between its steps."""
+def _driver_caches(guider: Any, options: dict[str, Any]) -> DriverCaches | None:
+    """The caches where they fit; None when the run has no drivers, or their features may change between its steps."""
     model, conds = guider.inner_model, [cond for kind in guider.conds.values() for cond in kind]
     needed = sum(_driver_bytes(model, cond) for cond in conds)
     if not needed:
@@ -95,24 +107,24 @@ def _driver_cache(guider: Any, options: dict[str, Any]) -> DriverCache | None:
     placement = choose_placement(needed, free_device, free_host)
     free = f"free: device {_megabytes(free_device)}, host {_megabytes(free_host)}"
     logger.info("Harmony: driver cache %s: %s (%s)", placement, _megabytes(needed), free)
-    return None if placement == OFF else DriverCache(placement)
+    return None if placement == OFF else DriverCaches(placement)
 
 
 def _changing(options: dict[str, Any], conds: list[dict[str, Any]]) -> str:
     """What may make a driver's features differ from step to step; empty if nothing does."""
-    if options.get("context_handler"):
+    if options.get(HANDLER):
         return "the run has context windows"
     return "the conditioning has hooks" if any(cond.get("hooks") for cond in conds) else ""
 
 
 def _driver_bytes(model: HarmonyModel, cond: dict[str, Any]) -> int:
     """What a cache would keep of one conditioning's driver; 0 if it has none, or one that listens."""
-    config, role = model.harmony, model.diffusion_model.roles.get(cond["uuid"])
-    if role not in (AUDIO_GIVEN, VIDEO_GIVEN) or not config.driver_isolation:
+    config, (row,) = model.harmony, cond["model_conds"]["rows"].cond
+    if row.role not in (AUDIO_GIVEN, VIDEO_GIVEN) or not config.driver_isolation:
         return 0
     video, audio = model.latent_shapes
     element_size = model.get_dtype_inference().itemsize
-    if role == AUDIO_GIVEN:
+    if row.role == AUDIO_GIVEN:
         return mute_audio_bytes(config, audio[2], audio[0], element_size)
     grid = tuple(length // patch for length, patch in zip(video[2:], config.patch_size, strict=True))
     with_reference = cond.get("harmony_reference_audio") is not None
@@ -128,8 +140,10 @@ class ShiftedSampling(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.mode
 
 
 def with_shift(patcher: ModelPatcher, shift: float) -> ModelPatcher:
-    """A copy of the model whose schedule has this shift."""
+    """A copy of the model whose schedule has this shift; 0 keeps the model's own."""
     patcher = patcher.clone()
+    if not shift:
+        return patcher
     sampling = ShiftedSampling(patcher.model.model_config)
     sampling.set_parameters(shift=shift, multiplier=sampling.multiplier)
     patcher.add_object_patch("model_sampling", sampling)

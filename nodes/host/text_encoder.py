@@ -18,24 +18,24 @@ TOKENS = "harmony"
 class TextStage(nn.Module):
     """What ComfyUI's CLIP asks of a text model."""
 
-    def __init__(self, encoder: TinyTextEncoder, device: Any, **_: Any) -> None:
+    def __init__(self, encoder: TinyTextEncoder, device: Any, *_: Any, **__: Any) -> None:
         super().__init__()
         self.encoder = encoder.to(device, torch.float32).eval()
         self.dtypes = {torch.float32}
 
-    def set_clip_options(self, options: dict[str, Any]) -> None:
+    def set_clip_options(self, *_: Any, **__: Any) -> None:
         """There is one layer and one output, so nothing to choose."""
 
-    def reset_clip_options(self) -> None:
+    def reset_clip_options(self, *_: Any, **__: Any) -> None:
         """See `set_clip_options`."""
 
-    def encode_token_weights(self, tokens: dict[str, Any]) -> tuple[Tensor, None]:
+    def encode_token_weights(self, tokens: dict[str, Any], *_: Any, **__: Any) -> tuple[Tensor, None]:
         """Features [1, text_len, text_dim]; there is no pooled output."""
         ids = [token[0] for token in tokens[TOKENS][0]]
         with torch.no_grad():
             return self.encoder(torch.tensor([ids], device=self.encoder.position.device)).cpu(), None
 
-    def load_sd(self, state_dict: dict[str, Tensor]) -> Any:
+    def load_sd(self, state_dict: dict[str, Tensor], *_: Any, **__: Any) -> Any:
         return self.encoder.load_state_dict(state_dict)
 
 
@@ -53,7 +53,7 @@ class Tokenizer:
         """What of a text this encoder cannot read."""
         return self.encoder.tokenize(text)[1]
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def state_dict(self, *_: Any, **__: Any) -> dict[str, Tensor]:
         return {}
 
 

@@ -142,7 +142,7 @@ def check_defaults() -> None:
     """An API prompt that leaves the text scales out is the page's."""
     made = HarmonySyncCFG.execute(PATCHER, POSITIVE, ANCHORS, 1.5, 1.5, NEGATIVE).result[0]
     config = PATCHER.model.harmony
-    assert (made.text.video_scale, made.text.audio_scale) == (config.video_text_scale, config.audio_text_scale)
+    assert (made.cfg.video, made.cfg.audio) == (config.video_text_scale, config.audio_text_scale)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from harmony_pack.harmony_core.model.driver_cache import DriverCache  # noqa: E4
 from harmony_pack.harmony_core.pipelines import HarmonyPipeline  # noqa: E402
 from harmony_pack.nodes.clip import empty_clip  # noqa: E402
 from harmony_pack.nodes.host import run_hooks  # noqa: E402
-from harmony_pack.nodes.host.av_latent import nest, split_latent  # noqa: E402
+from harmony_pack.nodes.host.av_latent import nest, split_anchors, split_latent  # noqa: E402
 from harmony_pack.nodes.host.guider import SyncCFGGuider  # noqa: E402
 from harmony_pack.nodes.host.registration import register_model  # noqa: E402
 from harmony_pack.nodes.host.text_encoder import encode_captions  # noqa: E402
@@ -47,7 +47,7 @@ PATCHER, CLIP, VAE, AUDIO_VAE = load_checkpoint("harmony-tiny (built in)")
 POSITIVE = encode_captions(CLIP, *WORDS, "separate")
 NEGATIVE = encode_captions(CLIP, "", "", "", "separate")
 LATENT, ANCHORS, _ = empty_clip(VAE, AUDIO_VAE, SECONDS, 0, 0, 0)
-EMPTY, STILLS = split_latent(LATENT), split_latent(ANCHORS)
+EMPTY, STILLS = split_latent(LATENT), split_anchors(ANCHORS)
 
 
 def scales(kind: type, video: float, audio: float, **options):

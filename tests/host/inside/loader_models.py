@@ -34,7 +34,7 @@ from harmony_pack.nodes.host.av_latent import nest  # noqa: E402
 from harmony_pack.nodes.host.guider import SyncCFGGuider  # noqa: E402
 from harmony_pack.nodes.host.registration import register_model  # noqa: E402
 from harmony_pack.nodes.loaders import HarmonyCheckpointLoader, HarmonyModelLoader  # noqa: E402
-from harmony_pack.nodes.sampler import check_model  # noqa: E402
+from harmony_pack.nodes.sampler import check_shift  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 import nodes as core_nodes  # noqa: E402
@@ -200,7 +200,7 @@ def main() -> None:
     only_video = "video and sound .*, not WAN22; use core's"
     off = {"video_scale": 1.0, "audio_scale": 1.0}
     assert_refused(only_video, SyncCFGGuider, patcher, SyncCFG(**off), TextCFG(**off), (None, None))
-    assert_refused("not WAN22", check_model, patcher)
+    assert_refused("not WAN22", check_shift, patcher, 5.0)
     check("wan, core", core_load("wan.safetensors"), expected([file["wan"]], CORE_WAN_SHIFT))
 
     wanted = expected([file["ovi"]])

@@ -18,6 +18,8 @@ import comfy.supported_models  # noqa: E402
 import folder_paths  # noqa: E402
 import torch  # noqa: E402
 from comfy_api.torch_helpers import set_torch_compile_wrapper  # noqa: E402
+from harmony_pack.harmony_core.model.roles import JOINT  # noqa: E402
+from harmony_pack.nodes.host.model import Row  # noqa: E402
 from harmony_pack.nodes.host.registration import register_model  # noqa: E402
 from harmony_pack.nodes.loaders import load_checkpoint  # noqa: E402
 from harmony_pack.nodes.lora import HarmonyLora  # noqa: E402
@@ -100,6 +102,7 @@ def velocities(model) -> list[torch.Tensor]:
         audio_context=context,
         video_mask=torch.ones(1, 1, 3, 4, 4),
         audio_mask=torch.ones(1, 1, 6),
+        rows=(Row(JOINT, None),),
     )
 
 

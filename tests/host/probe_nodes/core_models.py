@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import comfy.ldm.lightricks.vae.audio_vae
 import comfy.ldm.lightricks.vae.causal_video_autoencoder
@@ -15,8 +17,10 @@ import comfy.ldm.wan.vae2_2
 import comfy.model_patcher
 import comfy.sd
 import comfy.supported_models
+import comfy.supported_models_base
 import comfy.text_encoders.lt
 import comfy.text_encoders.wan
+import comfy.utils
 import torch
 from comfy.supported_models_base import ClipTarget
 
@@ -80,6 +84,34 @@ LTX_VOCODER = {
 LTX_METADATA = {
     "config": json.dumps({"transformer": LTXAV, "vae": LTX_VIDEO, "audio_vae": LTX_AUDIO, "vocoder": LTX_VOCODER})
 }
+# LTX-2.3 and 2.5 by what their files' metadata turn on; a core that does not know a setting leaves it out
+LTX_23 = {
+    "apply_gated_attention": True,
+    "cross_attention_adaln": True,
+    "caption_proj_before_connector": True,
+    "connector_apply_gated_attention": True,
+}
+LTX_25 = LTX_23 | {
+    "ff_bias": False,
+    "audio_ff_bias": False,
+    "use_prompt_adaln_single": False,
+    "cross_attention_adaln": False,
+    "use_keyframes_abs_pos_embedding": True,
+}
+H3 = {
+    "image_model": "minimax_h3",
+    "hidden_size": 64,
+    "num_layers": 2,
+    "token_refiner_num_layers": 1,
+    "num_attention_heads": 2,
+    "attention_head_dim": 96,
+    "ffn_hidden_size": 64,
+    "text_dim": 32,
+    "timestep_input_dim": 16,
+    "time_embed_hidden_size": 32,
+    "time_embed_dim": 16,
+    "rope_inv_freq_len": 16,
+}
 BIGVGAN = {
     "resblock": "1",
     "num_mels": 80,
@@ -115,8 +147,10 @@ def with_random_weights(module: torch.nn.Module) -> torch.nn.Module:
             else:
                 parameter.copy_(noise * 0.05 + float(name.endswith("weight")))
         for name, buffer in module.named_buffers():
-            if "of-means" in name:
+            if "of-means" in name or name in ("latents_mean", "latents_std"):
                 buffer.fill_(float("std" in name))
+            elif "zero_k_bias" in name or "mask_token" in name:
+                buffer.zero_()
             elif "mel_basis" in name:
                 buffer.copy_(torch.rand(buffer.shape, generator=generator))
     return module.eval()
@@ -201,12 +235,49 @@ def _clip(target: ClipTarget, name: str, sizes: dict[str, int]) -> comfy.sd.CLIP
     return clip
 
 
-def ltxav() -> comfy.model_patcher.ModelPatcher:
-    config = comfy.supported_models.LTXAV(LTXAV)
+def _patcher(config: comfy.supported_models_base.BASE) -> comfy.model_patcher.ModelPatcher:
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({}, "")
     with_random_weights(model.diffusion_model)
     return comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
+
+
+def ltxav(**settings: bool) -> comfy.model_patcher.ModelPatcher:
+    patcher = _patcher(comfy.supported_models.LTXAV(LTXAV | settings))
+    patcher.cached_patcher_init = (_again(ltxav), (settings,))
+    return patcher
+
+
+def _again(make: Callable[..., Any]) -> Callable[..., Any]:
+    """What core calls for another copy, on another device or without dynamic loading."""
+    return lambda settings, **_: make(**settings)
+
+
+def h3() -> comfy.model_patcher.ModelPatcher:
+    """MiniMax H3, of cores that have it."""
+    patcher = _patcher(comfy.supported_models.MiniMaxH3(dict(H3)))
+    patcher.model.diffusion_model.rope.inv_freq.copy_(torch.linspace(1, 0.01, H3["rope_inv_freq_len"]))
+    patcher.cached_patcher_init = (_again(h3), ({},))
+    return patcher
+
+
+def h3_video_vae() -> comfy.sd.VAE:
+    import comfy.ldm.minimax.vae as minimax
+
+    stage = minimax.MiniMaxH3VideoVAE(ch=32)
+    stage.decoder = minimax.ViT3DDecoder(num_layers=1, heads=1, dim_head=64)
+    known_by = {
+        "decoder.transformer_blocks.0.scale1": (2048,),
+        "encoder.down.5.block.0.conv1.weight": (1024, 512, 3, 3, 3),
+    }
+    return _vae(known_by, stage.float())
+
+
+def h3_audio_vae() -> comfy.sd.VAE:
+    import comfy.ldm.minimax.audio_vae as minimax
+
+    stage = minimax.MiniMaxH3AudioVAE(encoder_dim=4, latent_dim=64, decoder_dim=256)
+    return _vae({"pre_block.attn.zero_k_bias": (2048,)}, stage)
 
 
 def ltx2_weights() -> dict[str, torch.Tensor]:
@@ -221,6 +292,14 @@ def ltx2_weights() -> dict[str, torch.Tensor]:
         "vocoder": audio.vocoder,
     }
     return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+
+
+def ltx2_vaes() -> tuple[comfy.sd.VAE, comfy.sd.VAE]:
+    """Of video and of sound, as core's loaders make them of a checkpoint."""
+    weights, replace = ltx2_weights(), comfy.utils.state_dict_prefix_replace
+    video = replace(dict(weights), {"vae.": ""}, filter_keys=True)
+    audio = replace(dict(weights), {"audio_vae.": "autoencoder.", "vocoder.": "vocoder."}, filter_keys=True)
+    return comfy.sd.VAE(sd=video, metadata=LTX_METADATA), comfy.sd.VAE(sd=audio, metadata=LTX_METADATA)
 
 
 def write_ltx2(path: Path) -> None:
