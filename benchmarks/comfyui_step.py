@@ -33,7 +33,7 @@ from harmony_pack.harmony_core.diffusion.guidance import SyncCFG, TextCFG  # noq
 from harmony_pack.harmony_core.evaluation.bench import comparison  # noqa: E402
 from harmony_pack.harmony_core.pipelines import GenerateRequest, HarmonyPipeline  # noqa: E402
 from harmony_pack.nodes.clip import empty_clip  # noqa: E402
-from harmony_pack.nodes.host.av_latent import split_latent  # noqa: E402
+from harmony_pack.nodes.host.av_latent import split_anchors  # noqa: E402
 from harmony_pack.nodes.host.guider import SyncCFGGuider  # noqa: E402
 from harmony_pack.nodes.host.registration import register_model  # noqa: E402
 from harmony_pack.nodes.host.text_encoder import encode_captions  # noqa: E402
@@ -57,7 +57,7 @@ def comfyui_run() -> Callable[[Callable[..., None]], object]:
     latent, anchors, _ = empty_clip(vae, audio_vae, 0, 0, 0, 0)
     texts = [encode_captions(clip, *words, "separate") for words in (WORDS, ("", "", ""))]
     text_off = TextCFG(video_scale=1.0, audio_scale=1.0)
-    guider = SyncCFGGuider(patcher, SyncCFG(**SCALES), text_off, split_latent(anchors))
+    guider = SyncCFGGuider(patcher, SyncCFG(**SCALES), text_off, split_anchors(anchors))
     guider.inner_set_conds(dict(zip(("positive", "negative"), texts, strict=True)))
     sigmas = comfy.samplers.calculate_sigmas(patcher.get_model_object("model_sampling"), "simple", STEPS)
     sampler = comfy.samplers.sampler_object("euler")

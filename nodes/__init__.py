@@ -13,7 +13,7 @@ NODES: dict[str, tuple[str, ...]] = {
     "loaders": ("HarmonyCheckpointLoader", "HarmonyModelLoader"),
     "lora": ("HarmonyLora",),
     "text": ("HarmonyTextEncode",),
-    "clip": ("HarmonyClip",),
+    "clip": ("HarmonyClip", "HarmonyAnchors"),
     "guidance": ("HarmonySyncCFG",),
     "sampler": ("HarmonySampler",),
     "given": ("HarmonyGivenAudio", "HarmonyGivenVideo", "HarmonyFirstFrame"),

@@ -96,7 +96,10 @@ def decode_clip(
     """
     asked = latent.get("harmony_clip")
     if asked is None:
-        raise ValueError("The latent does not say how long its clip is; start from HarmonyClip.")
+        raise ValueError(
+            "The latent does not say how long its clip is; start from HarmonyClip, or decode latents of core's own "
+            "nodes with VAEDecode and VAEDecodeAudio."
+        )
     video, audio = split_latent(latent)
     frames_per_latent = Fraction(asked["num_frames"], video.shape[2])
     chunk = ceil(as_fraction(chunk_seconds) * asked["fps"] / frames_per_latent)

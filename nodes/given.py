@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from math import ceil
 from typing import Any
 
+import numpy as np
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..harmony_core.geometry import ClipGeometry, as_fraction, latent_frame_span
-from ..harmony_core.media import VideoClip, fit_audio, fit_video
-from .host.autoencoders import audio_latent_rate, encode_frames, encode_waveform, vae_config
-from .host.av_latent import give, split_latent
-from .host.clips import asked_of, clip_geometry, first_sound, fitted_picture
+from ..harmony_core.geometry import ClipGeometry, as_fraction
+from ..harmony_core.media import AudioClip, VideoClip, fit_audio, fit_video
+from .host.autoencoders import audio_latent_rate, encode_frames, encode_waveform
+from .host.av_latent import give, split_latent, time_axes
+from .host.av_models import LatentKind, native_audio
+from .host.clips import clip_geometry, first_sound, fitted_picture, latent_kind, pixel_size, seconds_of
 from .host.notes import show
 from .host.pixels import to_bytes, to_images
 from .inputs import seconds_input
@@ -42,8 +45,8 @@ class HarmonyGivenAudio(io.ComfyNode):
             node_id="HarmonyGivenAudio",
             display_name="Harmony Given Audio",
             category="Harmony",
-            description="Gives the clip its sound, so that the video is made to it (lip sync, music). "
-            "Saves one pass per step: there is no sound to guide.",
+            description="Gives the clip its sound, so that the video is made to it (lip sync, music); also latents "
+            "of LTX-2 and MiniMax H3. Saves one pass per step: there is no sound to guide.",
             search_aliases=["audio to video", "lip sync", "audio driven", "talking head"],
             inputs=_inputs(
                 "audio_vae",
@@ -79,18 +82,31 @@ class HarmonyGivenVideo(io.ComfyNode):
             node_id="HarmonyGivenVideo",
             display_name="Harmony Given Video",
             category="Harmony",
-            description="Gives the clip its pictures, so that the sound is made to them (foley). "
-            "Saves one pass per step: there is no video to guide.",
+            description="Gives the clip its pictures, so that the sound is made to them (foley); also latents of "
+            "LTX-2 and MiniMax H3. Saves one pass per step: there is no video to guide.",
             search_aliases=["video to audio", "foley", "video driven", "sound effects"],
-            inputs=_inputs(
-                "vae",
-                io.Video.Input(
+            inputs=[
+                *_inputs(
+                    "vae",
+                    io.Video.Input(
+                        "video",
+                        optional=True,
+                        tooltip="Not connected: the latent's own video is kept, its sound made anew.",
+                    ),
                     "video",
-                    optional=True,
-                    tooltip="Not connected: the latent's own video is kept, its sound made anew.",
                 ),
-                "video",
-            ),
+                io.Float.Input(
+                    "fps",
+                    default=0.0,
+                    min=0.0,
+                    max=240.0,
+                    step=0.001,
+                    optional=True,
+                    advanced=True,
+                    tooltip="The clip's frames per second, for a latent of core's LTX-2 nodes, which does not say it. "
+                    "0 = the latent says it.",
+                ),
+            ],
             outputs=[io.Latent.Output()],
             hidden=[io.Hidden.unique_id],
         )
@@ -103,8 +119,9 @@ class HarmonyGivenVideo(io.ComfyNode):
         video: Any = None,
         start_seconds: float = 0.0,
         end_seconds: float = 0.0,
+        fps: float = 0.0,
     ) -> io.NodeOutput:
-        latent, notes = give_video(latent, vae, video, start_seconds, end_seconds)
+        latent, notes = give_video(latent, vae, video, start_seconds, end_seconds, fps)
         show(cls.hidden.unique_id, notes)
         return io.NodeOutput(latent)
 
@@ -133,15 +150,15 @@ class HarmonyFirstFrame(io.ComfyNode):
 
 def give_first_frame(latent: dict[str, Any], vae: Any, image: Tensor) -> Noted:
     """The LATENT whose first frame is a picture, and what was changed about it."""
-    geometry = clip_geometry(latent, vae)
-    picture_1HWC, notes = fitted_picture(image, geometry.height, geometry.width)
+    latent_kind(latent, vae)
+    picture_1HWC, notes = fitted_picture(image, *pixel_size(split_latent(latent)[0], vae))
     return give(latent, video=encode_frames(vae, picture_1HWC), video_given=slice(0, 1)), tuple(notes)
 
 
-def give_video(latent: dict[str, Any], vae: Any, video: Any, start_s: float, end_s: float) -> Noted:
+def give_video(latent: dict[str, Any], vae: Any, video: Any, start_s: float, end_s: float, fps: float = 0.0) -> Noted:
     """The LATENT with a VIDEO's pictures from `start_s` to `end_s` (0 = its end); no VIDEO keeps the latent's own."""
-    geometry = clip_geometry(latent, vae)
-    given = _latent_frames(geometry, vae_config(vae).temporal_stride, start_s, _open_end(latent, end_s))
+    geometry = clip_geometry(latent, vae, fps)
+    given = _latent_frames(geometry, latent_kind(latent, vae), start_s, _open_end(latent, end_s))
     if video is None:
         return give(latent, video_given=given), ("the latent's own video is kept",)
     components = video.get_components()
@@ -154,21 +171,36 @@ def give_audio(
     latent: dict[str, Any], audio_vae: Any, audio: dict[str, Any] | None, start_s: float, end_s: float
 ) -> Noted:
     """The LATENT with an AUDIO's sound from `start_s` to `end_s` (0 = its end); no AUDIO keeps the latent's own."""
-    asked = asked_of(latent)
-    num_latents = split_latent(latent)[1].shape[2]
-    rate = audio_vae.audio_sample_rate
+    streams = split_latent(latent)
+    axis = time_axes(*streams)[1]
+    num_latents, rate = streams[1].shape[axis], audio_vae.audio_sample_rate
+    if audio_vae.latent_channels != streams[1].shape[1]:
+        raise ValueError(
+            f"The latent's sound has {streams[1].shape[1]} channels, but the audio VAE makes "
+            f"{audio_vae.latent_channels}; connect the audio VAE of the model that this latent is for."
+        )
     given = _audio_latents(num_latents, audio_latent_rate(audio_vae), start_s, _open_end(latent, end_s))
     if audio is None:
         return give(latent, audio_given=given), ("the latent's own sound is kept",)
-    samples_N, notes = fit_audio(first_sound(audio), round(Fraction(asked["num_frames"]) / asked["fps"] * rate), rate)
-    latents = encode_waveform(audio_vae, torch.from_numpy(samples_N)[None, None], num_latents)
-    return give(latent, audio=latents[:, :, given], audio_given=given), notes
+    samples_CN, notes = _fitted_sound(first_sound(audio), audio_vae, round(seconds_of(latent) * rate))
+    latents = encode_waveform(audio_vae, torch.from_numpy(samples_CN)[None], num_latents)
+    part = latents.narrow(axis, given.start, given.stop - given.start)
+    return give(latent, audio=part, audio_given=given), notes
 
 
-def _latent_frames(geometry: ClipGeometry, stride: int, start_s: float, end_s: float) -> slice:
+def _fitted_sound(sound: AudioClip, audio_vae: Any, num_samples: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Samples [C, N] at the autoencoder's rate, in as many channels as it hears, and what was changed."""
+    channels = 2 if native_audio(audio_vae) and len(sound.samples) > 1 else 1
+    parts = [sound] if channels == 1 else [replace(sound, samples=sound.samples[[index]]) for index in range(2)]
+    fitted = [fit_audio(part, num_samples, audio_vae.audio_sample_rate) for part in parts]
+    return np.stack([samples for samples, _ in fitted]), fitted[0][1]
+
+
+def _latent_frames(geometry: ClipGeometry, kind: LatentKind, start_s: float, end_s: float) -> slice:
     """Latent frames all of whose frames lie in the span."""
-    start, end = _span(start_s, end_s, Fraction(geometry.num_frames) / geometry.fps)
-    spans = [latent_frame_span(index, geometry.fps, stride) for index in range(geometry.num_latent_frames)]
+    length = Fraction(geometry.num_frames) / geometry.fps
+    start, end = (time * geometry.fps for time in _span(start_s, end_s, length))
+    spans = [kind.span(index) for index in range(geometry.num_latent_frames)]
     inside = [index for index, (first, last) in enumerate(spans) if first >= start and last <= end]
     return _some(inside, start_s, end_s, "video")
 
@@ -182,8 +214,7 @@ def _audio_latents(count: int, per_second: Fraction, start_s: float, end_s: floa
 
 def _open_end(latent: dict[str, Any], end_s: float) -> float:
     """0 for the end of the clip that was asked for: its last latents reach a little further."""
-    asked = asked_of(latent)
-    return 0.0 if as_fraction(end_s) >= Fraction(asked["num_frames"]) / asked["fps"] else end_s
+    return 0.0 if as_fraction(end_s) >= seconds_of(latent) else end_s
 
 
 def _span(start_s: float, end_s: float, length: Fraction) -> tuple[Fraction, Fraction]:

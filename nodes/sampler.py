@@ -14,6 +14,7 @@ from comfy_api.latest import io
 
 from ..harmony_core.diffusion.guidance import SyncCFG, TextCFG
 from .host.av_latent import split_latent
+from .host.av_models import av_model
 from .host.guider import make_guider
 from .host.model import HarmonyModel
 from .host.run_hooks import with_shift
@@ -29,8 +30,8 @@ class HarmonySampler(io.ComfyNode):
             node_id="HarmonySampler",
             display_name="Harmony Sampler",
             category="Harmony",
-            description="Makes the video and the sound: guider, noise, schedule and sampler in one node. "
-            "Use Harmony SyncCFG with core's sampling nodes for everything else.",
+            description="Makes the video and the sound: guider, noise, schedule and sampler in one node, for Harmony, "
+            "Ovi, LTX-2 and MiniMax H3. Use Harmony SyncCFG with core's sampling nodes for everything else.",
             search_aliases=["ksampler", "generate video with sound", "beginner", "all in one"],
             inputs=[
                 io.Model.Input("model"),
@@ -55,12 +56,12 @@ class HarmonySampler(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "shift",
-                    default=BUILT_IN.shift,
-                    min=0.01,
+                    default=0.0,
+                    min=0.0,
                     max=100.0,
                     step=0.01,
-                    tooltip="Higher spends more of the steps on the layout and fewer on detail (built-in model: "
-                    f"{BUILT_IN.shift:g}, Harmony 5B: 5).",
+                    tooltip="Higher spends more of the steps on the layout and fewer on detail. 0 = the model's own "
+                    f"(built-in model: {BUILT_IN.shift:g}, Harmony 5B: 5).",
                 ),
                 *sync_inputs(),
                 *text_inputs(),
@@ -85,7 +86,7 @@ class HarmonySampler(io.ComfyNode):
         audio_text_scale: float,
         negative: Any = None,
     ) -> io.NodeOutput:
-        check_model(model)
+        check_shift(model, shift)
         split_latent(latent)
         sync = SyncCFG(video_scale=video_sync_scale, audio_scale=audio_sync_scale)
         text = TextCFG(video_scale=video_text_scale, audio_scale=audio_text_scale)
@@ -93,12 +94,12 @@ class HarmonySampler(io.ComfyNode):
         return io.NodeOutput(sample_latent(guider, latent, seed, steps))
 
 
-def check_model(patcher: ModelPatcher) -> None:
-    """Raises ValueError for a model whose schedule or streams this sampler does not know."""
-    if not isinstance(patcher.model, HarmonyModel):
+def check_shift(patcher: ModelPatcher, shift: float) -> None:
+    """Raises ValueError for a shift that would replace the schedule of one of ComfyUI's own models."""
+    if shift and not isinstance(patcher.model, HarmonyModel):
         raise ValueError(
-            f"Harmony Sampler knows Harmony and Ovi models, not {type(patcher.model).__name__}. For LTX-2 use Harmony "
-            "SyncCFG with core's sampling nodes (template ltx2_sync_cfg), for a model without sound core's KSampler."
+            f"The shift is {shift:g}, but {av_model(patcher.model).title} keeps its own schedule (H3 has one for each "
+            "stream); set shift to 0, or change it with core's node for this model before Harmony Sampler."
         )
 
 

@@ -23,8 +23,10 @@ def run_script(tree: Path, script: str, folder: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_sync_guidance_on_native_ltx2(comfy_tree: Path, tmp_path: Path) -> None:
-    run_script(comfy_tree, "ltxav", tmp_path)
+@pytest.mark.parametrize("script", ["harmless", "ltxav", "h3", "anchors", "context_windows", "several_devices"])
+def test_on_core_classes(comfy_tree: Path, tmp_path: Path, script: str) -> None:
+    """Each script says at its top what it checks."""
+    run_script(comfy_tree, script, tmp_path)
 
 
 def test_a_broken_file_costs_its_own_nodes(comfy_tree: Path, tmp_path: Path) -> None:

@@ -9,42 +9,36 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from fractions import Fraction
 
-from ltxav import SyncCFG, SyncCFGGuider, TextCFG, scales  # loads the pack  # isort: skip
+from pack import load_pack
 
-import comfy.model_patcher
-import comfy.samplers
-import comfy.sd
-import comfy.utils
-import core_models
-import numpy as np
-import torch
-from harmony_pack.harmony_core.checkpoints.io import CONFIG_KEY
-from harmony_pack.harmony_core.config import PRESETS
-from harmony_pack.harmony_core.text.ovi import caption
-from harmony_pack.harmony_core.toyworld import render, sample_scene
-from harmony_pack.nodes import decode
-from harmony_pack.nodes.clip import empty_clip
-from harmony_pack.nodes.given import give_audio
-from harmony_pack.nodes.host.autoencoders import decode_frames, decode_waveform
-from harmony_pack.nodes.host.av_latent import nest
-from harmony_pack.nodes.host.registration import HarmonyModelConfig, register_model
-from harmony_pack.nodes.host.text_encoder import encode_captions
-from harmony_pack.nodes.loaders import load_checkpoint
+load_pack(sys.argv[1])
 
-
-def ltx2_pair() -> tuple[comfy.sd.VAE, comfy.sd.VAE]:
-    """As core's loaders make them of a checkpoint."""
-    weights = core_models.ltx2_weights()
-    replace, metadata = comfy.utils.state_dict_prefix_replace, core_models.LTX_METADATA
-    video = replace(dict(weights), {"vae.": ""}, filter_keys=True)
-    audio = replace(dict(weights), {"audio_vae.": "autoencoder.", "vocoder.": "vocoder."}, filter_keys=True)
-    return comfy.sd.VAE(sd=video, metadata=metadata), comfy.sd.VAE(sd=audio, metadata=metadata)
+import comfy.model_patcher  # noqa: E402
+import comfy.samplers  # noqa: E402
+import comfy.sd  # noqa: E402
+import comfy.utils  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from harmony_pack.harmony_core.checkpoints.io import CONFIG_KEY  # noqa: E402
+from harmony_pack.harmony_core.config import PRESETS  # noqa: E402
+from harmony_pack.harmony_core.text.ovi import caption  # noqa: E402
+from harmony_pack.harmony_core.toyworld import render, sample_scene  # noqa: E402
+from harmony_pack.nodes import decode  # noqa: E402
+from harmony_pack.nodes.clip import empty_clip  # noqa: E402
+from harmony_pack.nodes.given import give_audio  # noqa: E402
+from harmony_pack.nodes.host.autoencoders import decode_frames, decode_waveform  # noqa: E402
+from harmony_pack.nodes.host.av_latent import nest  # noqa: E402
+from harmony_pack.nodes.host.registration import HarmonyModelConfig, register_model  # noqa: E402
+from harmony_pack.nodes.host.text_encoder import encode_captions  # noqa: E402
+from harmony_pack.nodes.loaders import load_checkpoint  # noqa: E402
+from toys import SyncCFG, SyncCFGGuider, TextCFG, core_models, scales  # noqa: E402
 
 
 def check_ltx2() -> None:
-    vae, audio_vae = ltx2_pair()
+    vae, audio_vae = core_models.ltx2_vaes()
     latent, anchors, notes = empty_clip(vae, audio_vae, 0.64, 25.0, 64, 96, batch_size=2)
     video, audio = latent["samples"].unbind()
     # 16 frames asked, 17 made; ceil(17 / 25 x 25) audio latents
