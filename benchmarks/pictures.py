@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from harmony_core.evaluation.sheet import contact_sheet
-from harmony_core.evaluation.sync_map import SyncMap, draw_sync_map, middle_layers
+from harmony_core.benchmarks.sheet import contact_sheet
 from harmony_core.pipelines import GenerateRequest, HarmonyPipeline
+from harmony_core.sync.attention_map import SyncMap, draw_sync_map, middle_layers
 from harmony_core.text.transcripts import tokenize_transcript
 
 SAMPLES = (

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..harmony_core.evaluation.sync_map import DIRECTIONS, draw_sync_map
+from ..harmony_core.sync.attention_map import DIRECTIONS, draw_sync_map
 from .host.notes import show
 from .host.sync_map import map_of_latent
 from .inputs import layer_list

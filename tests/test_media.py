@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from harmony_core.benchmarks.timing import Meter
 from harmony_core.config import preset
-from harmony_core.evaluation.bench import Meter
 from harmony_core.geometry import ClipGeometry
 from harmony_core.media import (
     AudioClip,

@@ -10,7 +10,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...harmony_core.evaluation.sync_map import SyncMap, middle_layers
+from ...harmony_core.sync.attention_map import SyncMap, middle_layers
 from .model import HarmonyModel
 from .sampling import prepare_runs
 from .streams import nest, split_latent

@@ -11,8 +11,8 @@ from PIL import Image
 from safetensors.torch import load
 
 from harmony_core.diffusion.latents import AVLatents, draw_noise
-from harmony_core.evaluation.sync_map import SyncMap, draw_sync_map
 from harmony_core.pipelines import HarmonyPipeline
+from harmony_core.sync.attention_map import SyncMap, draw_sync_map
 from harmony_core.text.transcripts import tokenize_transcript
 
 from .comfyui import ComfyServer, Run

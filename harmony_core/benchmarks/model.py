@@ -23,14 +23,14 @@ from ..diffusion.latents import AVLatents, draw_noise
 from ..geometry import ClipGeometry
 from ..model import HarmonyTransformer
 from ..model.initialize import initialize
-from .bench import Meter, comparison, machine, measure, take_turns
+from .timing import Meter, comparison, machine, take_turns, time_ways
 
 CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 SIGMA = torch.tensor(0.5)
 
 
 @dataclass(frozen=True)
-class Options:
+class ModelOptions:
     """How much to measure, and where."""
 
     device: torch.device
@@ -42,7 +42,7 @@ class Options:
         return torch.float32 if self.device.type == "cpu" else torch.bfloat16
 
 
-def bench_model(options: Options) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+def bench_model(options: ModelOptions) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """Rows for a CSV, and comparisons under their fixed names."""
     parts = [transformer(options), synccfg(options), video_to_audio(options)]
     if not options.quick:
@@ -62,7 +62,7 @@ def row(
 # The transformer beside diffusers'
 
 
-def wan_pair(config: HarmonyConfig, options: Options) -> tuple[HarmonyTransformer, nn.Module]:
+def wan_pair(config: HarmonyConfig, options: ModelOptions) -> tuple[HarmonyTransformer, nn.Module]:
     """Our transformer without audio and diffusers' WanTransformer3DModel, with the same random weights."""
     from diffusers import WanTransformer3DModel
 
@@ -85,7 +85,7 @@ def wan_pair(config: HarmonyConfig, options: Options) -> tuple[HarmonyTransforme
     return ours.to(options.device, options.dtype), theirs.to(options.device, options.dtype)
 
 
-def transformer(options: Options) -> tuple[list[dict], list[dict]]:
+def transformer(options: ModelOptions) -> tuple[list[dict], list[dict]]:
     """Forward, and forward with backward, at equal size on equal inputs.
 
     Raises:
@@ -113,7 +113,7 @@ def transformer(options: Options) -> tuple[list[dict], list[dict]]:
         raise RuntimeError(f"The two transformers differ by {error:.1e} of the largest value; the times mean nothing.")
     rows, lines = [], []
     for mode in ("forward", "backward"):
-        measured = measure({"ours": run_ours, "diffusers": run_theirs}, [latents, text], mode, options.repeats)
+        measured = time_ways({"ours": run_ours, "diffusers": run_theirs}, [latents, text], mode, options.repeats)
         rows += [row(f"transformer_{mode}", way, config, latents.shape, columns) for way, columns in measured.items()]
         seconds = [measured[way]["seconds_p50"] for way in ("ours", "diffusers")]
         lines.append(comparison(f"transformer_{mode}", *seconds, "s"))
@@ -135,7 +135,7 @@ class Job:
     conditions: Conditions
 
     @classmethod
-    def build(cls, options: Options, seconds: float = 121 / 24, patches: tuple[int, int] = (22, 40)) -> Job:
+    def build(cls, options: ModelOptions, seconds: float = 121 / 24, patches: tuple[int, int] = (22, 40)) -> Job:
         """`patches` high and wide; one is 32 pixels."""
         config = preset("harmony-5b").with_(
             dim=64, ffn_dim=298, num_heads=2, num_layers=2, freq_dim=64, text_dim=64, speech=None
@@ -174,7 +174,7 @@ def _attention_flops(q_shape: tuple, k_shape: tuple, v_shape: tuple, *_args, out
     return sdpa_flop(q_shape, k_shape, v_shape)
 
 
-def synccfg(options: Options) -> tuple[list[dict], list[dict]]:
+def synccfg(options: ModelOptions) -> tuple[list[dict], list[dict]]:
     """A SyncCFG step whose drivers are cached, beside one plain joint pass, and beside three."""
     job = Job.build(options, 1.0) if options.quick else Job.build(options)
     config, shape = job.model.config, job.given.video.shape
@@ -202,7 +202,7 @@ def synccfg(options: Options) -> tuple[list[dict], list[dict]]:
     ]
 
 
-def video_to_audio(options: Options) -> tuple[list[dict], list[dict]]:
+def video_to_audio(options: ModelOptions) -> tuple[list[dict], list[dict]]:
     """A `video_to_audio` step after the first, beside a joint step; no guidance in either."""
     job = Job.build(options, 2.0) if options.quick else Job.build(options)
     driven, joint = job.step(video_given=True), job.step()
@@ -219,7 +219,7 @@ def video_to_audio(options: Options) -> tuple[list[dict], list[dict]]:
     ]
 
 
-def growth(options: Options) -> list[dict]:
+def growth(options: ModelOptions) -> list[dict]:
     """Seconds and memory of one joint pass over clip lengths at 320x192, and over sizes at two seconds."""
     by_length = [(seconds, (6, 10)) for seconds in (2, 5, 10, 20)]
     by_size = [(2, patches) for patches in ((3, 5), (6, 10), (11, 20), (22, 40))]

@@ -22,14 +22,14 @@ from ..model.rope import cross_rope, to_device, video_rope
 from ..ops import registry
 from ..ops.framewise_attention.naive import framewise_attention_naive, window_mask
 from ..ops.rope import apply_rope, apply_rope_naive
-from .bench import call_way, comparison, machine, measure
+from .timing import call_way, comparison, machine, time_ways
 
 LENGTHS_S = (2, 5, 10, 20, 40, 60)
 QUICK_LENGTHS_S = (2, 20)
 
 
 @dataclass(frozen=True)
-class Options:
+class OpsOptions:
     """A 720p layout, at a fraction of the width on CPU."""
 
     device: torch.device
@@ -52,7 +52,7 @@ class Options:
         return ("forward",) if self.quick else ("forward", "backward")
 
 
-def bench_ops(options: Options) -> list[dict[str, object]]:
+def bench_ops(options: OpsOptions) -> list[dict[str, object]]:
     """Rows of both ops, with the machine."""
     rows = framewise_rows(options) + qk_norm_rope_rows(options)
     return [row | machine(options.device) for row in rows]
@@ -102,7 +102,7 @@ def directions(seconds: float, config: HarmonyConfig) -> dict[str, tuple]:
     }
 
 
-def framewise_rows(options: Options) -> list[dict[str, object]]:
+def framewise_rows(options: OpsOptions) -> list[dict[str, object]]:
     config, device, dtype, rows = options.config, options.device, options.dtype, []
     lengths = QUICK_LENGTHS_S if options.quick else LENGTHS_S
     heads, head_dim = config.num_heads, config.head_dim
@@ -127,7 +127,7 @@ def framewise_rows(options: Options) -> list[dict[str, object]]:
             for mode in options.modes:
                 if mode == "backward" and device.type == "cpu":
                     ways.pop("flex", None)  # torch has no backward of FlexAttention on CPU
-                for way, measured in measure(ways, inputs, mode, options.repeats).items():
+                for way, measured in time_ways(ways, inputs, mode, options.repeats).items():
                     rows.append(
                         {
                             "op": "framewise_attention",
@@ -146,7 +146,7 @@ def framewise_rows(options: Options) -> list[dict[str, object]]:
     return rows
 
 
-def qk_norm_rope_rows(options: Options) -> list[dict[str, object]]:
+def qk_norm_rope_rows(options: OpsOptions) -> list[dict[str, object]]:
     """Self-attention's q and k of a five-second clip (a second on CPU)."""
     config, device, dtype = options.config, options.device, options.dtype
     tokens_high, tokens_wide = config.height // 32, config.width // 32
@@ -173,7 +173,7 @@ def qk_norm_rope_rows(options: Options) -> list[dict[str, object]]:
             **measured,
         }
         for mode in options.modes
-        for way, measured in measure(ways, inputs, mode, options.repeats).items()
+        for way, measured in time_ways(ways, inputs, mode, options.repeats).items()
     ]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harmony_core.evaluation.quality import held_out
-from harmony_core.evaluation.words import heard_words, word_accuracy
+from harmony_core.benchmarks.quality import held_out
+from harmony_core.toyworld.measures.words import heard_words, word_accuracy
 
 
 def test_rendered_words_are_heard():

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from harmony_core.benchmarks import ops
+from harmony_core.benchmarks.charts import framewise_curves, log_plot
+from harmony_core.benchmarks.model import Job, ModelOptions, flops
+from harmony_core.benchmarks.timing import Meter, comparison, take_turns
 from harmony_core.diffusion.guidance import SyncCFG
-from harmony_core.evaluation import bench_ops
-from harmony_core.evaluation.bench import Meter, comparison, take_turns
-from harmony_core.evaluation.bench_model import Job, Options, flops
-from harmony_core.evaluation.bench_plot import framewise_curves, log_plot
 
 CPU = torch.device("cpu")
 
@@ -23,7 +23,7 @@ def test_flops_of_attention_are_counted_on_cpu():
 
 def test_a_synccfg_step_with_cached_drivers_costs_about_two_joint_passes():
     """At a 720p clip's layout at a quarter of its size; the static anchor's video stream is not run again."""
-    job = Job.build(Options(CPU, 1, True), seconds=1, patches=(6, 10))
+    job = Job.build(ModelOptions(CPU, 1, True), seconds=1, patches=(6, 10))
     guided, plain = job.step(SyncCFG(video_scale=3.0, audio_scale=2.0)), job.step()
     first, later, joint = flops(guided), flops(guided), flops(plain)
     assert later <= 2.1 * joint
@@ -31,7 +31,7 @@ def test_a_synccfg_step_with_cached_drivers_costs_about_two_joint_passes():
 
 
 def test_a_driven_step_after_the_first_costs_little():
-    job = Job.build(Options(CPU, 1, True), seconds=1, patches=(6, 10))
+    job = Job.build(ModelOptions(CPU, 1, True), seconds=1, patches=(6, 10))
     driven, plain = job.step(video_given=True), job.step()
     first, later, joint = flops(driven), flops(driven), flops(plain)
     assert later <= 0.15 * joint
@@ -59,7 +59,7 @@ def test_op_rows_give_the_fixed_names_and_a_picture():
         for way in ("ours", "global")
         for seconds in (2, 20)
     ]
-    lines = {line["name"]: line for line in bench_ops.comparisons(rows)}
+    lines = {line["name"]: line for line in ops.comparisons(rows)}
     assert lines["framewise_20s"]["ours"] == 1.0
     assert lines["framewise_growth_2s_to_20s"]["ratio"] == 0.1
     curves = framewise_curves(rows, "forward", "peak_mb")

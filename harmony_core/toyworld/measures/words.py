@@ -10,8 +10,8 @@ from functools import cache
 
 import numpy as np
 
-from ..toyworld.words import SAMPLE_RATE, VOICES, WORDS, recording
-from .toyworld import ENVELOPE_RATE, envelope, mel_filters, power_frames, speech_bursts
+from ..words import SAMPLE_RATE, VOICES, WORDS, recording
+from .spectra import ENVELOPE_RATE, envelope, mel_filters, power_frames
 
 MARGIN_S = 0.02  # of sound kept around a burst
 _DROPPED, _COEFFICIENTS = 1, 12  # cepstral coefficients: without the first, which is the level
@@ -22,6 +22,21 @@ class _Recordings:
     words: tuple[str, ...]
     features: np.ndarray  # [R, P, K], short ones padded with zeros
     lengths: np.ndarray  # [R]
+
+
+def word_count(audio: np.ndarray, sample_rate: int = SAMPLE_RATE) -> int:
+    """How many bursts of speech there are."""
+    return len(speech_bursts(envelope(audio, sample_rate)))
+
+
+def speech_bursts(level: np.ndarray) -> list[tuple[int, int]]:
+    """First and last index of each burst in an envelope: louder than a tenth of the loudest, over 60 ms long, at
+    least 40 ms apart."""
+    if level.max(initial=0) < 2e-3:
+        return []
+    loud = np.flatnonzero(level > level.max() / 10)
+    bursts = np.split(loud, np.flatnonzero(np.diff(loud) > 0.04 * ENVELOPE_RATE) + 1)
+    return [(burst[0], burst[-1]) for burst in bursts if burst[-1] - burst[0] > 0.06 * ENVELOPE_RATE]
 
 
 def heard_words(audio: np.ndarray) -> tuple[str, ...]:
@@ -47,7 +62,7 @@ def word_accuracy(heard: tuple[str, ...], wanted: tuple[str, ...]) -> float:
 
 def _cepstra(audio: np.ndarray) -> np.ndarray:
     """Cosine transform of the log spectrum in mel bands, every 10 ms, its mean over time removed: float64 [L, K]."""
-    mel = power_frames(audio, n_fft=1024) @ mel_filters(40).T
+    mel = power_frames(audio) @ mel_filters(40).T
     level = np.log(mel + 1e-4 * mel.max() + 1e-12)
     bands = np.arange(level.shape[1]) + 0.5
     basis = np.cos(np.pi / len(bands) * np.outer(bands, np.arange(_DROPPED, _DROPPED + _COEFFICIENTS)))

@@ -1,6 +1,6 @@
 """How good the embedded checkpoint is: held-out scenes of the toy world, measured from pixels and samples.
 
-Every case is scored by the same measurements (evaluation/toyworld.py): ground truth, shuffled pairs (chance), the
+Every case is scored by the same measurements (toyworld/measures): ground truth, shuffled pairs (chance), the
 autoencoders' round trip, and each way of generating. `summary` turns clips into means with bootstrap intervals, and
 into the share of the way from chance to ground truth.
 """
@@ -20,8 +20,17 @@ from ..diffusion.latents import AVLatents
 from ..media import AudioClip, VideoClip
 from ..pipelines import GenerateRequest, HarmonyPipeline
 from ..toyworld import FPS, HELD_OUT_SEED, SAMPLE_RATE, ToyClip, reference_audio, render, sample_scene
-from . import toyworld as measure
-from .words import heard_words, word_accuracy
+from ..toyworld.measures.impacts import impact_scores
+from ..toyworld.measures.mouths import mouth_correlation
+from ..toyworld.measures.traits import (
+    ball_colour,
+    floor_material,
+    hair_colour,
+    impact_material,
+    nearest_voice,
+    shirt_colour,
+)
+from ..toyworld.measures.words import heard_words, word_accuracy, word_count
 
 Progress = Callable[[str, int, int], None]
 Clip = tuple[np.ndarray, np.ndarray]  # frames uint8 [F, H, W, 3], samples float32 [N]
@@ -136,18 +145,18 @@ def score(scene: HeldOut, clip: Clip) -> dict[str, float]:
     wanted, (frames, samples) = scene.clip.scene, clip
     if wanted.kind == "ball":
         return {
-            **measure.impact_scores(frames, samples, FPS, SAMPLE_RATE),
-            "colour": float(measure.ball_colour(frames) == wanted.ball_colour),
-            "floor": float(measure.floor_material(frames) == wanted.material),
-            "impact_sound": float(measure.impact_material(samples) == wanted.material),
+            **impact_scores(frames, samples, FPS, SAMPLE_RATE),
+            "colour": float(ball_colour(frames) == wanted.colour),
+            "floor": float(floor_material(frames) == wanted.material),
+            "impact_sound": float(impact_material(samples) == wanted.material),
         }
     return {
-        "mouth_r": measure.mouth_correlation(frames, samples, FPS),
-        "word_count": float(measure.word_count(samples) == len(wanted.words)),
+        "mouth_r": mouth_correlation(frames, samples, FPS),
+        "word_count": float(word_count(samples) == len(wanted.words)),
         "words": word_accuracy(heard_words(samples), wanted.words),
-        "voice": float(measure.nearest_voice(samples) == wanted.voice),
-        "shirt": float(measure.shirt_colour(frames) == wanted.shirt),
-        "hair": float(measure.hair_colour(frames) == wanted.hair),
+        "voice": float(nearest_voice(samples) == wanted.voice),
+        "shirt": float(shirt_colour(frames) == wanted.shirt),
+        "hair": float(hair_colour(frames) == wanted.hair),
     }
 
 
@@ -186,7 +195,7 @@ def summary(rows: Sequence[dict[str, object]]) -> list[dict[str, object]]:
     means = {key: float(np.mean(each)) for key, each in values.items()}
     table = []
     for (metric, case), each in values.items():
-        low, high = measure.bootstrap_interval(each, seed=0)
+        low, high = bootstrap_interval(each, seed=0)
         truth, chance = means.get((metric, "ground_truth")), means.get((metric, "shuffled"))
         line = {"metric": metric, "case": case, "clips": len(each), "mean": means[metric, case]}
         line |= {"low": low, "high": high, "of_the_way": None}
@@ -213,6 +222,14 @@ def markdown(table: Sequence[dict[str, object]]) -> str:
             texts.append(f"{line['mean']:.3f}{way}")
         lines.append(f"| {case} | " + " | ".join(texts) + " |")
     return "\n".join(lines)
+
+
+def bootstrap_interval(values: Sequence[float], seed: int, share: float = 0.95) -> tuple[float, float]:
+    """The interval that holds `share` of the means of 2,000 resamplings of `values`."""
+    values = np.asarray(values, dtype=np.float64)
+    picks = np.random.default_rng(seed).integers(len(values), size=(2000, len(values)))
+    low, high = np.quantile(values[picks].mean(axis=1), [(1 - share) / 2, (1 + share) / 2])
+    return float(low), float(high)
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, object]]) -> None:

@@ -74,10 +74,10 @@ def take_turns(ways: dict[str, Callable[[], object]], repeats: int, meter: Meter
     for _ in range(repeats):
         for name, way in ways.items():
             found[name].append(meter(way)[0])
-    return {name: summary([(seconds, peaks[name]) for seconds in results]) for name, results in found.items()}
+    return {name: percentiles([(seconds, peaks[name]) for seconds in results]) for name, results in found.items()}
 
 
-def summary(results: list[tuple[float, float]]) -> dict[str, float]:
+def percentiles(results: list[tuple[float, float]]) -> dict[str, float]:
     """Percentiles of (seconds, megabytes) as columns of a row."""
     seconds = [result[0] for result in results]
     fifths = statistics.quantiles(seconds, n=5, method="inclusive") if len(seconds) > 1 else seconds * 4
@@ -106,7 +106,7 @@ def call_way(way: Callable[..., object], inputs: list[torch.Tensor], mode: str) 
     torch.autograd.grad(outputs, inputs, [torch.ones_like(out) for out in outputs])
 
 
-def measure(
+def time_ways(
     ways: dict[str, Callable[..., object]], inputs: list[torch.Tensor], mode: str, repeats: int
 ) -> dict[str, dict[str, float]]:
     """`take_turns` of ways that take the same tensors."""

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from ..geometry import as_fraction
 from ..media import AudioClip, VideoClip
 from ..pipelines import GenerateRequest, HarmonyPipeline
-from .bench import Meter, comparison, machine, take_turns
+from .timing import Meter, comparison, machine, take_turns
 
-COMFYUI_SCRIPT = Path(__file__).parents[2] / "benchmarks" / "comfyui_step.py"
 JOINT, PLAIN = "joint", "joint, no SyncCFG"
 
 
@@ -59,19 +54,3 @@ def comparisons(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     """Every task beside joint generation without guidance."""
     seconds = {row["task"]: row["seconds_p50"] for row in rows}
     return [comparison(f"generate_{task}", seconds[task], seconds[PLAIN], "s") for task in seconds if task != PLAIN]
-
-
-def comfyui_step(tree: Path, python: Path | None, repeats: int) -> dict[str, object]:
-    """Seconds per step in ComfyUI beside the pipeline's, measured in one process of ComfyUI's interpreter.
-
-    Raises:
-        ValueError: not a ComfyUI checkout, or an interpreter that cannot run it; the message ends with its last words.
-    """
-    if not (tree / "main.py").is_file():
-        raise ValueError(f"--comfyui is {tree}, but there is no main.py in it; give a ComfyUI checkout.")
-    command = [str(python or sys.executable), str(COMFYUI_SCRIPT), str(tree.resolve()), str(repeats)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise ValueError(f"{command[0]} cannot run ComfyUI; give its own with --comfyui-python. ({last})")
-    return json.loads(done.stdout.splitlines()[-1])

@@ -7,8 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harmony_core.evaluation.quality import CASES, markdown, read_rows, run_cases, summary, without_style, write_rows
-from harmony_core.evaluation.sheet import contact_sheet
+from harmony_core.benchmarks.quality import (
+    CASES,
+    bootstrap_interval,
+    markdown,
+    read_rows,
+    run_cases,
+    summary,
+    without_style,
+    write_rows,
+)
+from harmony_core.benchmarks.sheet import contact_sheet
 from harmony_core.pipelines import HarmonyPipeline
 
 
@@ -67,3 +76,13 @@ def test_contact_sheet_shows_every_clip():
     sheet = np.asarray(contact_sheet([("one", frames, np.zeros(32000, np.float32))] * 3, every=8, scale=1))
     red = (sheet[..., 0] > 200) & (sheet[..., 1] < 60)
     assert red.sum() >= 3 * 4 * 300
+
+
+def test_bootstrap_interval_holds_the_mean_and_shrinks() -> None:
+    values = np.random.default_rng(1).normal(3, 1, 400)
+    low, high = bootstrap_interval(values, seed=0)
+    assert low < values.mean() < high
+    assert high - low < 0.25
+    wide = bootstrap_interval(values[:20], seed=0)
+    assert wide[1] - wide[0] > high - low
+    assert bootstrap_interval(values, seed=0) == (low, high)

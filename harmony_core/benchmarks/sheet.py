@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .toyworld import mel_filters, power_frames
+from ..toyworld.measures.spectra import mel_filters, power_frames
 
 CAPTION, SOUND, GAP = 22, 56, 10
 
@@ -41,7 +41,7 @@ def _strip(caption: str, frames: np.ndarray, samples: np.ndarray, every: int, sc
     for index, frame in enumerate(shown):
         picture = Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS)
         strip.paste(picture, (index * width, CAPTION))
-    level = np.log10(power_frames(samples) @ mel_filters().T + 1e-6)  # [frames, mels]
+    level = np.log10(power_frames(samples) @ mel_filters(64).T + 1e-6)  # [frames, mels]
     grey = np.clip((level.T[::-1] + 4) / 6, 0, 1)
     sound = Image.fromarray((grey * 255).astype(np.uint8)).resize((strip.width, SOUND), Image.Resampling.BILINEAR)
     strip.paste(sound, (0, CAPTION + height))
