@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, get_type_hints
 
@@ -27,6 +28,15 @@ class SpeechConfig:
     dim: int = 512
     num_blocks: int = 4
     conv_mult: int = 2
+
+
+@dataclass(frozen=True)
+class Width:
+    """Sizes of one branch's blocks."""
+
+    dim: int
+    ffn_dim: int
+    num_heads: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +132,15 @@ class HarmonyConfig:
         return self.dim // self.num_heads
 
     @property
+    def video_width(self) -> Width:
+        return Width(self.dim, self.ffn_dim, self.num_heads)
+
+    @property
+    def audio_width(self) -> Width:
+        """The same: both branches are equally wide, so far."""
+        return self.video_width
+
+    @property
     def takes_reference_audio(self) -> bool:
         """Ovi was trained without a voice to follow."""
         return self.interaction != "global" or self.references == "appended"
@@ -131,6 +150,11 @@ class HarmonyConfig:
         """Sizes of the temporal, height and width parts of a head (Wan's split)."""
         side = 2 * (self.head_dim // 6)
         return self.head_dim - 2 * side, side, side
+
+    def grid(self, video_shape: Sequence[int]) -> tuple[int, int, int]:
+        """Tokens of a video latent [..., T_v, h, w]: frames, patches high, patches wide."""
+        frames, height, width = (n // p for n, p in zip(video_shape[-3:], self.patch_size, strict=True))
+        return frames, height, width
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> HarmonyConfig:

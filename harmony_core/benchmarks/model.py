@@ -17,12 +17,13 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 from ..checkpoints.io import load_strict
 from ..checkpoints.layout import plan, rename
 from ..config import HarmonyConfig, preset
-from ..diffusion.denoiser import Conditions, Denoiser
+from ..diffusion.denoiser import Denoiser
 from ..diffusion.guidance import GuidancePlan, SyncCFG
 from ..diffusion.latents import AVLatents, draw_noise
 from ..geometry import ClipGeometry
 from ..model import HarmonyTransformer
 from ..model.initialize import initialize
+from ..model.inputs import AudioInput, AVInput, VideoInput, clean_sigma
 from .timing import Meter, comparison, machine, take_turns, time_ways
 
 CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -101,7 +102,7 @@ def transformer(options: ModelOptions) -> tuple[list[dict], list[dict]]:
     timestep = torch.tensor([500.0], device=options.device)
 
     def run_ours(latents: Tensor, text: Tensor) -> Tensor:
-        return ours(latents, None, sigma, None, text)[0]
+        return ours(VideoInput(latents, sigma, text))[0]
 
     def run_theirs(latents: Tensor, text: Tensor) -> Tensor:
         return theirs(latents, timestep, text, return_dict=False)[0]
@@ -129,10 +130,9 @@ class Job:
     """One clip's latents and a random model of 720p geometry and little width."""
 
     model: HarmonyTransformer
-    given: AVLatents
+    inputs: AVInput
     anchors: AVLatents
     masks: AVLatents
-    conditions: Conditions
 
     @classmethod
     def build(cls, options: ModelOptions, seconds: float = 121 / 24, patches: tuple[int, int] = (22, 40)) -> Job:
@@ -147,7 +147,11 @@ class Job:
         given, anchors = (draw_noise(*shapes, seed).map(lambda x: x.to(options.device)) for seed in (0, 1))
         text = torch.randn(2, 1, config.text_len, config.text_dim, device=options.device, dtype=options.dtype)
         masks = AVLatents(given.video[:, :1, :, :1, :1], given.audio[:, :1]).map(torch.ones_like)
-        return cls(model.to(options.device, options.dtype), given, anchors, masks, Conditions(*text))
+        inputs = AVInput(
+            VideoInput(given.video, clean_sigma(given.video), text[0]),
+            AudioInput(given.audio, clean_sigma(given.audio), text[1]),
+        )
+        return cls(model.to(options.device, options.dtype), inputs, anchors, masks)
 
     def step(self, *guidances: SyncCFG, video_given: bool = False) -> Callable[[], AVLatents]:
         """One step; the first call fills the driver cache, later ones read it."""
@@ -155,10 +159,9 @@ class Job:
         if video_given:
             masks = masks._replace(video=torch.zeros_like(masks.video))
         plan = GuidancePlan(guidances, 1, generates_video=not video_given)
-        denoiser = Denoiser(self.model, plan, self.conditions, None, self.given, masks, self.anchors)
-        noisy = draw_noise(self.given.video.shape, self.given.audio.shape, 2).map(
-            lambda x, like: x.to(like), self.given
-        )
+        denoiser = Denoiser(self.model, plan, self.inputs, None, masks, self.anchors)
+        given = denoiser.given
+        noisy = draw_noise(given.video.shape, given.audio.shape, 2).map(lambda x, like: x.to(like), given)
         return torch.inference_mode()(partial(denoiser, noisy, SIGMA, 0))
 
 
@@ -177,7 +180,7 @@ def _attention_flops(q_shape: tuple, k_shape: tuple, v_shape: tuple, *_args, out
 def synccfg(options: ModelOptions) -> tuple[list[dict], list[dict]]:
     """A SyncCFG step whose drivers are cached, beside one plain joint pass, and beside three."""
     job = Job.build(options, 1.0) if options.quick else Job.build(options)
-    config, shape = job.model.config, job.given.video.shape
+    config, shape = job.model.config, job.inputs.video.latents.shape
     guided, plain = job.step(SyncCFG(video_scale=3.0, audio_scale=2.0)), job.step()
 
     def three() -> None:
@@ -208,7 +211,7 @@ def video_to_audio(options: ModelOptions) -> tuple[list[dict], list[dict]]:
     driven, joint = job.step(video_given=True), job.step()
     counted = {"first_step": flops(driven), "later_step": flops(driven), "joint_step": flops(joint)}
     measured = take_turns({"later_step": driven, "joint_step": joint}, options.repeats, Meter(options.device))
-    shape = job.given.video.shape
+    shape = job.inputs.video.latents.shape
     rows = [
         row("video_to_audio", way, job.model.config, shape, columns, counted[way]) for way, columns in measured.items()
     ]
@@ -228,5 +231,7 @@ def growth(options: ModelOptions) -> list[dict]:
         for seconds, patches in jobs:
             job = Job.build(options, seconds, patches)
             measured = take_turns({"joint_pass": job.step()}, min(options.repeats, 3), Meter(options.device))
-            rows += [row(part, f"{seconds:g} s", job.model.config, job.given.video.shape, measured["joint_pass"])]
+            rows += [
+                row(part, f"{seconds:g} s", job.model.config, job.inputs.video.latents.shape, measured["joint_pass"])
+            ]
     return rows

@@ -8,6 +8,7 @@ need more than the memory limit are left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +18,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from ..config import HarmonyConfig, preset
-from ..geometry import ClipGeometry, a2v_windows, group_windows, v2a_windows
-from ..model.rope import cross_rope, to_device, video_rope
+from ..geometry import ClipGeometry
+from ..model.rope import cross_rope, cross_windows, to_device, video_rope
 from ..ops import registry
 from ..ops.framewise_attention.naive import framewise_attention_naive, window_mask
 from ..ops.rope import apply_rope, apply_rope_naive
@@ -87,15 +88,9 @@ def directions(seconds: float, config: HarmonyConfig) -> dict[str, tuple]:
     """Per direction: groups, number of queries and of keys, RoPE tables."""
     clip = ClipGeometry.from_seconds(seconds, config.fps, config.height, config.width, config)
     frames, num_audio = clip.num_latent_frames, clip.num_audio_latents
-    tokens = clip.latent_height * clip.latent_width // (config.patch_size[1] * config.patch_size[2])
+    tokens = math.prod(config.grid(clip.video_shape(1, config.video_channels))[1:])
     tables = cross_rope(frames, tokens, num_audio, config)
-    a2v = tuple(
-        (i * tokens, (i + 1) * tokens, *window) for i, window in enumerate(a2v_windows(frames, num_audio, config))
-    )
-    v2a = tuple(
-        (first, last, start * tokens, end * tokens)
-        for first, last, start, end in group_windows(v2a_windows(frames, num_audio, config))
-    )
+    a2v, v2a = cross_windows(frames, tokens, num_audio, config)
     return {
         "a2v": (a2v, frames * tokens, num_audio, tables["a2v"]),
         "v2a": (v2a, num_audio, frames * tokens, tables["v2a"]),

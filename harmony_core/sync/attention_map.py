@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..evaluation.plot import HEAT
-from ..model.interaction import CrossGeometry, FramewiseAttention, KeysValues
+from ..model.interaction import FramewiseAttention, KeysValues
+from ..model.rope import CrossGeometry
 from ..model.transformer import HarmonyTransformer
 from ..ops.rope import apply_rope
 

@@ -24,9 +24,9 @@ from ...harmony_core.diffusion.guidance import (
     JOINT,
     MUTE_AUDIO,
     NEGATIVE_TEXT,
+    PASSES,
     SKIP_LAYER,
     STATIC_VIDEO,
-    WITHOUT,
     Guidance,
     GuidancePlan,
     ReferenceCFG,
@@ -43,8 +43,9 @@ from .streams import Shapes, pack, unpack
 ANCHOR, WHERE, PASS = "harmony_anchor", "harmony_where", "harmony_pass"
 WRAPPER_KEY = "harmony_guider"
 # What the model is told of a pass, beside what its anchors and mask say.
+REFERENCES = {"video": "reference_image", "audio": "reference_audio"}
 TOLD = {ISOLATED: {"harmony_role": roles.ISOLATED}} | {
-    name: {"harmony_without": reference} for name, reference in WITHOUT.items()
+    name: {"harmony_without": REFERENCES[change.without]} for name, change in PASSES.items() if change.without
 }
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ...harmony_core.config import HarmonyConfig, SpeechConfig
+from ...harmony_core.model.inputs import AudioInput, Rows, VideoInput
 from ...harmony_core.model.roles import AUDIO_GIVEN, JOINT, VIDEO_GIVEN
 from ...harmony_core.model.transformer import HarmonyTransformer
 from ...harmony_core.text.transcripts import tokenize_transcript
@@ -47,6 +48,7 @@ class ComfyTransformer(HarmonyTransformer):
 
     def __init__(self, harmony: HarmonyConfig, device: Any, dtype: Any, operations: Any, **_: Any) -> None:
         super().__init__(harmony, device=device, dtype=dtype, operations=operations)
+        self.dtype = dtype  # ComfyUI asks for it
         self.roles: dict[Any, str] = {}  # by cond uuid, filled by HarmonyModel.extra_conds
 
     def forward(
@@ -76,20 +78,17 @@ class ComfyTransformer(HarmonyTransformer):
         conds = transformer_options.get("uuids") or [None]
         drivers = tuple(uuid for uuid in conds for _ in range(len(video) // len(conds)))
         attention = partial(comfy.ldm.modules.attention.optimized_attention, transformer_options=transformer_options)
-        velocity_video, velocity_audio = super().forward(
-            video,
-            audio,
-            *timestep,
-            context,
-            audio_context,
-            transcript,
-            reference_audio,
+        rows = Rows(
             roles=tuple(self.roles.get(driver, JOINT) for driver in drivers),
             drivers=drivers,
-            driver_cache=transformer_options.get("harmony_driver_cache"),
+            cache=transformer_options.get("harmony_driver_cache"),
             skip_layers=transformer_options.get("harmony_skip_layers", frozenset()),
-            attention=attention,
-            reference_image=reference_image,
+        )
+        velocity_video, velocity_audio = super().forward(
+            VideoInput(video, timestep[0], context, reference_image),
+            AudioInput(audio, timestep[1], audio_context, transcript, reference_audio),
+            rows,
+            attention,
         )
         # ComfyUI steps every latent by the step's sigma; where the mask is below 1 the noise level was lower.
         return [velocity_video * video_mask, velocity_audio * audio_mask]

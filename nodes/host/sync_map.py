@@ -40,5 +40,5 @@ def map_of_latent(
     sampler = comfy.samplers.sampler_object("euler")
     with SyncMap(patcher.model.diffusion_model, direction, layers or middle_layers(config.num_layers)) as seen:
         guider.sample(comfy.sample.prepare_noise(clip, seed), clip, sampler, torch.tensor([noise, 0.0]), seed=seed)
-    grid = tuple(length // patch for length, patch in zip(video.shape[2:], config.patch_size, strict=True))
+    grid = config.grid(video.shape)
     return seen.strength(grid), config.temporal_stride

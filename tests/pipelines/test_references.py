@@ -66,9 +66,9 @@ def test_the_clip_is_what_the_four_pass_formula_gives(pipeline: HarmonyPipeline,
     rows = []
     forward = pipeline.transformer.forward
 
-    def spy(*inputs, **kwargs):
-        out = forward(*inputs, **kwargs)
-        rows.append((*inputs[:2], inputs[7], kwargs["reference_image"], *out))
+    def spy(video, audio, *rest):
+        out = forward(video, audio, *rest)
+        rows.append((video.latents, audio.latents, audio.reference, video.reference, *out))
         return out
 
     monkeypatch.setattr(pipeline.transformer, "forward", spy)

@@ -9,6 +9,7 @@ import torch
 from harmony_core.config import preset
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.initialize import initialize
+from harmony_core.model.inputs import AudioInput, VideoInput
 from harmony_core.ops.framewise_attention import framewise_attention_naive
 from harmony_core.sync.attention_map import CLEAR, SyncMap, draw_sync_map, middle_layers
 
@@ -31,7 +32,9 @@ def forward(transformer: HarmonyTransformer, seed: int = 0) -> tuple[torch.Tenso
     video, audio = (torch.randn(shape, generator=generator) for shape in ((2, 24, 3, 4, 4), (2, 20, 18)))
     context = torch.randn(2, 5, 64, generator=generator)
     with torch.no_grad():
-        return transformer(video, audio, torch.full((2, 3), 0.5), torch.full((2, 18), 0.5), context, context)
+        return transformer(
+            VideoInput(video, torch.full((2, 3), 0.5), context), AudioInput(audio, torch.full((2, 18), 0.5), context)
+        )
 
 
 def test_watching_changes_nothing_and_ends(transformer: HarmonyTransformer) -> None:
