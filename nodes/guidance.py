@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..harmony_core.checkpoints.io import embedded_checkpoints, read_settings
+from ..harmony_core.checkpoints.bundle import embedded_checkpoints, read_settings
 from ..harmony_core.config import HarmonyConfig
 from ..harmony_core.diffusion.guidance import Guidance, Isolated, ReferenceCFG, SkipLayer, SyncCFG, TextCFG
 from .host.guider import SyncCFGGuider

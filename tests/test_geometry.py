@@ -6,7 +6,6 @@ from fractions import Fraction
 
 import pytest
 
-from harmony_core.config import PRESETS, preset
 from harmony_core.geometry import (
     ClipGeometry,
     a2v_windows,
@@ -18,6 +17,7 @@ from harmony_core.geometry import (
     num_audio_latents,
     v2a_windows,
 )
+from harmony_core.presets import PRESETS, preset
 
 TINY, BIG, OVI = preset("harmony-tiny"), preset("harmony-5b"), preset("ovi-11b")
 

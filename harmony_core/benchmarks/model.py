@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 
-from ..checkpoints.io import load_strict
-from ..checkpoints.layout import plan, rename
-from ..config import HarmonyConfig, preset
+from ..checkpoints.layout import recognise, rename
+from ..config import HarmonyConfig
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.guidance import GuidancePlan, SyncCFG
 from ..diffusion.latents import AVLatents, draw_noise
@@ -24,6 +23,7 @@ from ..geometry import ClipGeometry
 from ..model import HarmonyTransformer
 from ..model.initialize import initialize
 from ..model.inputs import AudioInput, AVInput, VideoInput, clean_sigma
+from ..presets import preset
 from .timing import Meter, comparison, machine, take_turns, time_ways
 
 CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -82,7 +82,7 @@ def wan_pair(config: HarmonyConfig, options: ModelOptions) -> tuple[HarmonyTrans
     )
     tensors = theirs.state_dict()
     ours = HarmonyTransformer(config)
-    load_strict(ours, rename(tensors, plan(tensors, "diffusers")), "diffusers")
+    ours.load_state_dict(rename(tensors, recognise(tensors, "diffusers")))
     return ours.to(options.device, options.dtype), theirs.to(options.device, options.dtype)
 
 

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from ..config import HarmonyConfig, preset
+from ..config import HarmonyConfig
 from ..geometry import ClipGeometry
 from ..model.rope import cross_rope, cross_windows, to_device, video_rope
 from ..ops import registry
 from ..ops.framewise_attention.naive import framewise_attention_naive, window_mask
 from ..ops.rope import apply_rope, apply_rope_naive
+from ..presets import preset
 from .timing import call_way, comparison, machine, time_ways
 
 LENGTHS_S = (2, 5, 10, 20, 40, 60)

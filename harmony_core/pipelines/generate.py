@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoints import Bundle, load_bundle
+from ..checkpoints.parts import PartFiles, load_parts
 from ..config import HarmonyConfig
 from ..diffusion.anchors import mute_audio, static_video
 from ..diffusion.denoiser import Denoiser
@@ -23,10 +24,9 @@ from ..diffusion.solvers import solver
 from ..geometry import ClipGeometry, as_fraction
 from ..media import fit_audio, fit_image, fit_reference_image, fit_video
 from ..model.inputs import AudioInput, AVInput, VideoInput, clean_sigma
-from ..text import ovi
+from ..text import ovi_caption
 from ..text.transcripts import tokenize_transcript
 from .offload import Placement
-from .parts import PartFiles, load_parts
 from .plan import guidance_plan
 from .request import GenerateRequest, Generation, check_batch, check_supported
 
@@ -263,7 +263,7 @@ class HarmonyPipeline:
         texts = request.prompt, request.audio_prompt, request.transcript
         if self.config.prompt_format == "separate":
             return texts
-        caption = ovi.caption(*texts, self.config.prompt_format)
+        caption = ovi_caption.caption(*texts, self.config.prompt_format)
         return caption, caption, ""
 
     def _negative_texts(self, request: GenerateRequest) -> tuple[str, str, str]:

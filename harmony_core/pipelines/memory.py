@@ -10,10 +10,11 @@ from torch import nn
 
 from ..autoencoders.audio import MMAudioVAE
 from ..autoencoders.video import PIXELS_PER_LATENT, WAN22_CONFIG
-from ..config import PRESETS, HarmonyConfig
+from ..config import HarmonyConfig
 from ..geometry import ClipGeometry, as_fraction
 from ..model import HarmonyTransformer
 from ..model.memory import activation_bytes
+from ..presets import PRESETS
 from .offload import OFFLOADS
 
 UMT5_PARAMETERS = 5_680_910_336  # umT5-xxl's encoder

@@ -7,8 +7,9 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from ..config import HarmonyConfig, preset
+from ..config import HarmonyConfig
 from ..geometry import as_fraction
+from ..presets import preset
 from .autoencoders import AutoencoderTraining
 
 OBJECTIVES = ("three_pass", "split_batch")

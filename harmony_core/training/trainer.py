@@ -28,7 +28,7 @@ from ..diffusion.latents import AVLatents
 from ..model import HarmonyTransformer
 from ..model.initialize import initialize
 from ..model.inputs import AudioInput, Rows, VideoInput
-from ..text.captions import TinyTextEncoder
+from ..text.tiny_encoder import TinyTextEncoder
 from ..toyworld import HELD_OUT_SEED, VOCABULARY
 from .autoencoders import reconstruction_report, train_audio_vae, train_video_vae
 from .config import ObjectiveConfig, OptimizerConfig, TrainingConfig

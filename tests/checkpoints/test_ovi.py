@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harmony_core.checkpoints.layout import check_keys, config_from_shapes, plan
-from harmony_core.checkpoints.stream import load_transformer
-from harmony_core.config import HarmonyConfig, preset
+from harmony_core.checkpoints.files import load_transformer
+from harmony_core.checkpoints.layout import check_keys, config_from_shapes, recognise
+from harmony_core.config import HarmonyConfig
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.inputs import AudioInput, Rows, VideoInput
+from harmony_core.presets import preset
 
 FIXTURES = Path(os.environ.get("HARMONY_FIXTURES", Path(__file__).parents[1] / "fixtures"))
 OWN_FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -154,7 +155,7 @@ def test_every_key_of_the_real_model_maps(split: bool) -> None:
             key.removeprefix("video_model.").replace("modulation.modulation", "modulation"): shape
             for key, shape in shapes.items()
         }
-    keys = plan(shapes, "real")
+    keys = recognise(shapes, "real")
     assert keys.layout.name == ("ovi-split" if split else "ovi")
     mapped = {target: shapes[source] for target, source in keys.sources.items()}
     config = config_from_shapes(mapped, keys.layout, "real")

@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from harmony_core.checkpoints.layout import check_keys, config_from_shapes, plan
-from harmony_core.checkpoints.stream import initialize_from_wan, load_transformer
-from harmony_core.config import HarmonyConfig, preset
+from harmony_core.checkpoints.files import initialize_from_wan, load_transformer
+from harmony_core.checkpoints.layout import check_keys, config_from_shapes, recognise
+from harmony_core.config import HarmonyConfig
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.initialize import initialize
 from harmony_core.model.inputs import AudioInput, VideoInput
+from harmony_core.presets import preset
 
 FIXTURES = Path(os.environ.get("HARMONY_FIXTURES", Path(__file__).parents[1] / "fixtures"))
 OWN_FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -142,7 +143,7 @@ def test_every_key_of_the_real_model_maps(layout: str) -> None:
     assert len(shapes) == 825
     assert sum(torch.Size(shape).numel() for shape in shapes.values()) == 4_999_787_712
 
-    keys = plan(shapes, "real")
+    keys = recognise(shapes, "real")
     assert keys.layout.name == layout.replace("comfyui", "wan")
     mapped = {target: shapes[source] for target, source in keys.sources.items()}
     config = config_from_shapes(mapped, keys.layout, "real")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harmony_core.config import HarmonyConfig, preset
+from harmony_core.config import HarmonyConfig
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.initialize import initialize
 from harmony_core.model.inputs import VideoInput
 from harmony_core.model.rope import appended_audio_rope, video_rope
 from harmony_core.ops.rope import rope_table
+from harmony_core.presets import preset
 from tests.model.test_transformer import call
 
 TOY = {"dim": 24, "ffn_dim": 32, "num_heads": 2, "num_layers": 2, "freq_dim": 16, "text_dim": 8, "text_len": 4}

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from harmony_core.config import HarmonyConfig, SpeechConfig, preset
+from harmony_core.config import HarmonyConfig, SpeechConfig
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.driver_cache import DriverCache
 from harmony_core.model.initialize import initialize
 from harmony_core.model.inputs import AudioInput, Rows, VideoInput
+from harmony_core.presets import preset
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from harmony_core.config import preset
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.initialize import initialize
 from harmony_core.model.inputs import AudioInput, VideoInput
 from harmony_core.ops.framewise_attention import framewise_attention_naive
+from harmony_core.presets import preset
 from harmony_core.sync.attention_map import CLEAR, SyncMap, draw_sync_map, middle_layers
 
 GRID = (3, 2, 2)

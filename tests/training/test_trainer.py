@@ -14,10 +14,10 @@ import yaml
 
 from harmony_core.autoencoders.tiny import TinyVideoVAE
 from harmony_core.checkpoints import write as weight_writer
-from harmony_core.config import preset
 from harmony_core.model import HarmonyTransformer
 from harmony_core.pipelines import GenerateRequest, HarmonyPipeline
-from harmony_core.text.captions import TinyTextEncoder
+from harmony_core.presets import preset
+from harmony_core.text.tiny_encoder import TinyTextEncoder
 from harmony_core.toyworld import VOCABULARY
 from harmony_core.training import trainer
 from harmony_core.training.config import TrainingConfig

@@ -20,9 +20,9 @@ import comfy.utils
 import core_models
 import numpy as np
 import torch
-from harmony_pack.harmony_core.checkpoints.io import CONFIG_KEY
-from harmony_pack.harmony_core.config import PRESETS
-from harmony_pack.harmony_core.text.ovi import caption
+from harmony_pack.harmony_core.checkpoints.bundle import CONFIG_KEY
+from harmony_pack.harmony_core.presets import PRESETS
+from harmony_pack.harmony_core.text.ovi_caption import caption
 from harmony_pack.harmony_core.toyworld import render, sample_scene
 from harmony_pack.nodes.host import clips
 from harmony_pack.nodes.host.autoencoders import decode_frames, decode_waveform

@@ -22,15 +22,16 @@ import comfy.samplers  # noqa: E402
 import folder_paths  # noqa: E402
 import torch  # noqa: E402
 from harmony_pack.harmony_core.checkpoints.convert import convert  # noqa: E402
+from harmony_pack.harmony_core.checkpoints.files import load_transformer  # noqa: E402
 from harmony_pack.harmony_core.checkpoints.layout import map_keys  # noqa: E402
 from harmony_pack.harmony_core.checkpoints.ovi import OVI, OVI_SPLIT  # noqa: E402
-from harmony_pack.harmony_core.checkpoints.stream import load_transformer  # noqa: E402
 from harmony_pack.harmony_core.checkpoints.wan import DIFFUSERS  # noqa: E402
-from harmony_pack.harmony_core.config import HarmonyConfig, SpeechConfig, preset  # noqa: E402
+from harmony_pack.harmony_core.config import HarmonyConfig, SpeechConfig  # noqa: E402
 from harmony_pack.harmony_core.diffusion.flow import sigmas  # noqa: E402
 from harmony_pack.harmony_core.diffusion.guidance import SyncCFG, TextCFG  # noqa: E402
 from harmony_pack.harmony_core.model import HarmonyTransformer  # noqa: E402
 from harmony_pack.harmony_core.model.inputs import AudioInput, VideoInput  # noqa: E402
+from harmony_pack.harmony_core.presets import preset  # noqa: E402
 from harmony_pack.nodes.host.guider import SyncCFGGuider  # noqa: E402
 from harmony_pack.nodes.host.registration import register_model  # noqa: E402
 from harmony_pack.nodes.host.sampler import check_model  # noqa: E402

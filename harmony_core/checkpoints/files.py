@@ -10,7 +10,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..config import REQUIRED, HarmonyConfig
 from ..model import HarmonyTransformer
 from .errors import CheckpointError
-from .layout import MARKERS, Plan, Shapes, check_keys, config_from_shapes, plan, split_scales
+from .layout import MARKERS, KeyMap, check_keys, config_from_shapes, recognise, split_scales
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -55,15 +55,69 @@ class Entry:
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """One or more safetensors files seen as one: their entries, and the settings that a Harmony file stores."""
+    """One or more safetensors files seen as one: their entries, and what a Harmony file says of itself.
+
+    `handles` are the files as `open_files` opened them; reading goes on from there.
+    """
 
     name: str
     entries: dict[str, Entry]
-    settings: dict | None
+    settings: dict[str, Any] | None
+    metadata: dict[str, str]
+    handles: dict[Path, Any] = field(repr=False)
 
     @property
-    def shapes(self) -> Shapes:
-        return {key: entry.shape for key, entry in self.entries.items()}
+    def config(self) -> HarmonyConfig | None:
+        """The transformer's, where a Harmony file stores it."""
+        return None if self.settings is None else HarmonyConfig.from_dict(self.settings["transformer"])
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A transformer in weight files: its keys under our names, and its config."""
+
+    files: WeightFiles
+    keys: KeyMap
+    config: HarmonyConfig
+
+    @classmethod
+    def of(
+        cls,
+        files: WeightFiles,
+        config: HarmonyConfig | None = None,
+        head_dim: int = 128,
+        preset: str | None = None,
+    ) -> ModelFile:
+        """What the files are, by their keys. As `open_model`."""
+        keys = recognise(files.entries, files.name)
+        config = config or files.config
+        if config is None:
+            shapes = {target: files.entries[source].shape for target, source in keys.sources.items()}
+            config = config_from_shapes(shapes, keys.layout, files.name, head_dim, preset)
+        return cls(files, keys, config)
+
+    def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> HarmonyTransformer:
+        """The model in eval mode, without gradients. Raises CheckpointError for keys that do not fit."""
+        model = HarmonyTransformer(self.config, device="meta", dtype=dtype)
+        assign(model, self.files, self.keys.sources, self.keys.scales, dtype, device, self.keys.layout.title)
+        return model
+
+
+def open_model(
+    paths: Paths, config: HarmonyConfig | None = None, head_dim: int = 128, preset: str | None = None
+) -> ModelFile:
+    """Recognise a transformer of any layout in `layout.LAYOUTS`, without reading its weights.
+
+    Args:
+        paths: a .safetensors file, an index.json of shards, a folder with either, or several files (Ovi's two).
+        config: the model's, where its shapes do not tell all (toy sizes); else it is what the files store, else what
+            their shapes tell.
+        head_dim, preset: as `layout.config_from_shapes`, where no config is given or stored.
+
+    Raises:
+        CheckpointError: unreadable, unknown, or too little to tell the config.
+    """
+    return ModelFile.of(open_files(paths), config, head_dim, preset)
 
 
 def load_transformer(
@@ -73,12 +127,7 @@ def load_transformer(
     config: HarmonyConfig | None = None,
     head_dim: int = 128,
 ) -> tuple[HarmonyConfig, HarmonyTransformer]:
-    """Load a transformer of any layout in `layout.LAYOUTS`.
-
-    Args:
-        paths: a .safetensors file, an index.json of shards, a folder with either, or several files (Ovi's two).
-        config: for files that store none and whose shapes do not tell all (toy sizes).
-        head_dim: as `layout.config_from_shapes`, where no config is given or stored.
+    """Load a transformer of any layout. Arguments as `open_model`.
 
     Returns:
         The config, and the model in eval mode, without gradients.
@@ -86,28 +135,12 @@ def load_transformer(
     Raises:
         CheckpointError: unreadable, unknown, or keys that are missing or too many.
     """
-    files = open_files(paths)
-    keys = plan(files.entries, files.name)
-    config = config or read_config(files, keys, head_dim)
-    model = HarmonyTransformer(config, device="meta", dtype=dtype)
-    assign(model, files, keys.sources, keys.scales, dtype, device, title=keys.layout.title)
-    return config, model
-
-
-def read_config(files: WeightFiles, keys: Plan, head_dim: int = 128, preset: str | None = None) -> HarmonyConfig:
-    """The config that the files store, else what their shapes tell, with the rest from a preset (the layout's own).
-
-    Raises:
-        CheckpointError: neither is enough.
-    """
-    if files.settings is not None:
-        return HarmonyConfig.from_dict(files.settings["transformer"])
-    shapes = {target: files.entries[source].shape for target, source in keys.sources.items()}
-    return config_from_shapes(shapes, keys.layout, files.name, head_dim, preset)
+    opened = open_model(paths, config, head_dim)
+    return opened.config, opened.build(dtype, device)
 
 
 @torch.no_grad()
-def initialize_from_wan(model: HarmonyTransformer, paths: Paths) -> Plan:
+def initialize_from_wan(model: HarmonyTransformer, paths: Paths) -> KeyMap:
     """Copy a Wan2.2 checkpoint into the video branch of `model`; audio branch and interactions keep their weights.
 
     With interactions whose outputs are zero (`model.initialize`) the video side then equals Wan's bit for bit.
@@ -116,7 +149,7 @@ def initialize_from_wan(model: HarmonyTransformer, paths: Paths) -> Plan:
         CheckpointError: not Wan's layout, or another size than the model's.
     """
     files = open_files(paths)
-    keys = plan(files.entries, files.name)
+    keys = recognise(files.entries, files.name)
     own = model.state_dict()
     video = {key: own[key] for key in own if not key.startswith(("audio.", "interactions.", "speech."))}
     shapes = {target: files.entries[source].shape for target, source in keys.sources.items()}
@@ -135,7 +168,10 @@ def assign(
     device: torch.device | str,
     title: str,
 ) -> None:
-    """Give a model on the meta device its weights, and put it in eval mode without gradients.
+    """Give a model its weights, and put it in eval mode without gradients.
+
+    A model on the meta device takes the file's own tensors, so that nothing is held twice; any other copies them into
+    its own, whose memory format may be another (channels last).
 
     Raises:
         CheckpointError: keys or shapes that do not fit.
@@ -144,7 +180,7 @@ def assign(
     shapes = {target: files.entries[source].shape for target, source in sources.items()}
     check_keys(expected, shapes, files.name, title)
     tensors = dict(read_tensors(files, sources, scales, dtype, device))
-    model.load_state_dict(tensors, assign=True)
+    model.load_state_dict(tensors, assign=any(parameter.is_meta for parameter in model.parameters()))
     model.eval().requires_grad_(False)
 
 
@@ -155,20 +191,26 @@ def read_tensors(
     dtype: torch.dtype | None,
     device: torch.device | str,
 ) -> Iterator[tuple[str, Tensor]]:
-    """(our key, tensor) in `dtype` (None: as stored) on `device`, fp8 weights multiplied by their scales."""
+    """(our key, tensor) on `device`, fp8 weights multiplied by their scales.
+
+    Args:
+        dtype: of floating-point tensors; None = as stored.
+    """
     by_file: dict[Path, list[tuple[str, Entry]]] = defaultdict(list)
     for target, source in sources.items():
         by_file[files.entries[source].path].append((target, files.entries[source]))
     for path, wanted in by_file.items():
         keep = not scales and (dtype is None or all(DTYPES.get(entry.dtype) == dtype for _, entry in wanted))
-        for piece in [wanted] if keep else _pieces(wanted):
-            with safe_open(path, framework="pt", device=str(device)) as file:
-                for target, entry in piece:
-                    tensor = file.get_tensor(entry.key)
-                    if not keep:
-                        scale = files.entries[scales[target]] if target in scales else None
-                        tensor = _convert(tensor, file, scale, dtype)
-                    yield target, tensor
+        for index, piece in enumerate([wanted] if keep else _pieces(wanted)):
+            if index > 0:
+                files.handles[path] = open_safetensors(path)  # lets go of what the last piece has mapped
+            file = files.handles[path]
+            for target, entry in piece:
+                tensor = file.get_tensor(entry.key).to(device)
+                if not keep:
+                    scale = files.entries[scales[target]] if target in scales else None
+                    tensor = _convert(tensor, file, scale, dtype)
+                yield target, tensor
 
 
 def _pieces(wanted: list[tuple[str, Entry]]) -> Iterator[list[tuple[str, Entry]]]:
@@ -187,8 +229,8 @@ def _pieces(wanted: list[tuple[str, Entry]]) -> Iterator[list[tuple[str, Entry]]
 def _convert(tensor: Tensor, file: safe_open, scale: Entry | None, dtype: torch.dtype | None) -> Tensor:
     """A copy in `dtype` that does not hold on to the file."""
     if scale is None:
-        return tensor.to(dtype or tensor.dtype, copy=True)
-    factor = file.get_tensor(scale.key).float()
+        return tensor.to(dtype if dtype and tensor.is_floating_point() else tensor.dtype, copy=True)
+    factor = file.get_tensor(scale.key).to(tensor.device).float()
     if factor.numel() not in (1, len(tensor)):
         raise CheckpointError(
             f"{scale.path.name}: {scale.key} has {factor.numel()} values for {len(tensor)} rows; only one scale per "
@@ -205,21 +247,22 @@ def open_files(paths: Paths) -> WeightFiles:
         CheckpointError: a pickle, unreadable, a shard missing, or a tensor in two files.
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
-    entries: dict[str, Entry] = {}
-    settings = None
+    found = WeightFiles(" + ".join(Path(each).name for each in given), {}, None, {}, {})
+    settings, entries = None, found.entries
     for path in [shard for each in given for shard in _shards(Path(each))]:
-        with open_safetensors(path) as file:
-            keys = list(file.keys())
-            settings = stored_settings(file, keys, path.name) or settings
-            _check_quantisation(file, keys, path)
-            for key in keys:
-                if key.endswith(MARKERS):
-                    continue
-                if key in entries:
-                    raise CheckpointError(f"{key} is in both {entries[key].path.name} and {path.name}; give one.")
-                view = file.get_slice(key)
-                entries[key] = Entry(path, key, tuple(view.get_shape()), view.get_dtype())
-    return WeightFiles(" + ".join(Path(each).name for each in given), entries, settings)
+        file = found.handles[path] = open_safetensors(path)
+        keys = list(file.keys())
+        found.metadata.update(file.metadata() or {})
+        settings = stored_settings(file, keys, path.name) or settings
+        _check_quantisation(file, keys, path)
+        for key in keys:
+            if key.endswith(MARKERS):
+                continue
+            if key in entries:
+                raise CheckpointError(f"{key} is in both {entries[key].path.name} and {path.name}; give one.")
+            view = file.get_slice(key)
+            entries[key] = Entry(path, key, tuple(view.get_shape()), view.get_dtype())
+    return replace(found, settings=settings)
 
 
 def shard_set(path: Path) -> list[Path]:
@@ -265,7 +308,7 @@ def _shards(path: Path) -> list[Path]:
     return [path]
 
 
-def open_safetensors(path: Path):
+def open_safetensors(path: Path) -> Any:
     """A handle on one file.
 
     Raises:

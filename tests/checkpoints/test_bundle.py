@@ -10,8 +10,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from harmony_core.checkpoints import CheckpointError, describe, load_bundle, resolve, save_bundle, write
-from harmony_core.checkpoints.io import CONFIG_KEY, TRANSFORMER, load_companions
+from harmony_core.checkpoints import CheckpointError, describe, files, load_bundle, resolve, save_bundle, write
+from harmony_core.checkpoints.bundle import CONFIG_KEY, TRANSFORMER, load_companions
+from harmony_core.checkpoints.files import open_model
+from harmony_core.checkpoints.identify import identify
 
 
 def test_round_trip(random_checkpoint: Path, tmp_path: Path):
@@ -42,12 +44,26 @@ def test_metadata_and_tensor_hold_the_same_settings(random_checkpoint: Path):
 
 def test_companions_are_a_bundle_without_its_transformer(random_checkpoint: Path, monkeypatch):
     bundle = load_bundle(random_checkpoint)
-    monkeypatch.delattr("harmony_core.checkpoints.io.HarmonyTransformer")  # it must not be built
+    monkeypatch.delattr("harmony_core.checkpoints.bundle.HarmonyTransformer")  # it must not be built
     config, *parts = load_companions(random_checkpoint)
     assert config == bundle.config
     for part, whole in zip(parts, (bundle.video_vae, bundle.audio_vae, bundle.text_encoder), strict=True):
         assert not part.training
         assert all(torch.equal(value, whole.state_dict()[key]) for key, value in part.state_dict().items())
+
+
+@pytest.mark.parametrize("use", [load_bundle, load_companions, describe, identify, open_model])
+def test_a_bundle_is_opened_once(random_checkpoint: Path, monkeypatch, use):
+    """Header, settings, transformer and every part through one handle."""
+    opened = []
+
+    def counted(path: Path, **options: str) -> safe_open:
+        opened.append(Path(path))
+        return safe_open(path, **options)
+
+    monkeypatch.setattr(files, "safe_open", counted)
+    use(random_checkpoint)
+    assert opened == [random_checkpoint]
 
 
 def test_describe(random_checkpoint: Path):

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints import describe, resolve
-from ..checkpoints.components import AUDIO_PARTS, TEXT_LAYOUTS, VIDEO_VAE_LAYOUTS
-from ..checkpoints.io import summary
-from ..checkpoints.layout import config_from_shapes, plan
-from ..checkpoints.stream import WeightFiles, open_files, plain_sources
 from ..config import HarmonyConfig
+from .bundle import count_tensors, describe_files, resolve
+from .files import ModelFile, WeightFiles, open_files, plain_sources
+from .parts import AUDIO_PARTS, TEXT_LAYOUTS, VIDEO_VAE_LAYOUTS
 
 LORA_KEYS = (".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", ".lora.down.", ".lora.up.")
 WHOLE = "harmony generate --model FILE"
@@ -24,7 +22,7 @@ AUDIO_TITLES = {
 
 
 def identify(name: str | Path) -> dict[str, Any]:
-    """As `checkpoints.describe`, for any file that the package can use: also `for`, the option that takes it.
+    """As `bundle.describe`, for any file that the package can use: also `for`, the option that takes it.
 
     Raises:
         CheckpointError: unreadable, or nothing that is known here.
@@ -32,7 +30,7 @@ def identify(name: str | Path) -> dict[str, Any]:
     path = resolve(name)
     files = open_files(path)
     if files.settings is not None:
-        facts = describe(path)
+        facts = describe_files(files, path)
         audio = HarmonyConfig.from_dict(facts["config"]).audio
         return facts | {"for": WHOLE if len(facts["parts"]) > 1 else _transformer_use(audio)}
     layout, use, config = _recognise(files)
@@ -41,7 +39,7 @@ def identify(name: str | Path) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "layout": layout,
         "for": use,
-        "parts": {"weights": summary(files.entries.values())},
+        "parts": {"weights": count_tensors(files.entries.values())},
         "config": config,
         "model_card": {},
     }
@@ -66,10 +64,8 @@ def _recognise(files: WeightFiles) -> tuple[str, str, dict[str, Any]]:
     half = _half_of_ovi(names)
     if half is not None:
         return half, "harmony generate --model VIDEO_HALF --audio-model AUDIO_HALF, and the parts", {}
-    keys = plan(files.entries, files.name)
-    shapes = {target: files.entries[source].shape for target, source in keys.sources.items()}
-    config = config_from_shapes(shapes, keys.layout, files.name)
-    return keys.layout.title, _transformer_use(config.audio), config.to_dict()
+    opened = ModelFile.of(files)
+    return opened.keys.layout.title, _transformer_use(opened.config.audio), opened.config.to_dict()
 
 
 def _half_of_ovi(names: dict[str, str]) -> str | None:

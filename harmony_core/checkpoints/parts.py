@@ -1,8 +1,10 @@
-"""Loading what stands beside the transformer in published files: video and audio autoencoders, text encoder."""
+"""Published files, a part each: what stands beside the transformer (autoencoders, text encoder), and all together."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,10 +13,12 @@ from torch import Tensor
 from ..autoencoders.audio import MelConverter, MMAudioVAE, fold_convolutions, fold_weight_norm, folded
 from ..autoencoders.video import WanVideoVAE
 from ..autoencoders.vocoder import DEFAULT_CONFIG as VOCODER_CONFIG
+from ..presets import preset
 from ..text.umt5 import UMT5TextEncoder, encoder_config, load_tokenizer
+from .bundle import Bundle
 from .errors import CheckpointError
+from .files import Paths, WeightFiles, assign, load_transformer, open_files, plain_sources, read_tensors
 from .layout import Shapes, check_keys, map_keys, offending
-from .stream import Paths, WeightFiles, assign, open_files, plain_sources, read_tensors
 from .wan import UMT5, VAE, Rules
 
 # Layouts of one part: (title, rules to our names). The empty rules leave every key as it is.
@@ -206,3 +210,47 @@ def _require(files: WeightFiles, title: str, shapes: Shapes, *keys: str) -> None
     missing = [key for key in keys if key not in shapes]
     if missing:
         raise CheckpointError(f"{files.name} looks like {title}, but {offending({'missing': missing})}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartFiles:
+    """Files of each part; several where a part is split (Ovi's two, MMAudio's autoencoder and vocoder).
+
+    `preset` names the settings of a transformer file that stores none and that its shapes do not tell: `ovi-11b-960`
+    and `dreamid-omni` have Ovi's keys.
+    """
+
+    model: Sequence[Path]
+    video_vae: Path | None = None
+    audio_vae: Sequence[Path] = ()
+    text_encoder: Path | None = None
+    tokenizer: Path | None = None
+    preset: str | None = None
+
+
+def load_parts(files: PartFiles, dtype: torch.dtype) -> Bundle:
+    """Load every part on the CPU, memory-mapped where it already has its dtype: transformer and text encoder in
+    `dtype`, autoencoders in float32.
+
+    Raises:
+        ValueError: a part is missing, one that the model has no use for is given, or CheckpointError for a wrong file.
+    """
+    required = {"--video-vae": files.video_vae, "--text-encoder": files.text_encoder, "--tokenizer": files.tokenizer}
+    absent = [option for option, path in required.items() if path is None]
+    if absent:
+        raise ValueError(f"A transformer alone makes no clip; also give {', '.join(absent)}.")
+    config, transformer = load_transformer(
+        list(files.model), dtype, config=None if files.preset is None else preset(files.preset)
+    )
+    if config.audio and not files.audio_vae:
+        raise ValueError(f"{files.model[0].name} makes sound; also give --audio-vae.")
+    if files.audio_vae and not config.audio:
+        raise ValueError(f"{files.model[0].name} makes no sound; leave --audio-vae out.")
+    return Bundle(
+        config=config,
+        transformer=transformer,
+        video_vae=load_video_vae(files.video_vae),
+        audio_vae=load_audio_vae(list(files.audio_vae)) if config.audio else None,
+        text_encoder=load_text_encoder(files.text_encoder, files.tokenizer, dtype, text_len=config.text_len),
+        model_card={"files": [path.name for path in files.model]},
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harmony_core.text.ovi import caption, speech
+from harmony_core.text.ovi_caption import caption, speech
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from harmony_core.checkpoints import CheckpointError
-from harmony_core.checkpoints import stream as stream_module
-from harmony_core.checkpoints.stream import load_transformer, shard_set
-from harmony_core.config import HarmonyConfig, preset
+from harmony_core.checkpoints import files as files_module
+from harmony_core.checkpoints.files import load_transformer, shard_set
+from harmony_core.config import HarmonyConfig
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.initialize import initialize
+from harmony_core.presets import preset
 
 CONFIG = preset("wan2.2-ti2v-5b").with_(dim=128, ffn_dim=160, num_heads=1, num_layers=2, text_dim=40)
 FP8 = torch.float8_e4m3fn
@@ -166,21 +167,21 @@ def test_a_stored_config_wins_over_shapes(tmp_path: Path, as_tensor: bool) -> No
 
 def test_conversion_in_small_pieces_changes_nothing(weights: dict, tmp_path: Path, monkeypatch) -> None:
     save_file(weights, tmp_path / "wan.safetensors")
-    monkeypatch.setattr(stream_module, "PIECE", 1000)
+    monkeypatch.setattr(files_module, "PIECE", 1000)
     assert_loads(tmp_path / "wan.safetensors", weights, torch.bfloat16)
 
 
 MEASURE = """
 import resource, sys, torch
-from harmony_core.checkpoints import stream
+from harmony_core.checkpoints import files
 from harmony_core.config import HarmonyConfig
-stream.PIECE = 8 * 2**20
+files.PIECE = 8 * 2**20
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 large, config, tiny, tiny_config, dtype = sys.argv[1:]
 dtype = getattr(torch, dtype)
-stream.load_transformer(tiny, dtype, config=HarmonyConfig.from_json(tiny_config))
+files.load_transformer(tiny, dtype, config=HarmonyConfig.from_json(tiny_config))
 before = peak()
-_, model = stream.load_transformer(large, dtype, config=HarmonyConfig.from_json(config))
+_, model = files.load_transformer(large, dtype, config=HarmonyConfig.from_json(config))
 sum(float(parameter.view(-1)[::512].float().sum()) for parameter in model.parameters())
 print(peak() - before)
 """

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +19,14 @@ from torch import Tensor, nn
 from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from ..config import HarmonyConfig
 from ..model import HarmonyTransformer
-from ..text.captions import TinyTextEncoder
+from ..text.tiny_encoder import TinyTextEncoder
 from .errors import CheckpointError
-from .stream import CONFIG_KEY, Entry, open_files, open_safetensors, parse_json, stored_settings
+from .files import CONFIG_KEY, Entry, WeightFiles, assign, open_files, parse_json, plain_sources
 from .write import write_safetensors
 
 ASSETS = Path(__file__).parent.parent / "assets"
 TRANSFORMER, VIDEO_VAE, AUDIO_VAE, TEXT_ENCODER = "model.diffusion_model.", "vae.", "audio_vae.", "text_encoders."
 PARTS = (TRANSFORMER, VIDEO_VAE, AUDIO_VAE, TEXT_ENCODER)
-
-Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass
@@ -94,19 +92,8 @@ def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         CheckpointError: unreadable, truncated, or not a Harmony bundle.
     """
-    with open_safetensors(path) as file:
-        metadata, keys = file.metadata() or {}, list(file.keys())
-        settings = stored_settings(file, keys, path.name)
-    if settings is None:
-        shown = ", ".join(keys[:3]) or "no tensors"
-        raise CheckpointError(
-            f"{path.name} is not a Harmony checkpoint: neither its config metadata nor a {CONFIG_KEY} tensor says what "
-            f"its transformer is (its first keys: {shown})."
-        )
-    card = parse_json(metadata.get("model_card", "{}"), f"{path.name}: its model_card")
-    if not isinstance(card, dict):
-        raise CheckpointError(f"{path.name}: its model_card is {card!r}, but must be a JSON object.")
-    return settings, card
+    files = open_files(path)
+    return _settings(files), _model_card(files)
 
 
 def load_bundle(name: str | Path, dtype: torch.dtype = torch.float32) -> Bundle:
@@ -115,11 +102,12 @@ def load_bundle(name: str | Path, dtype: torch.dtype = torch.float32) -> Bundle:
     Raises:
         CheckpointError: not a bundle, or keys that do not fit its config.
     """
-    path = resolve(name)
-    settings, card = _bundle_settings(path)
+    files = open_files(resolve(name))
+    settings = _bundle_settings(files)
     config = HarmonyConfig.from_dict(settings["transformer"])
-    transformer = _load_part(path, TRANSFORMER, HarmonyTransformer(config), dtype)
-    return Bundle(config, transformer, *_load_companions(path, settings), card)
+    transformer = HarmonyTransformer(config, device="meta", dtype=dtype)
+    _fill(transformer, files, TRANSFORMER, dtype)
+    return Bundle(config, transformer, *_companions(files, settings), _model_card(files))
 
 
 def load_companions(name: str | Path) -> tuple[HarmonyConfig, TinyVideoVAE, TinyAudioVAE, TinyTextEncoder]:
@@ -128,54 +116,54 @@ def load_companions(name: str | Path) -> tuple[HarmonyConfig, TinyVideoVAE, Tiny
     Raises:
         CheckpointError: as `load_bundle`.
     """
-    path = resolve(name)
-    settings, _ = _bundle_settings(path)
-    return HarmonyConfig.from_dict(settings["transformer"]), *_load_companions(path, settings)
+    files = open_files(resolve(name))
+    settings = _bundle_settings(files)
+    return HarmonyConfig.from_dict(settings["transformer"]), *_companions(files, settings)
 
 
-def _bundle_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """As `read_settings`, of a file that holds every part and nothing else."""
-    settings, card = read_settings(path)
+def _settings(files: WeightFiles) -> dict[str, Any]:
+    if files.settings is None:
+        shown = ", ".join(list(files.entries)[:3]) or "no tensors"
+        raise CheckpointError(
+            f"{files.name} is not a Harmony checkpoint: neither its config metadata nor a {CONFIG_KEY} tensor says "
+            f"what its transformer is (its first keys: {shown})."
+        )
+    return files.settings
+
+
+def _model_card(files: WeightFiles) -> dict[str, Any]:
+    card = parse_json(files.metadata.get("model_card", "{}"), f"{files.name}: its model_card")
+    if not isinstance(card, dict):
+        raise CheckpointError(f"{files.name}: its model_card is {card!r}, but must be a JSON object.")
+    return card
+
+
+def _bundle_settings(files: WeightFiles) -> dict[str, Any]:
+    """The settings of a file that holds every part and nothing else."""
+    settings = _settings(files)
     missing = [part for part in ("vae", "audio_vae", "text_encoder") if part not in settings]
     if missing:
-        raise CheckpointError(f"{path.name} is a transformer alone: it lacks {', '.join(missing)}.")
-    with open_safetensors(path) as file:
-        left = [key for key in file.keys() if not key.startswith(PARTS)]  # noqa: SIM118 (a safetensors handle)
+        raise CheckpointError(f"{files.name} is a transformer alone: it lacks {', '.join(missing)}.")
+    left = sorted(key for key in files.entries if not key.startswith(PARTS))
     if left:
-        raise CheckpointError(f"{path.name} has {len(left)} unknown tensors, the first: {sorted(left)[0]}.")
-    return settings, card
+        raise CheckpointError(f"{files.name} has {len(left)} unknown tensors, the first: {left[0]}.")
+    return settings
 
 
-def _load_companions(path: Path, settings: dict[str, Any]) -> tuple[TinyVideoVAE, TinyAudioVAE, TinyTextEncoder]:
-    return (
-        _load_part(path, VIDEO_VAE, TinyVideoVAE(**settings["vae"])),
-        _load_part(path, AUDIO_VAE, TinyAudioVAE(**settings["audio_vae"])),
-        _load_part(path, TEXT_ENCODER, TinyTextEncoder(**settings["text_encoder"])),
+def _companions(files: WeightFiles, settings: dict[str, Any]) -> tuple[TinyVideoVAE, TinyAudioVAE, TinyTextEncoder]:
+    parts = (
+        TinyVideoVAE(**settings["vae"]),
+        TinyAudioVAE(**settings["audio_vae"]),
+        TinyTextEncoder(**settings["text_encoder"]),
     )
+    for prefix, part in zip((VIDEO_VAE, AUDIO_VAE, TEXT_ENCODER), parts, strict=True):
+        _fill(part, files, prefix, torch.float32)
+    return parts
 
 
-def _load_part(path: Path, prefix: str, module: Module, dtype: torch.dtype = torch.float32) -> Module:
-    """`module` with the weights under `prefix`, in eval mode, without gradients."""
-    with open_safetensors(path) as file:
-        keys = [key for key in file.keys() if key.startswith(prefix) and key != TRANSFORMER + CONFIG_KEY]  # noqa: SIM118
-        tensors = {key.removeprefix(prefix): file.get_tensor(key) for key in keys}
-    load_strict(module, tensors, f"{path.name} ({prefix.rstrip('.')})")
-    return module.to(dtype).eval().requires_grad_(False)
-
-
-def load_strict(module: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
-    """load_state_dict whose error names the first offending keys."""
-    expected = module.state_dict()
-    wrong = [key for key, value in tensors.items() if key in expected and expected[key].shape != value.shape]
-    problems = {
-        "missing": sorted(set(expected) - set(tensors)),
-        "unexpected": sorted(set(tensors) - set(expected)),
-        "of another shape": sorted(wrong),
-    }
-    found = "; ".join(f"{len(keys)} {kind}, first {keys[0]}" for kind, keys in problems.items() if keys)
-    if found:
-        raise CheckpointError(f"{name} does not fit its config: {found}.")
-    module.load_state_dict(tensors)
+def _fill(part: nn.Module, files: WeightFiles, prefix: str, dtype: torch.dtype) -> None:
+    """The weights under `prefix`. Raises CheckpointError for keys that do not fit."""
+    assign(part, files, *plain_sources(files, prefix), dtype, "cpu", f"its config ({prefix[:-1]})")
 
 
 def describe(name: str | Path) -> dict[str, Any]:
@@ -185,23 +173,29 @@ def describe(name: str | Path) -> dict[str, Any]:
         CheckpointError: as `read_settings`.
     """
     path = resolve(name)
-    settings, card = read_settings(path)
+    files = open_files(path)
+    return describe_files(files, path)
+
+
+def describe_files(files: WeightFiles, path: Path) -> dict[str, Any]:
+    """The same of an opened file."""
+    settings, card = _settings(files), _model_card(files)
     parts: dict[str, list[Entry]] = defaultdict(list)
     prefixes = {TRANSFORMER: "transformer", VIDEO_VAE: "vae", AUDIO_VAE: "audio_vae", TEXT_ENCODER: "text_encoder"}
-    for key, entry in open_files(path).entries.items():
+    for key, entry in files.entries.items():
         part = next((title for prefix, title in prefixes.items() if key.startswith(prefix)), "transformer")
         parts[part].append(entry)
     return {
         "file": path.name,
         "bytes": path.stat().st_size,
         "layout": "harmony bundle" if len(parts) > 1 else "harmony transformer",
-        "parts": {part: summary(entries) for part, entries in parts.items()},
+        "parts": {part: count_tensors(entries) for part, entries in parts.items()},
         "config": settings["transformer"],
         "model_card": card,
     }
 
 
-def summary(entries: Iterable[Entry]) -> dict[str, Any]:
+def count_tensors(entries: Iterable[Entry]) -> dict[str, Any]:
     """How many tensors and parameters, and how many tensors of each dtype."""
     entries = list(entries)
     return {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-MMAUDIO = Path(__file__).parents[1] / "fixtures" / "mmaudio"
+MMAUDIO = Path(__file__).parent / "fixtures" / "mmaudio"
 WORDS = ("<pad>", "</s>", "<unk>", "a", "red", "ball", "hits", "wood", "hello")
 TEXT_DIM = 24
 
@@ -33,9 +33,10 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def _transformers(folder: Path) -> dict[str, Path]:
     """One head of 128, so that a file without a config tells its sizes. Heads are random, or every clip is the same."""
-    from harmony_core.config import SpeechConfig, preset
+    from harmony_core.config import SpeechConfig
     from harmony_core.model import HarmonyTransformer
     from harmony_core.model.initialize import initialize
+    from harmony_core.presets import preset
 
     toy = {"dim": 128, "ffn_dim": 160, "num_heads": 1, "num_layers": 2, "freq_dim": 32, "text_dim": TEXT_DIM}
     toy |= {"height": 32, "width": 32, "seconds": "9/24", "steps": 2}
