@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, get_type_hints
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from .strict import build
 
 INTERACTIONS = ("framewise", "global", "none")
 ROPE_ALIGNMENTS = ("index", "ovi", "timestamp")
@@ -46,6 +48,7 @@ class HarmonyConfig:
     Rates are decimal strings or "a/b" fractions, so that they survive JSON exactly.
     """
 
+    # Sizes
     dim: int
     ffn_dim: int
     num_heads: int
@@ -61,6 +64,7 @@ class HarmonyConfig:
     audio_patch_embedding: str = "linear"
     audio_ffn_conv_dim: int = 0  # hidden width of Ovi's convolutional patch embedding
 
+    # How the streams meet
     interaction: str = "framewise"
     rope_alignment: str = "index"
     cross_rope_scale: float = 1.0  # multiplies both sides' positions in cross-modal RoPE; 1 is the paper's
@@ -73,6 +77,7 @@ class HarmonyConfig:
     references: str = "prepended"  # "appended" (DreamID-Omni): after the target, at its noise level
     speech: SpeechConfig | None = None
 
+    # Clips it was trained on
     fps: str = "24"
     seconds: str = "121/24"  # a clip's default length and size
     height: int = 704
@@ -83,6 +88,7 @@ class HarmonyConfig:
     spatial_stride: int = 16
     num_audio_latents: tuple[tuple[int, int], ...] = ()  # (T_v, T_a) pairs that override the formula (Ovi)
 
+    # Sampling
     shift: float = 5.0
     steps: int = 40
     video_sync_scale: float = 3.0
@@ -159,17 +165,9 @@ class HarmonyConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> HarmonyConfig:
         """Strict: an unknown or missing key is an error that names it."""
-        values = dict(values)
-        _check_keys(cls, values, required=REQUIRED)
-        if values.get("speech") is not None:
-            if not isinstance(values["speech"], dict):
-                raise ValueError(f"HarmonyConfig.speech is {values['speech']!r}, but must be settings or null.")
-            _check_keys(SpeechConfig, values["speech"], required=set())
-            values["speech"] = SpeechConfig(**values["speech"])
-        for name in ("patch_size", "num_audio_latents"):
-            if name in values:
-                values[name] = _tuples(values[name])
-        return cls(**values)
+        if isinstance(values.get("speech"), dict):
+            values = values | {"speech": build(SpeechConfig, values["speech"], "SpeechConfig")}
+        return build(cls, values, "HarmonyConfig", required=REQUIRED)
 
     @classmethod
     def from_json(cls, text: str) -> HarmonyConfig:
@@ -183,20 +181,3 @@ class HarmonyConfig:
 
     def with_(self, **changes: Any) -> HarmonyConfig:
         return replace(self, **changes)
-
-
-def _check_keys(cls: type, values: dict[str, Any], required: set[str]) -> None:
-    known = {field.name for field in fields(cls)}
-    unknown, missing = sorted(set(values) - known), sorted(required - set(values))
-    if unknown or missing:
-        parts = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
-        raise ValueError(f"{cls.__name__} does not fit ({'; '.join(parts)}). Known keys: {', '.join(sorted(known))}.")
-    hints = get_type_hints(cls)
-    for name, value in values.items():
-        kind = hints[name]
-        if kind in (int, float, str, bool) and not isinstance(value, int | float if kind is float else kind):
-            raise ValueError(f"{cls.__name__}.{name} is {value!r}, but must be of type {kind.__name__}.")
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value

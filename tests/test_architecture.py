@@ -20,9 +20,10 @@ LAZY = {"triton", "accelerate", "peft", "diffusers", "tqdm", "yaml", "scipy", "t
 HOST_ONLY = {"comfy", "folder_paths", "comfy_extras", "comfy_execution", "node_helpers", "nodes"}
 
 # Package of harmony_core -> packages it may import. A package may always import itself.
-BASE = {"geometry", "config", "presets"}
+BASE = {"geometry", "config", "presets", "strict"}
 LAYERS = {
-    "config": set(),
+    "strict": set(),
+    "config": {"strict"},
     "presets": {"config"},
     "geometry": {"config"},
     "media": {"geometry"},

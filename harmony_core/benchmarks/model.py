@@ -173,7 +173,7 @@ def flops(call: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def _attention_flops(q_shape: tuple, k_shape: tuple, v_shape: tuple, *_args, out_shape=None, **_kwargs) -> int:  # noqa: ARG001
+def _attention_flops(q_shape: tuple, k_shape: tuple, v_shape: tuple, *_args: object, **_kwargs: object) -> int:
     return sdpa_flop(q_shape, k_shape, v_shape)
 
 

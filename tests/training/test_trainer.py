@@ -145,7 +145,7 @@ def test_a_file_without_settings_is_an_error(tmp_path: Path):
         with pytest.raises(ValueError, match=f"bad.yaml {message}"):
             TrainingConfig.from_yaml(tmp_path / "bad.yaml", [])
     (tmp_path / "short.yaml").write_text("preset: harmony-tiny\nsteps: 3\n")
-    with pytest.raises(ValueError, match="lack batch_size; add it"):
+    with pytest.raises(ValueError, match="missing: batch_size"):
         TrainingConfig.from_yaml(tmp_path / "short.yaml", [])
 
 
