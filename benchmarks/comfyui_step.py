@@ -29,8 +29,8 @@ load_pack(TREE, ROOT, "--use-pytorch-cross-attention")
 
 import comfy.sample  # noqa: E402
 import comfy.samplers  # noqa: E402
+from harmony_pack.harmony_core.benchmarks.timing import comparison  # noqa: E402
 from harmony_pack.harmony_core.diffusion.guidance import SyncCFG, TextCFG  # noqa: E402
-from harmony_pack.harmony_core.evaluation.bench import comparison  # noqa: E402
 from harmony_pack.harmony_core.pipelines import GenerateRequest, HarmonyPipeline  # noqa: E402
 from harmony_pack.nodes.clip import empty_clip  # noqa: E402
 from harmony_pack.nodes.host.av_latent import split_anchors  # noqa: E402

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from harmony_core.evaluation.bench import append_csv, machine, summary
+from harmony_core.benchmarks.timing import append_csv, machine, percentiles
 from tests.host.comfyui import REPOSITORY, ensure_python, fetch_tree, local_trees
 
 SCRIPT = REPOSITORY / "tests" / "host" / "inside" / "imports.py"
@@ -36,7 +36,7 @@ def main() -> None:
         runs.append(json.loads(done.stdout.splitlines()[-1]))
     rows = []
     for clock in ("wall", "cpu"):
-        seconds = summary([(run[clock], 0.0) for run in runs[1:]])
+        seconds = percentiles([(run[clock], 0.0) for run in runs[1:]])
         del seconds["peak_mb"]
         rows.append(
             {

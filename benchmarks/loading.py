@@ -30,9 +30,10 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from harmony_core.checkpoints.stream import load_transformer  # noqa: E402
-from harmony_core.config import HarmonyConfig, preset  # noqa: E402
+from harmony_core.checkpoints.files import load_transformer  # noqa: E402
+from harmony_core.config import HarmonyConfig  # noqa: E402
 from harmony_core.model import HarmonyTransformer  # noqa: E402
+from harmony_core.presets import preset  # noqa: E402
 
 # A Wan2.2-TI2V-5B of a third of its width; the number of layers makes the size.
 CONFIG = preset("wan2.2-ti2v-5b").with_(dim=1024, ffn_dim=4096, num_heads=8, num_layers=1)

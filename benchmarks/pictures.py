@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from harmony_core.evaluation.sheet import contact_sheet
-from harmony_core.evaluation.sync_map import SyncMap, draw_sync_map, middle_layers
+from harmony_core.benchmarks.sheet import contact_sheet
+from harmony_core.model.inputs import AudioInput, VideoInput
 from harmony_core.pipelines import GenerateRequest, HarmonyPipeline
+from harmony_core.sync.attention_map import SyncMap, draw_sync_map, middle_layers
 from harmony_core.text.transcripts import tokenize_transcript
 
 SAMPLES = (
@@ -61,11 +62,14 @@ def sync_maps(pipeline: HarmonyPipeline) -> Image.Image:
         features, _ = pipeline.text_encoder.encode([video, audio])
         tokens, _ = tokenize_transcript(transcript, config.speech)
         frames = np.stack([np.asarray(Image.fromarray(frame).resize((SIDE, SIDE))) for frame in clip.frames])
-        grid = tuple(n // p for n, p in zip(noisy[0].shape[2:], config.patch_size, strict=True))
+        grid = config.grid(noisy[0].shape)
         strips.append(frames[FRAMES])
         for direction in ("v2a", "a2v"):
             with SyncMap(pipeline.transformer, direction, middle_layers(config.num_layers)) as seen:
-                pipeline.transformer(*noisy, *sigmas, features[:1], features[1:], tokens[None], None)
+                pipeline.transformer(
+                    VideoInput(noisy[0], sigmas[0], features[:1]),
+                    AudioInput(noisy[1], sigmas[1], features[1:], tokens[None]),
+                )
             strength = seen.strength(grid)
             print(f"{video}, {direction}: strongest {float(strength.max()):.2f}")
             strips.append(draw_sync_map(frames, strength)[FRAMES])

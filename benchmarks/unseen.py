@@ -22,9 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
-from harmony_core.evaluation import toyworld as measure
+from harmony_core.benchmarks.quality import bootstrap_interval
 from harmony_core.media import AudioClip, VideoClip, fit_audio
 from harmony_core.pipelines import GenerateRequest, Generation, HarmonyPipeline
+from harmony_core.toyworld.measures.impacts import impact_scores
+from harmony_core.toyworld.measures.mouths import mouth_correlation
 
 SECONDS, FPS, RATE = 2.0, 12.5, 16000
 SENTENCES = ("good morning", "seven apples", "one two three", "see you later", "open the door", "winter is cold")
@@ -81,11 +83,11 @@ def strange_ball(rng: np.random.Generator) -> VideoClip:
 
 
 def impacts(pictures: list[np.ndarray], sounds: list[np.ndarray]) -> Iterable[dict[str, float]]:
-    return (measure.impact_scores(p, s, FPS, RATE) for p, s in zip(pictures, sounds, strict=True))
+    return (impact_scores(p, s, FPS, RATE) for p, s in zip(pictures, sounds, strict=True))
 
 
 def mouths(pictures: list[np.ndarray], sounds: list[np.ndarray]) -> Iterable[dict[str, float]]:
-    return ({"mouth_r": measure.mouth_correlation(p, s, FPS)} for p, s in zip(pictures, sounds, strict=True))
+    return ({"mouth_r": mouth_correlation(p, s, FPS)} for p, s in zip(pictures, sounds, strict=True))
 
 
 def given_sound(requests: list[GenerateRequest], made: list[Generation]) -> list[np.ndarray]:
@@ -132,7 +134,7 @@ def main() -> None:
             scores = list(score(pictures, heard))
             for metric in scores[0]:
                 values = [each[metric] for each in scores]
-                low, high = measure.bootstrap_interval(values, seed=0)
+                low, high = bootstrap_interval(values, seed=0)
                 numbers = {"mean": np.mean(values), "low": low, "high": high}
                 row = {"case": case, "pairing": pairing, "metric": metric, "clips": len(values)}
                 rows.append(row | {name: round(float(value), 4) for name, value in numbers.items()})

@@ -112,11 +112,6 @@ class ClipGeometry:
         """Length of what the user gets, in seconds."""
         return float(self.num_frames_asked / self.fps)
 
-    @property
-    def num_generated_samples(self) -> int:
-        """Samples that cover every generated frame."""
-        return round(Fraction(self.num_frames) / self.fps * self.sample_rate)
-
     def video_shape(self, batch: int, channels: int) -> tuple[int, int, int, int, int]:
         """[B, C, T_v, h, w] of the video latents."""
         return batch, channels, self.num_latent_frames, self.latent_height, self.latent_width

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..harmony_core.checkpoints.io import embedded_checkpoints, read_settings
+from ..harmony_core.checkpoints.bundle import embedded_checkpoints, read_settings
 from ..harmony_core.config import HarmonyConfig
 
 BUILT_IN = HarmonyConfig.from_dict(read_settings(embedded_checkpoints()["harmony-tiny"])[0]["transformer"])

@@ -13,9 +13,9 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
-from ..harmony_core.checkpoints.io import embedded_checkpoints, load_companions
-from ..harmony_core.checkpoints.layout import plan, rename
-from ..harmony_core.checkpoints.stream import CONFIG_KEY, open_files, read_config, shard_set
+from ..harmony_core.checkpoints.bundle import embedded_checkpoints, load_companions
+from ..harmony_core.checkpoints.files import CONFIG_KEY, open_model, shard_set
+from ..harmony_core.checkpoints.layout import rename
 from .host.autoencoders import BundleAudioVAE, BundleVideoVAE
 from .host.run_hooks import prepare_runs, with_shift
 from .host.text_encoder import bundle_clip
@@ -166,11 +166,10 @@ def load_model(
     Raises:
         CheckpointError: unreadable, unknown, or keys that are missing or too many.
     """
-    files = open_files(paths)
-    keys = plan(files.entries, files.name)
-    config = read_config(files, keys)
+    opened = open_model(paths)
+    config = opened.config
     tensors = {key: value for path in paths for key, value in comfy.utils.load_torch_file(str(path)).items()}
-    state_dict = rename(tensors, keys)
+    state_dict = rename(tensors, opened.keys)
     if config.audio:
         settings = json.dumps({"transformer": config.to_dict()}).encode()
         state_dict[CONFIG_KEY] = torch.frombuffer(bytearray(settings), dtype=torch.uint8)

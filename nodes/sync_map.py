@@ -11,7 +11,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..harmony_core.evaluation.sync_map import DIRECTIONS, SyncMap, draw_sync_map, middle_layers
+from ..harmony_core.sync.attention_map import DIRECTIONS, SyncMap, draw_sync_map, middle_layers
 from .host.av_latent import nest, split_latent
 from .host.model import HarmonyModel
 from .host.notes import show
@@ -115,5 +115,5 @@ def map_of_latent(
     sampler = comfy.samplers.sampler_object("euler")
     with SyncMap(patcher.model.diffusion_model, direction, layers or middle_layers(config.num_layers)) as seen:
         guider.sample(comfy.sample.prepare_noise(clip, seed), clip, sampler, torch.tensor([noise, 0.0]), seed=seed)
-    grid = tuple(length // patch for length, patch in zip(video.shape[2:], config.patch_size, strict=True))
+    grid = config.grid(video.shape)
     return seen.strength(grid), config.temporal_stride

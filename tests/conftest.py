@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.published import parts  # noqa: F401 (a fixture)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
@@ -51,10 +53,10 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from harmony_core.autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
     from harmony_core.checkpoints import Bundle, save_bundle
-    from harmony_core.config import preset
     from harmony_core.model import HarmonyTransformer
     from harmony_core.model.initialize import initialize
-    from harmony_core.text.captions import TinyTextEncoder
+    from harmony_core.presets import preset
+    from harmony_core.text.tiny_encoder import TinyTextEncoder
     from harmony_core.toyworld import VOCABULARY
 
     config = preset("harmony-tiny").with_(num_layers=2)

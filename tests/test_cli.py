@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from harmony_core.evaluation.bench import append_csv
+from harmony_core.benchmarks.timing import append_csv
 from harmony_core.media import read_audio, read_video, write_video
 
 

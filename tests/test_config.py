@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from harmony_core.config import PRESETS, HarmonyConfig, preset
+from harmony_core.config import HarmonyConfig
+from harmony_core.presets import PRESETS, preset
 
 
 @pytest.mark.parametrize("name", PRESETS)

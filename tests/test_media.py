@@ -13,8 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from harmony_core.config import preset
-from harmony_core.evaluation.bench import Meter
+from harmony_core.benchmarks.timing import Meter
 from harmony_core.geometry import ClipGeometry
 from harmony_core.media import (
     AudioClip,
@@ -32,6 +31,7 @@ from harmony_core.media import (
     resample,
     write_video,
 )
+from harmony_core.presets import preset
 
 RED, BLUE = (200, 60, 10), (20, 60, 210)
 

@@ -20,13 +20,13 @@ MAX_HZ_SCALE = 2595.0
 
 
 def mel_filterbank(num_bins: int, num_mels: int, sample_rate: int) -> Tensor:
-    """Triangular filters, evenly spaced on the mel scale from 0 Hz to Nyquist, peak 1: [M, K]."""
+    """Triangular filters, evenly spaced on the mel scale (HTK) from 0 Hz to Nyquist, peak 1: float64 [M, K]."""
     top_mel = MAX_HZ_SCALE * math.log10(1 + sample_rate / 2 / 700)
     edges_hz = 700 * (10 ** (torch.linspace(0, top_mel, num_mels + 2, dtype=torch.float64) / MAX_HZ_SCALE) - 1)
     bins_hz = torch.linspace(0, sample_rate / 2, num_bins, dtype=torch.float64)
     rising = (bins_hz - edges_hz[:-2, None]) / (edges_hz[1:-1] - edges_hz[:-2])[:, None]
     falling = (edges_hz[2:, None] - bins_hz) / (edges_hz[2:] - edges_hz[1:-1])[:, None]
-    return torch.minimum(rising, falling).clamp(min=0).float()
+    return torch.minimum(rising, falling).clamp(min=0)
 
 
 class Spectrogram(nn.Module):
@@ -42,8 +42,9 @@ class Spectrogram(nn.Module):
     def __init__(self, sample_rate: int, num_mels: int, hop: int, window: int) -> None:
         super().__init__()
         self.hop, self.window_size, self.num_bins = hop, window, window // 2 + 1
+        filters = mel_filterbank(self.num_bins, num_mels, sample_rate).float()
         self.register_buffer("window", torch.hann_window(window), persistent=False)
-        self.register_buffer("filters", mel_filterbank(self.num_bins, num_mels, sample_rate), persistent=False)
+        self.register_buffer("filters", filters, persistent=False)
 
     def stft(self, waveform_BN: Tensor) -> Tensor:
         """Complex amplitudes [B, K, T], T = N / hop. N must be a multiple of hop."""

@@ -1,8 +1,8 @@
 """Reading and writing checkpoint files."""
 
+from .bundle import Bundle, describe, embedded_checkpoints, load_bundle, resolve, save_bundle
 from .errors import CheckpointError
-from .io import Bundle, describe, embedded_checkpoints, load_bundle, resolve, save_bundle
-from .stream import initialize_from_wan, load_transformer
+from .files import initialize_from_wan, load_transformer
 
 __all__ = [
     "Bundle",

@@ -14,20 +14,18 @@ import torch
 from torch import Tensor
 
 from ..autoencoders.audio import MelConverter
-from ..config import PRESETS
-from .components import audio_config, audio_tensors, check_audio_tensors
+from ..presets import PRESETS
 from .errors import CheckpointError
-from .layout import plan
-from .stream import (
+from .files import (
     CONFIG_KEY,
     DTYPES,
     PICKLES,
-    load_transformer,
     open_files,
+    open_model,
     plain_sources,
-    read_config,
     read_tensors,
 )
+from .parts import audio_config, audio_tensors, check_audio_tensors
 from .write import write_safetensors
 
 WRAPPERS = ("generator", "state_dict", "model", "module")  # keys under which training code nests weights
@@ -83,16 +81,16 @@ def _mmaudio(sources: Sequence[Path], dtype: torch.dtype | None) -> tuple[dict[s
 
 def _ovi(preset: str, sources: Sequence[Path], dtype: torch.dtype | None) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Weights stay in the source's own dtype (its first block's), unless asked otherwise; scaled fp8 becomes bf16."""
-    files = open_files(sources)
+    opened = open_model(sources, preset=preset)
+    files = opened.files
     if dtype is None:
         stored = {DTYPES.get(entry.dtype) for entry in files.entries.values() if len(entry.shape) > 1}
         wide = [each for each in (torch.float32, torch.float16, torch.bfloat16) if each in stored]
         dtype = wide[0] if len(stored) == 1 and wide else torch.bfloat16
-    keys = plan(files.entries, files.name)
-    if PRESETS[keys.layout.preset].interaction != "global":
+    if PRESETS[opened.keys.layout.preset].interaction != "global":
         raise CheckpointError(f"{files.name} is not Ovi: it has no video and audio streams that are fused.")
-    config, model = load_transformer(sources, dtype, config=read_config(files, keys, preset=preset))
-    text = json.dumps({"transformer": config.to_dict()})
+    model = opened.build(dtype)
+    text = json.dumps({"transformer": opened.config.to_dict()})
     settings = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
     return {CONFIG_KEY: settings, **model.state_dict()}, {"config": text}
 

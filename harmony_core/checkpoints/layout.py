@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
-from ..config import PRESETS, HarmonyConfig, SpeechConfig
+from ..config import HarmonyConfig, SpeechConfig
+from ..presets import PRESETS
 from .errors import CheckpointError
 from .ovi import OVI, OVI_SPLIT
 from .wan import DIFFUSERS, WAN, Rules
@@ -114,7 +115,7 @@ BESIDE_WEIGHT = ("weight_scale", "scale_weight", "comfy_quant", "input_scale", "
 
 
 @dataclass(frozen=True)
-class Plan:
+class KeyMap:
     """How a file's keys become a HarmonyTransformer's.
 
     Attributes:
@@ -139,7 +140,7 @@ class _Fit:
         return offending({"unexpected": self.strange, "missing": self.absent})
 
 
-def plan(keys: Iterable[str], name: str) -> Plan:
+def recognise(keys: Iterable[str], name: str) -> KeyMap:
     """Recognise a file by its keys.
 
     Raises:
@@ -154,17 +155,17 @@ def plan(keys: Iterable[str], name: str) -> Plan:
             f"{name} has no layout that is known here. The nearest is {nearest.layout.title}: {nearest.complaint}."
         )
     sources = nearest.sources
-    return Plan(
+    return KeyMap(
         nearest.layout,
         {target: stripped[source] for target, source in sources.items()},
         {target: stripped[scales[source]] for target, source in sources.items() if source in scales},
     )
 
 
-def rename(tensors: Mapping[str, T], keys: Plan) -> dict[str, T]:
+def rename(tensors: Mapping[str, T], keys: KeyMap) -> dict[str, T]:
     """A file's tensors under our names, with what stands beside the weights of quantised layers. The rest is left out.
 
-    For hosts that compute with quantised weights; `stream.read_tensors` multiplies scales in.
+    For hosts that compute with quantised weights; `files.read_tensors` multiplies scales in.
     """
     names = {source: target for target, source in keys.sources.items()}
     layers = {source.removesuffix(".weight"): target.removesuffix(".weight") for source, target in names.items()}

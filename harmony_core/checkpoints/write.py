@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .errors import CheckpointError
-from .stream import DTYPES
+from .files import DTYPES
 
 SAFETENSORS_DTYPES = {dtype: name for name, dtype in DTYPES.items()} | {
     torch.uint8: "U8",

@@ -14,7 +14,7 @@ from .options import Device, Dtype, Json, Model, find_device, load_pipeline
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..evaluation.bench_plot import Curves
+    from ..benchmarks.charts import Curves
 
 bench = typer.Typer(help="Measure quality and speed on this machine.", no_args_is_help=True)
 
@@ -26,7 +26,7 @@ Repeats = Annotated[int, typer.Option(help="Timed rounds; the ways take turns.")
 
 def report(rows: list[dict], lines: list[dict], output: Path | None, as_json: bool) -> None:
     """Comparisons to the terminal and a CSV of their own, NAME_ratios.csv; rows to the CSV."""
-    from ..evaluation.bench import MACHINE, append_csv
+    from ..benchmarks.timing import MACHINE, append_csv
 
     for line in lines:
         text = "{name:36} ours {ours:<12g} peer {peer:<12g} {unit:8} ratio {ratio:g}"
@@ -49,7 +49,7 @@ def ops(
     as_json: Json = False,
 ) -> None:
     """Frame-wise attention and fused norm with RoPE, beside other ways to do the same."""
-    from ..evaluation.bench_ops import Options, bench_ops, comparisons
+    from ..benchmarks.ops import OpsOptions, bench_ops, comparisons
     from ..media import prepare_output
 
     if output is not None:
@@ -58,7 +58,7 @@ def ops(
     wide = place.type != "cpu"
     repeats = min(repeats, 3) if quick else repeats
     rows = bench_ops(
-        Options(place, heads or (24 if wide else 1), head_dim or (128 if wide else 32), repeats, memory_gb, quick)
+        OpsOptions(place, heads or (24 if wide else 1), head_dim or (128 if wide else 32), repeats, memory_gb, quick)
     )
     report(rows, comparisons(rows), output, as_json)
 
@@ -72,12 +72,12 @@ def model(
     as_json: Json = False,
 ) -> None:
     """The transformer beside diffusers', a SyncCFG step beside joint passes, a driven step beside a joint one."""
-    from ..evaluation.bench_model import Options, bench_model
+    from ..benchmarks.model import ModelOptions, bench_model
     from ..media import prepare_output
 
     if output is not None:
         prepare_output(output)
-    rows, lines = bench_model(Options(find_device(device), 1 if quick else repeats, quick))
+    rows, lines = bench_model(ModelOptions(find_device(device), 1 if quick else repeats, quick))
     report(rows, lines, output, as_json)
 
 
@@ -90,12 +90,10 @@ def sampling(
     model: Model = "harmony-tiny",
     device: Device = "auto",
     dtype: Dtype = "float32",
-    comfyui: Annotated[Path | None, typer.Option(help="A ComfyUI checkout: compare its seconds a step, too.")] = None,
-    comfyui_python: Annotated[Path | None, typer.Option(help="Its interpreter; default: this one.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Whole generations, task by task, and ComfyUI beside the command line."""
-    from ..evaluation.bench_sampling import comfyui_step, comparisons, time_tasks
+    """Whole generations, task by task."""
+    from ..benchmarks.sampling import comparisons, time_tasks
     from ..media import prepare_output
 
     if output is not None:
@@ -103,10 +101,7 @@ def sampling(
     if quick:
         repeats, steps = 1, steps or 4
     rows = time_tasks(load_pipeline(model, device, dtype), repeats=repeats, steps=steps)
-    lines = comparisons(rows)
-    if comfyui is not None:
-        lines.append(comfyui_step(comfyui, comfyui_python, repeats))
-    report(rows, lines, output, as_json)
+    report(rows, comparisons(rows), output, as_json)
 
 
 @bench.command()
@@ -116,7 +111,7 @@ def plots(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path("benchmarks"),
 ) -> None:
     """Draw what `ops` and `model` measured."""
-    from ..evaluation.bench_plot import framewise_curves, growth_curves
+    from ..benchmarks.charts import framewise_curves, growth_curves
 
     measured = ("seconds_p50", "peak_mb")
     attention = _read_table(ops_table, ("op", "mode", "way", "clip_seconds", *measured), "ops")
@@ -148,7 +143,7 @@ def _read_table(path: Path, columns: tuple[str, ...], command: str) -> list[dict
 
 def _draw(table: Path, curves: Curves, title: str, x_name: str, unit: str) -> Image.Image:
     """Curves of a table. Raises ValueError where it has too little for one."""
-    from ..evaluation.bench_plot import log_plot
+    from ..benchmarks.charts import log_plot
 
     curves = {name: points for name, points in curves.items() if points}
     if len({x for points in curves.values() for x, _ in points}) < 2:
@@ -171,7 +166,7 @@ def quality(
     """Score a checkpoint on held-out scenes of the toy world: sync, obedience, voices."""
     from tqdm import tqdm
 
-    from ..evaluation.quality import CASES, markdown, read_rows, run_cases, summary, write_rows
+    from ..benchmarks.quality import CASES, markdown, read_rows, run_cases, summary, write_rows
     from ..media import prepare_output
 
     if batch < 1:

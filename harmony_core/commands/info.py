@@ -16,9 +16,10 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Print what a weight file is: a checkpoint, or a published transformer, autoencoder, text encoder or LoRA."""
-    from ..config import PRESETS, HarmonyConfig
-    from ..pipelines.identify import identify
+    from ..checkpoints.identify import identify
+    from ..config import HarmonyConfig
     from ..pipelines.memory import memory_table
+    from ..presets import PRESETS
 
     if memory and checkpoint in PRESETS:
         print(memory_table(PRESETS[checkpoint]))

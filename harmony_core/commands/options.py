@@ -84,19 +84,15 @@ def find_device(name: str) -> torch.device:
 def read_config(model: str, audio_model: Path | None = None, preset: str | None = None) -> HarmonyConfig:
     """The config of what `load_pipeline` would load, without its weights. Raises CheckpointError."""
     from ..checkpoints import embedded_checkpoints, resolve
-    from ..checkpoints.layout import plan
-    from ..checkpoints.stream import open_files, read_config
-    from ..config import HarmonyConfig
-    from ..config import preset as preset_config
+    from ..checkpoints.files import ModelFile, open_files
+    from ..presets import preset as preset_config
 
     if preset is not None:
         return preset_config(preset)
     is_folder = Path(model).is_dir() and model not in embedded_checkpoints()
     first = Path(model) if is_folder else resolve(model)
     files = open_files([first] if audio_model is None else [first, audio_model])
-    if files.settings is not None:
-        return HarmonyConfig.from_dict(files.settings["transformer"])
-    return read_config(files, plan(files.entries, files.name))
+    return files.config or ModelFile.of(files).config
 
 
 def load_pipeline(

@@ -5,15 +5,16 @@ Legend: B batch, T_v / T_a latent positions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from ..model import HarmonyTransformer
+from ..model import HarmonyTransformer, roles
 from ..model.driver_cache import DriverCache
+from ..model.inputs import AVInput, Input, Rows, join_rows
 from ..model.memory import (
     OFF,
     activation_bytes,
@@ -23,54 +24,46 @@ from ..model.memory import (
     passes_fit_together,
     static_video_bytes,
 )
-from ..model.roles import AUDIO_GIVEN, JOINT, VIDEO_GIVEN
-from .guidance import (
-    ISOLATED,
-    MUTE_AUDIO,
-    NEGATIVE_TEXT,
-    SKIP_LAYER,
-    STATIC_VIDEO,
-    WITHOUT,
-    GuidancePlan,
-    SkipLayer,
-)
+from ..model.roles import AUDIO_GIVEN, GIVEN, VIDEO_GIVEN
+from .guidance import JOINT, PASSES, GuidancePlan
 from .latents import AVLatents
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """What the transformer reads beside the latents; fields as in `HarmonyTransformer.forward`."""
-
-    video_context: Tensor
-    audio_context: Tensor | None = None
-    transcript: Tensor | None = None
-    reference_audio: Tensor | None = None
-    reference_image: Tensor | None = None
-
-    def without(self, name: str) -> Conditions:
-        """The same with a reference of zeros."""
-        return replace(self, **{name: torch.zeros_like(getattr(self, name))})
-
-
-@dataclass(frozen=True)
 class Pass:
-    """One prediction of a step: what the transformer sees, and which stream of it is the driver."""
+    """One prediction of a step: what the transformer sees, and which stream of it is the driver.
+
+    `inputs` gives the texts and references; latents and noise levels are those of `x` under `masks`.
+    """
 
     name: str
     x: AVLatents
     masks: AVLatents
-    conditions: Conditions
+    inputs: AVInput
     role: str
     driver: Hashable  # its name in the driver cache; None = not kept
     skip_layers: frozenset[int]
 
+    def at(self, sigma: float) -> AVInput:
+        """The transformer's input at a step's noise level."""
+
+        def side(inputs: Input, x: Tensor, mask: Tensor) -> Input:
+            return replace(inputs, latents=x.to(inputs.context.dtype), sigma=_latent_sigma(mask, sigma, x))
+
+        video, audio = self.inputs
+        return AVInput(
+            side(video, self.x.video, self.masks.video),
+            None if audio is None else side(audio, self.x.audio, self.masks.audio),
+        )
+
 
 @dataclass
 class Denoiser:
-    """`denoise(x, sigma, step)` for a solver. Latents keep their dtype; the transformer runs in the conditions'.
+    """`denoise(x, sigma, step)` for a solver. Latents keep their dtype; the transformer runs in the texts'.
 
     Args:
-        given: clean latents; they replace x wherever `masks` are 0 (1 = generate).
+        positive: texts, references, and as latents what is given: it replaces x wherever `masks` are 0 (1 = generate).
+        negative: the same with the texts to guide away from; None where no pass reads them.
         masks: broadcastable to the latents: video [B, 1, T_v, h, w], audio [B, 1, T_a].
         anchors: static video and mute audio latents for `SyncCFG`.
         static_anchor: with `static_video = "estimate"`, makes the static video from the step's clean estimate.
@@ -80,9 +73,8 @@ class Denoiser:
 
     transformer: HarmonyTransformer
     plan: GuidancePlan
-    positive: Conditions
-    negative: Conditions | None
-    given: AVLatents
+    positive: AVInput
+    negative: AVInput | None
     masks: AVLatents
     anchors: AVLatents | None = None
     static_anchor: Callable[[AVLatents], Tensor] | None = None
@@ -90,6 +82,8 @@ class Denoiser:
     batch_passes: bool | None = None
 
     def __post_init__(self) -> None:
+        video, audio = self.positive
+        self.given = AVLatents(video.latents, None if audio is None else audio.latents)
         self.role = self._role()
         placement = self.driver_cache or choose_placement(self._driver_bytes(), free_bytes(self.given.video.device))
         isolated = self.transformer.config.driver_isolation
@@ -107,41 +101,35 @@ class Denoiser:
         return clean
 
     def _pass(self, name: str, x: AVLatents) -> Pass:
-        """In an anchored pass one stream is replaced by its anchor, clean at sigma 0."""
-        role, masks, conditions, skip, driver = self.role, self.masks, self.positive, frozenset(), "given"
-        if name == MUTE_AUDIO:
-            role, driver = AUDIO_GIVEN, name
-            x, masks = x._replace(audio=self.anchors.audio), masks._replace(audio=torch.zeros_like(masks.audio))
-        elif name == STATIC_VIDEO:
-            role, driver = VIDEO_GIVEN, name
-            x, masks = x._replace(video=self.anchors.video), masks._replace(video=torch.zeros_like(masks.video))
-        elif name == NEGATIVE_TEXT:
-            conditions, driver = self.negative, name
-        elif name in WITHOUT:
-            conditions, driver = self.positive.without(WITHOUT[name]), name
-        elif name == ISOLATED:
-            role = ISOLATED
-        elif name == SKIP_LAYER:
-            (skip,) = (frozenset(g.layers) for g in self.plan.guidances if isinstance(g, SkipLayer))
+        change, role, masks, inputs = PASSES[name], self.role, self.masks, self.positive
+        if change.negative_text:
+            inputs = self.negative
+        if change.without is not None:
+            inputs = inputs.without(change.without)
+        if change.anchor is not None:
+            stream, role = change.anchor, GIVEN[change.anchor]
+            x = x._replace(**{stream: getattr(self.anchors, stream)})
+            masks = masks._replace(**{stream: torch.zeros_like(getattr(masks, stream))})
+        if change.isolated:
+            role = roles.ISOLATED
+        skip = self.plan.skipped_layers if change.skips_layers else frozenset()
         # An estimated static video changes every step, and a skipped layer stores nothing: neither is cached.
-        cached = self.cache is not None and role in (AUDIO_GIVEN, VIDEO_GIVEN) and not skip
-        if name == STATIC_VIDEO and self.static_anchor is not None:
-            cached = False
-        return Pass(name, x, masks, conditions, role, driver if cached else None, skip)
+        moves = change.anchor == "video" and self.static_anchor is not None
+        driver = None
+        if self.cache is not None and role in GIVEN.values() and not skip and not moves:
+            driver = name if change.changes_driver else "given"
+        return Pass(name, x, masks, inputs, role, driver, skip)
 
     def _batches(self, passes: list[Pass]) -> Iterator[list[Pass]]:
         """Passes that go through the transformer together: those that run the same layers on equal shapes."""
         video, audio = self.given
-        config = self.transformer.config
-        tokens = max(
-            video[0, 0].numel() // (config.patch_size[1] * config.patch_size[2]), 0 if audio is None else audio.shape[2]
-        )
-        size = self.positive.video_context.element_size()
-        needed = activation_bytes(config, tokens, len(passes) * len(video), size)
+        config, context = self.transformer.config, self.positive.video.context
+        tokens = max(math.prod(config.grid(video.shape)), 0 if audio is None else audio.shape[2])
+        needed = activation_bytes(config, tokens, len(passes) * len(video), context.element_size())
         batch = passes_fit_together(needed, video.device) if self.batch_passes is None else self.batch_passes
         kinds: dict[Hashable, list[Pass]] = {}
         for each in passes:
-            references = each.conditions.reference_audio, each.conditions.reference_image
+            references = [side.reference for side in each.inputs if side is not None]
             shapes = tuple(None if reference is None else reference.shape for reference in references)
             kind = (each.skip_layers, shapes) if batch else each.name
             kinds.setdefault(kind, []).append(each)
@@ -149,25 +137,15 @@ class Denoiser:
 
     def _predict(self, passes: list[Pass], sigma: float) -> dict[str, AVLatents]:
         """Clean estimates of passes that run as one batch, by name."""
-        batch, dtype = len(passes[0].x.video), passes[0].conditions.video_context.dtype
-        conditions = [each.conditions for each in passes]
-        has_audio = passes[0].x.audio is not None
+        batch = len(passes[0].x.video)
         drivers = tuple(each.driver for each in passes for _ in range(batch))
-        velocity = self.transformer(
-            _rows([each.x.video for each in passes]).to(dtype),
-            _rows([each.x.audio for each in passes]).to(dtype) if has_audio else None,
-            _rows([_latent_sigma(each.masks.video, sigma, each.x.video) for each in passes]),
-            _rows([_latent_sigma(each.masks.audio, sigma, each.x.audio) for each in passes]) if has_audio else None,
-            _texts([each.video_context for each in conditions]),
-            _texts([each.audio_context for each in conditions]),
-            _rows([each.transcript for each in conditions]),
-            _rows([each.reference_audio for each in conditions]),
+        rows = Rows(
             roles=tuple(each.role for each in passes for _ in range(batch)),
             drivers=drivers,
-            driver_cache=None if drivers == (None,) * len(drivers) else self.cache,
+            cache=None if drivers == (None,) * len(drivers) else self.cache,
             skip_layers=passes[0].skip_layers,
-            reference_image=_rows([each.reference_image for each in conditions]),
         )
+        velocity = self.transformer(*join_rows([each.at(sigma) for each in passes]), rows)
         parts = zip(*((None,) * len(passes) if x is None else x.split(batch) for x in velocity), strict=True)
         return {
             each.name: each.x.map(
@@ -182,13 +160,13 @@ class Denoiser:
         if audio is None:
             return 0
         names = {name for step in range(self.plan.num_steps) for name in self.plan.passes(step)}
-        driven = [AUDIO_GIVEN] * (MUTE_AUDIO in names) + [VIDEO_GIVEN] * (STATIC_VIDEO in names)
-        driven += [self.role] * (1 + len(names & {NEGATIVE_TEXT, *WITHOUT}))
-        config, size = self.transformer.config, self.positive.video_context.element_size()
-        grid = tuple(n // p for n, p in zip(video.shape[2:], config.patch_size, strict=True))
+        changes = [PASSES[name] for name in names if name == JOINT or PASSES[name].changes_driver]
+        driven = [self.role if change.anchor is None else GIVEN[change.anchor] for change in changes]
+        config, size = self.transformer.config, self.positive.video.context.element_size()
+        grid, reference = config.grid(video.shape), self.positive.audio.reference
         needed = {
             AUDIO_GIVEN: mute_audio_bytes(config, audio.shape[2], len(video), size),
-            VIDEO_GIVEN: static_video_bytes(config, grid, len(video), size, self.positive.reference_audio is not None),
+            VIDEO_GIVEN: static_video_bytes(config, grid, len(video), size, reference is not None),
         }
         return sum(needed.get(role, 0) for role in driven)
 
@@ -198,28 +176,13 @@ class Denoiser:
     def _role(self) -> str:
         """A stream is the driver only if its mask is 0 everywhere."""
         if self.masks.audio is None:
-            return JOINT
+            return roles.JOINT
         if not self.masks.audio.any():
             return AUDIO_GIVEN
-        return JOINT if self.masks.video.any() else VIDEO_GIVEN
+        return roles.JOINT if self.masks.video.any() else VIDEO_GIVEN
 
 
 def _latent_sigma(mask: Tensor, sigma: float, latents: Tensor) -> Tensor:
     """Noise level per latent: sigma times the mask's mean over space and channels. [B, T], float64."""
     mask = mask.double().expand(len(latents), *mask.shape[1:])
     return sigma * mask.transpose(1, 2).flatten(2).mean(-1)
-
-
-def _rows(parts: list[Tensor | None]) -> Tensor | None:
-    """Passes' inputs as one batch."""
-    if parts[0] is None:
-        return None
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _texts(parts: list[Tensor | None]) -> Tensor | None:
-    """The same for text features, which differ in length: padded with zeros, as the transformer pads them."""
-    if parts[0] is None:
-        return None
-    longest = max(part.shape[1] for part in parts)
-    return _rows([pad(part, (0, 0, 0, longest - part.shape[1])) for part in parts])

@@ -17,11 +17,42 @@ JOINT = "joint"
 MUTE_AUDIO, STATIC_VIDEO = "mute_audio", "static_video"
 NEGATIVE_TEXT, ISOLATED, SKIP_LAYER = "negative_text", "isolated", "skip_layer"
 NO_REFERENCE_IMAGE, NO_REFERENCE_AUDIO = "no_reference_image", "no_reference_audio"
-WITHOUT = {NO_REFERENCE_IMAGE: "reference_image", NO_REFERENCE_AUDIO: "reference_audio"}  # what is zero in a pass
-PASSES = (
-    *(JOINT, NEGATIVE_TEXT, NO_REFERENCE_IMAGE, NO_REFERENCE_AUDIO),
-    *(MUTE_AUDIO, STATIC_VIDEO, ISOLATED, SKIP_LAYER),
-)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassChange:
+    """What a pass changes of the joint one. Every sampler reads it here: the denoiser and ComfyUI's guider.
+
+    Args:
+        anchor: the stream, `video` or `audio`, that its anchor stands in for: clean, and the driver of the other.
+        negative_text: the texts are the negative ones.
+        without: the stream whose reference is zeros.
+        isolated: neither stream hears the other.
+        skips_layers: the layers that a `SkipLayer` names are left out.
+    """
+
+    anchor: str | None = None
+    negative_text: bool = False
+    without: str | None = None
+    isolated: bool = False
+    skips_layers: bool = False
+
+    @property
+    def changes_driver(self) -> bool:
+        """Whether a driver's keys and values are others than in the joint pass."""
+        return self.anchor is not None or self.negative_text or self.without is not None
+
+
+PASSES = {  # in the order in which a step runs them
+    JOINT: PassChange(),
+    NEGATIVE_TEXT: PassChange(negative_text=True),
+    NO_REFERENCE_IMAGE: PassChange(without="video"),
+    NO_REFERENCE_AUDIO: PassChange(without="audio"),
+    MUTE_AUDIO: PassChange(anchor="audio"),
+    STATIC_VIDEO: PassChange(anchor="video"),
+    ISOLATED: PassChange(isolated=True),
+    SKIP_LAYER: PassChange(skips_layers=True),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +180,13 @@ class GuidancePlan:
     def passes_per_step(self) -> float:
         """Mean number of model passes over the run."""
         return sum(len(self.passes(step)) for step in range(self.num_steps)) / self.num_steps
+
+    @property
+    def skipped_layers(self) -> frozenset[int]:
+        """Layers that the `skips_layers` passes leave out."""
+        return frozenset(
+            layer for guidance in self.guidances if isinstance(guidance, SkipLayer) for layer in guidance.layers
+        )
 
     def _active(self, step: int) -> list[Guidance]:
         return [guidance for guidance in self.guidances if guidance.active(step, self.num_steps)]

@@ -6,13 +6,14 @@ Legend: B batch, L tokens, S context tokens, T latent positions, H heads, D widt
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from ..config import HarmonyConfig
-from ..ops.rope import RopeTable
+from ..config import Width
+from ..ops.rope import RopeTable, apply_rope
 from .embeddings import gated_add, modulate
 from .layers import norm_then_rope
 
@@ -25,19 +26,38 @@ def torch_attention(q_BLD: Tensor, k_BSD: Tensor, v_BSD: Tensor, num_heads: int)
     return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
-class AttentionProjections(nn.Module):
-    """q, k, v, o and the RMS norms of q and k over the full width."""
+class Fused(NamedTuple):
+    """Rows of a batch, and the keys (roped) and values of the other stream that they read; None = they are deaf."""
 
-    def __init__(self, config: HarmonyConfig, operations, **factory) -> None:
+    rows: slice
+    k_BSD: Tensor | None
+    v_BSD: Tensor | None
+
+
+class Beside(NamedTuple):
+    """What an interaction adds beside the text. Tensors, not functions: FSDP2 must see what a module hands on."""
+
+    residual_BLD: Tensor | None = None  # added to the text's term
+    fused: tuple[Fused, ...] = ()  # attended to with the text's queries, all rows in order
+    rope: RopeTable | None = None  # of those queries
+
+
+NOTHING = Beside()
+
+
+class AttentionProjections(nn.Module):
+    """q, k, v, o and the RMS norms of q and k over the full width. The context may have a width of its own."""
+
+    def __init__(self, width: Width, context_dim: int, eps: float, operations: Any, **factory: Any) -> None:
         super().__init__()
-        dim = config.dim
-        self.num_heads = config.num_heads
+        dim = width.dim
+        self.num_heads = width.num_heads
         self.q = operations.Linear(dim, dim, **factory)
-        self.k = operations.Linear(dim, dim, **factory)
-        self.v = operations.Linear(dim, dim, **factory)
+        self.k = operations.Linear(context_dim, dim, **factory)
+        self.v = operations.Linear(context_dim, dim, **factory)
         self.o = operations.Linear(dim, dim, **factory)
-        self.norm_q = operations.RMSNorm(dim, eps=config.eps, **factory)
-        self.norm_k = operations.RMSNorm(dim, eps=config.eps, **factory)
+        self.norm_q = operations.RMSNorm(dim, eps=eps, **factory)
+        self.norm_k = operations.RMSNorm(dim, eps=eps, **factory)
 
     def heads(self, x_BLD: Tensor) -> Tensor:
         return x_BLD.unflatten(-1, (self.num_heads, -1))
@@ -46,8 +66,8 @@ class AttentionProjections(nn.Module):
 class SelfAttention(AttentionProjections):
     """Attention within a branch. An `operations` namespace may bring its own `qk_norm_rope`."""
 
-    def __init__(self, config: HarmonyConfig, operations, **factory) -> None:
-        super().__init__(config, operations, **factory)
+    def __init__(self, width: Width, eps: float, operations: Any, **factory: Any) -> None:
+        super().__init__(width, width.dim, eps, operations, **factory)
         self.qk_norm_rope = getattr(operations, "qk_norm_rope", norm_then_rope)
 
     def forward(self, x_BLD: Tensor, rope: RopeTable, attention: Attention) -> Tensor:
@@ -56,17 +76,24 @@ class SelfAttention(AttentionProjections):
 
 
 class CrossAttention(AttentionProjections):
-    """Text cross-attention; global fusion (Ovi) shares its q, norm_q and o."""
+    """Text cross-attention. Its q, norm_q and o also serve global fusion (Ovi): a second attention, summed before o."""
 
-    def forward(self, x_BLD: Tensor, context_BSD: Tensor, attention: Attention, fusion: Fusion | None = None) -> Tensor:
+    def forward(self, x_BLD: Tensor, context_BSD: Tensor, attention: Attention, beside: Beside = NOTHING) -> Tensor:
         q = self.norm_q(self.q(x_BLD))
         out = attention(q, self.norm_k(self.k(context_BSD)), self.v(context_BSD), self.num_heads)
-        if fusion is not None:
-            out = out + fusion(self.heads(q))
+        if beside.fused:
+            out = out + self._fuse(self.heads(q), beside, attention)
         return self.o(out)
 
-
-Fusion = Callable[[Tensor], Tensor]  # normed, un-roped q_BLHd -> attention output BLD, before o
+    def _fuse(self, q_BLHd: Tensor, beside: Beside, attention: Attention) -> Tensor:
+        outputs = []
+        for rows, k_BSD, v_BSD in beside.fused:
+            q = q_BLHd[rows]
+            if k_BSD is None:
+                outputs.append(torch.zeros_like(q).flatten(2))
+            else:
+                outputs.append(attention(apply_rope(q, beside.rope).flatten(2), k_BSD, v_BSD, self.num_heads))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
 class Block(nn.Module):
@@ -76,37 +103,50 @@ class Block(nn.Module):
     self-attention, then of the feed-forward.
     """
 
-    def __init__(self, config: HarmonyConfig, operations, **factory) -> None:
+    def __init__(self, width: Width, eps: float, operations: Any, **factory: Any) -> None:
         super().__init__()
-        norm = {"eps": config.eps, **factory}
-        self.norm1 = operations.LayerNorm(config.dim, elementwise_affine=False, **norm)
-        self.self_attn = SelfAttention(config, operations, **factory)
-        self.norm3 = operations.LayerNorm(config.dim, elementwise_affine=True, **norm)
-        self.cross_attn = CrossAttention(config, operations, **factory)
-        self.norm2 = operations.LayerNorm(config.dim, elementwise_affine=False, **norm)
+        dim, norm = width.dim, {"eps": eps, **factory}
+        self.norm1 = operations.LayerNorm(dim, elementwise_affine=False, **norm)
+        self.self_attn = SelfAttention(width, eps, operations, **factory)
+        self.norm3 = operations.LayerNorm(dim, elementwise_affine=True, **norm)
+        self.cross_attn = CrossAttention(width, dim, eps, operations, **factory)
+        self.norm2 = operations.LayerNorm(dim, elementwise_affine=False, **norm)
         self.ffn = nn.Sequential(
-            operations.Linear(config.dim, config.ffn_dim, **factory),
+            operations.Linear(dim, width.ffn_dim, **factory),
             nn.GELU(approximate="tanh"),
-            operations.Linear(config.ffn_dim, config.dim, **factory),
+            operations.Linear(width.ffn_dim, dim, **factory),
         )
-        self.modulation = nn.Parameter(torch.empty(1, 6, config.dim, **factory))
+        self.modulation = nn.Parameter(torch.empty(1, 6, dim, **factory))
 
-    def attend(self, x_BLD: Tensor, e_BT6D: Tensor, rope: RopeTable, attention: Attention) -> Tensor:
-        """The block up to and including self-attention: the state that the other branch sees."""
-        shift, scale, gate = (self.modulation.to(x_BLD).unsqueeze(1) + e_BT6D)[:, :, :3].unbind(2)
-        return gated_add(x_BLD, self.self_attn(modulate(self.norm1(x_BLD), shift, scale), rope, attention), gate)
-
-    def finish(
+    def forward(
         self,
         x_BLD: Tensor,
         e_BT6D: Tensor,
-        context_BSD: Tensor,
         attention: Attention,
-        fusion: Fusion | None = None,
-        residual_BLD: Tensor | None = None,
+        rope: RopeTable | None = None,
+        context_BSD: Tensor | None = None,
+        beside: Beside = NOTHING,
     ) -> Tensor:
-        """The rest of the block. `residual_BLD` is the interaction's own contribution, added beside the text's."""
+        """The whole block; with `rope` alone its first half, with `context_BSD` alone its second.
+
+        The two streams meet between the halves. Both halves enter here, because what wraps a block (FSDP2, activation
+        checkpointing, torch.compile) wraps its `forward`.
+        """
+        if rope is not None:
+            x_BLD = self._attend(x_BLD, e_BT6D, rope, attention)
+        if context_BSD is not None:
+            x_BLD = self._finish(x_BLD, e_BT6D, context_BSD, attention, beside)
+        return x_BLD
+
+    def _attend(self, x_BLD: Tensor, e_BT6D: Tensor, rope: RopeTable, attention: Attention) -> Tensor:
+        """Up to and including self-attention: the state that the other branch sees."""
+        shift, scale, gate = (self.modulation.to(x_BLD).unsqueeze(1) + e_BT6D)[:, :, :3].unbind(2)
+        return gated_add(x_BLD, self.self_attn(modulate(self.norm1(x_BLD), shift, scale), rope, attention), gate)
+
+    def _finish(
+        self, x_BLD: Tensor, e_BT6D: Tensor, context_BSD: Tensor, attention: Attention, beside: Beside
+    ) -> Tensor:
         shift, scale, gate = (self.modulation.to(x_BLD).unsqueeze(1) + e_BT6D)[:, :, 3:].unbind(2)
-        text = self.cross_attn(self.norm3(x_BLD), context_BSD, attention, fusion)
-        x_BLD = x_BLD + text if residual_BLD is None else x_BLD + text + residual_BLD
+        text = self.cross_attn(self.norm3(x_BLD), context_BSD, attention, beside)
+        x_BLD = x_BLD + text if beside.residual_BLD is None else x_BLD + text + beside.residual_BLD
         return gated_add(x_BLD, self.ffn(modulate(self.norm2(x_BLD), shift, scale)), gate)

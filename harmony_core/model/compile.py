@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import compile as torch_compile
 
 from .transformer import HarmonyTransformer
 
 
-def compile_layers(model: HarmonyTransformer, **options) -> HarmonyTransformer:
-    """Compile both halves of every block, and frame-wise attention, in place; returns the model.
+def compile_layers(model: HarmonyTransformer, **options: Any) -> HarmonyTransformer:
+    """Compile every block, each of its halves a graph, and frame-wise attention, in place; returns the model.
 
     What happens once per pass (embeddings, windows, row groups) stays as it is: it depends on lengths and roles, not on
     the step. Each new clip shape compiles again.
@@ -16,10 +18,8 @@ def compile_layers(model: HarmonyTransformer, **options) -> HarmonyTransformer:
     Args:
         options: of `torch.compile`.
     """
-    branches = (model, model.audio) if model.config.audio else (model,)
-    for block in (block for branch in branches for block in branch.blocks):
-        block.attend = torch_compile(block.attend, **options)
-        block.finish = torch_compile(block.finish, **options)
+    for block in (block for branch in model.branches for block in branch.blocks):
+        block.forward = torch_compile(block.forward, **options)
     if model.config.interaction == "framewise":
         for interaction in model.interactions:
             for direction in (interaction.a2v, interaction.v2a):

@@ -5,6 +5,8 @@ Legend: B batch, T latent positions, K distinct noise levels, L tokens, D width,
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
@@ -21,7 +23,7 @@ def timestep_embedding(sigma: Tensor, dim: int) -> Tensor:
 class SwiGLUConvEmbedding(nn.Module):
     """Ovi's gated convolutional audio patch embedding after its first convolution (keys w1, w2, w3)."""
 
-    def __init__(self, dim: int, hidden: int, operations, **factory) -> None:
+    def __init__(self, dim: int, hidden: int, operations: Any, **factory: Any) -> None:
         super().__init__()
         conv = {"kernel_size": 7, "padding": 3, "bias": False, **factory}
         self.w1 = operations.Conv1d(dim, hidden, **conv)
@@ -35,7 +37,7 @@ class SwiGLUConvEmbedding(nn.Module):
 class Head(nn.Module):
     """Modulated LayerNorm and the projection to latent patches."""
 
-    def __init__(self, dim: int, out_dim: int, eps: float, operations, **factory) -> None:
+    def __init__(self, dim: int, out_dim: int, eps: float, operations: Any, **factory: Any) -> None:
         super().__init__()
         self.norm = operations.LayerNorm(dim, eps=eps, elementwise_affine=False, **factory)
         self.head = operations.Linear(dim, out_dim, **factory)

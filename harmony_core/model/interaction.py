@@ -1,4 +1,7 @@
-"""Global-local decoupled interaction between the branches, one per layer (paper 3.3).
+"""The interaction between the branches, one per layer: the paper's global-local decoupled one (3.3), or Ovi's.
+
+An interaction sees both streams after self-attention and says what each block adds beside its text. Every kind is one
+module, entered by its `forward`, that handles the rows of a batch group by group.
 
 Legend: B batch, L query tokens, S context tokens, H heads, D width (d: one head's).
 """
@@ -6,35 +9,42 @@ Legend: B batch, L query tokens, S context tokens, H heads, D width (d: one head
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..config import HarmonyConfig
-from ..ops.framewise_attention.naive import Groups
+from ..config import HarmonyConfig, Width
 from ..ops.registry import framewise_attention
 from ..ops.rope import RopeTable, apply_rope
-from .blocks import Attention, AttentionProjections, Fusion
+from .blocks import Attention, AttentionProjections, Beside, Fused
+from .driver_cache import DriverCache, Entries
+from .roles import RowGroup
+from .rope import CrossGeometry
 
 KeysValues = tuple[Tensor, Tensor]  # k_BSHd (normed, not roped), v_BSHd
 
 
 @dataclass(frozen=True)
-class CrossGeometry:
-    """Windows and positions of one direction."""
+class Meeting:
+    """What the interactions of all layers share in one forward pass."""
 
-    groups: Groups
-    rope_q: RopeTable | None
-    rope_k: RopeTable | None
+    groups: tuple[RowGroup, ...]
+    cache: DriverCache | None
+    attention: Attention
+    a2v: CrossGeometry
+    v2a: CrossGeometry
+    target: slice  # the target latents in the audio sequence
+    num_latent_frames: int
 
 
 class CrossModalAttention(AttentionProjections):
     """One stream's tokens attend to the other's, with projections of their own."""
 
-    def __init__(self, config: HarmonyConfig, operations, **factory) -> None:
-        super().__init__(config, operations, **factory)
-        self.norm_x = operations.LayerNorm(config.dim, eps=config.eps, **factory)
-        self.norm_ctx = operations.LayerNorm(config.dim, eps=config.eps, **factory)
+    def __init__(self, width: Width, context: Width, eps: float, operations: Any, **factory: Any) -> None:
+        super().__init__(width, context.dim, eps, operations, **factory)
+        self.norm_x = operations.LayerNorm(width.dim, eps=eps, **factory)
+        self.norm_ctx = operations.LayerNorm(context.dim, eps=eps, **factory)
 
     def keys_values(self, context_BSD: Tensor) -> KeysValues:
         """What a driver contributes: computed once per run when the driver is isolated."""
@@ -61,55 +71,120 @@ class StyleAlignment(CrossModalAttention):
         return self.o(attention(self.queries(x_BLD).flatten(2), k, v, self.num_heads))
 
 
+class FramewiseInteraction(nn.Module):
+    """Both directions, and style alignment where its result is ever read (not in the last layer)."""
+
+    def __init__(self, config: HarmonyConfig, index: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.config, self.index = config, index
+        video, audio, eps = config.video_width, config.audio_width, config.eps
+        self.a2v = FramewiseAttention(video, audio, eps, operations, **factory)
+        self.v2a = FramewiseAttention(audio, video, eps, operations, **factory)
+        self.style: StyleAlignment | None = None
+        if config.style_alignment and index < config.num_layers - 1:
+            self.style = StyleAlignment(audio, video, eps, operations, **factory)
+
+    def forward(self, x_v: Tensor | None, x_a: Tensor | None, meeting: Meeting) -> tuple[Beside, Beside]:
+        """The residuals of both streams; a stream is None where all its rows come from the cache."""
+        into_video, into_audio = [], []
+        for group in meeting.groups:
+            sources = self._sources(group, x_v, x_a, meeting)
+            if group.video is not None:
+                into_video.append(self._into_video(x_v[group.video], sources, meeting))
+            if group.audio is not None:
+                into_audio.append(self._into_audio(x_a[group.audio], sources, meeting))
+        return Beside(residual_BLD=_cat(into_video)), Beside(residual_BLD=_cat(into_audio))
+
+    def _sources(self, group: RowGroup, x_v: Tensor | None, x_a: Tensor | None, meeting: Meeting) -> Entries:
+        """Keys and values that this group's streams read from each other, live or from the cache."""
+        if group.video is None or group.audio is None:
+            return meeting.cache.load(group.cache_key, self.index)
+        sources, isolation = {}, self.config.driver_isolation
+        if group.video_listens(isolation):
+            sources["a2v"] = self.a2v.keys_values(x_a[group.audio][:, meeting.target])
+        if group.audio_listens(isolation):
+            x_v = x_v[group.video]
+            sources["v2a"] = self.v2a.keys_values(x_v)
+            # Without a reference there is nothing to align; training still runs it, so that its gradients exist.
+            if self.style is not None and (meeting.target.start > 0 or torch.is_grad_enabled()):
+                sources["style"] = self.style.keys_values(self._style_context(x_v, meeting.num_latent_frames))
+        if meeting.cache is not None and group.driven and group.driver is not None:
+            meeting.cache.store(group.cache_key, sources)
+        return sources
+
+    def _style_context(self, x_v: Tensor, num_latent_frames: int) -> Tensor:
+        if self.config.style_pooling == "none":
+            return x_v
+        return x_v.unflatten(1, (num_latent_frames, -1)).mean(dim=2)
+
+    def _into_video(self, x_v: Tensor, sources: Entries, meeting: Meeting) -> Tensor:
+        if "a2v" not in sources:
+            return torch.zeros_like(x_v)
+        return self.a2v(x_v, sources["a2v"], meeting.a2v)
+
+    def _into_audio(self, x_a: Tensor, sources: Entries, meeting: Meeting) -> Tensor:
+        """[reference ; target ; speech]: style into the first, timing into the second, nothing into the third."""
+        if "v2a" not in sources:
+            return torch.zeros_like(x_a)
+        start, stop = meeting.target.start, meeting.target.stop
+        reference, target, speech = x_a[:, :start], x_a[:, start:stop], x_a[:, stop:]
+        if "style" in sources:
+            into_reference = self.style(reference, sources["style"], meeting.attention)
+        else:
+            into_reference = torch.zeros_like(reference)
+        into_target = self.v2a(target, sources["v2a"], meeting.v2a)
+        return torch.cat((into_reference, into_target, torch.zeros_like(speech)), dim=1)
+
+
 class GlobalFusion(nn.Module):
     """Ovi's keys and values of the other stream; q, norm_q and o are the text cross-attention's."""
 
-    def __init__(self, config: HarmonyConfig, operations, **factory) -> None:
+    def __init__(self, width: Width, context: Width, eps: float, operations: Any, **factory: Any) -> None:
         super().__init__()
-        self.num_heads = config.num_heads
-        self.k = operations.Linear(config.dim, config.dim, **factory)
-        self.v = operations.Linear(config.dim, config.dim, **factory)
-        self.norm_ctx = operations.LayerNorm(config.dim, eps=config.eps, **factory)
-        self.norm_k = operations.RMSNorm(config.dim, eps=config.eps, **factory)
+        self.num_heads = width.num_heads
+        self.k = operations.Linear(context.dim, width.dim, **factory)
+        self.v = operations.Linear(context.dim, width.dim, **factory)
+        self.norm_ctx = operations.LayerNorm(context.dim, eps=eps, **factory)
+        self.norm_k = operations.RMSNorm(width.dim, eps=eps, **factory)
 
-    def keys_values(self, context_BSD: Tensor) -> KeysValues:
+    def forward(self, context_BSD: Tensor, rope_k: RopeTable) -> tuple[Tensor, Tensor]:
+        """Keys (roped) and values [B, S, D]."""
         context = self.norm_ctx(context_BSD)
-        k, v = self.norm_k(self.k(context)), self.v(context)
-        return k.unflatten(-1, (self.num_heads, -1)), v.unflatten(-1, (self.num_heads, -1))
-
-    def fusion(self, keys_values: KeysValues, geometry: CrossGeometry, attention: Attention) -> Fusion:
-        """The term that the text cross-attention adds before its output projection."""
-        k_BSHd, v_BSHd = keys_values
-        k = apply_rope(k_BSHd, geometry.rope_k).flatten(2)
-
-        def attend(q_BLHd: Tensor) -> Tensor:
-            return attention(apply_rope(q_BLHd, geometry.rope_q).flatten(2), k, v_BSHd.flatten(2), self.num_heads)
-
-        return attend
+        k_BSHd = self.norm_k(self.k(context)).unflatten(-1, (self.num_heads, -1))
+        return apply_rope(k_BSHd, rope_k).flatten(2), self.v(context)
 
 
-def rowwise_fusion(parts: list[tuple[slice, Fusion | None]]) -> Fusion:
-    """One fusion term for a stream whose row groups differ in what they listen to."""
+class GlobalInteraction(nn.Module):
+    """Ovi's fusion: each stream's text cross-attention also reads all of the other stream."""
 
-    def attend(q_BLHd: Tensor) -> Tensor:
-        outputs = [
-            torch.zeros_like(q_BLHd[rows]).flatten(2) if fusion is None else fusion(q_BLHd[rows])
-            for rows, fusion in parts
-        ]
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-
-    return attend
-
-
-class Interaction(nn.Module):
-    """Both directions of one layer, and style alignment where its result is ever read (not in the last layer)."""
-
-    def __init__(self, config: HarmonyConfig, last: bool, operations, **factory) -> None:
+    def __init__(self, config: HarmonyConfig, index: int, operations: Any, **factory: Any) -> None:
         super().__init__()
-        kind = FramewiseAttention if config.interaction == "framewise" else GlobalFusion
-        self.a2v = kind(config, operations, **factory)
-        self.v2a = kind(config, operations, **factory)
-        if config.style_alignment and not last:
-            self.style = StyleAlignment(config, operations, **factory)
-        else:
-            self.style = None
+        self.config, self.index = config, index
+        video, audio, eps = config.video_width, config.audio_width, config.eps
+        self.a2v = GlobalFusion(video, audio, eps, operations, **factory)
+        self.v2a = GlobalFusion(audio, video, eps, operations, **factory)
+
+    def forward(self, x_v: Tensor, x_a: Tensor, meeting: Meeting) -> tuple[Beside, Beside]:
+        """What both streams' text cross-attentions also read. Nothing is cached: Ovi's drivers are not isolated."""
+        into_video, into_audio, isolation = [], [], self.config.driver_isolation
+        for group in meeting.groups:
+            from_audio = from_video = (None, None)
+            if group.video_listens(isolation):
+                from_audio = self.a2v(x_a[group.audio], meeting.a2v.rope_k)
+            if group.audio_listens(isolation):
+                from_video = self.v2a(x_v[group.video], meeting.v2a.rope_k)
+            into_video.append(Fused(group.video, *from_audio))
+            into_audio.append(Fused(group.audio, *from_video))
+        return (
+            Beside(fused=tuple(into_video), rope=meeting.a2v.rope_q),
+            Beside(fused=tuple(into_audio), rope=meeting.v2a.rope_q),
+        )
+
+
+INTERACTION_KINDS = {"framewise": FramewiseInteraction, "global": GlobalInteraction}
+
+
+def _cat(parts: list[Tensor]) -> Tensor | None:
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

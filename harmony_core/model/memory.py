@@ -14,7 +14,7 @@ CPU_BATCH_BYTES = 64 << 20  # beyond it a CPU is busy with one pass already, and
 
 def mute_audio_bytes(config: HarmonyConfig, num_audio_latents: int, rows: int, element_size: int) -> int:
     """Keys and values of an audio driver in every layer, as `DriverCache` keeps them."""
-    return 2 * rows * config.num_layers * num_audio_latents * config.dim * element_size
+    return 2 * rows * config.num_layers * num_audio_latents * config.video_width.dim * element_size
 
 
 def static_video_bytes(
@@ -31,12 +31,13 @@ def static_video_bytes(
     if with_reference and config.style_alignment:
         per_frame = 1 if config.style_pooling == "frame" else high * wide
         tokens += (config.num_layers - 1) * frames * per_frame
-    return 2 * rows * tokens * config.dim * element_size
+    return 2 * rows * tokens * config.audio_width.dim * element_size
 
 
 def activation_bytes(config: HarmonyConfig, tokens: int, rows: int, element_size: int) -> int:
     """What a pass over `rows` rows of the longer stream holds at once: a block's feed-forward and its inputs."""
-    return rows * tokens * (2 * config.ffn_dim + 12 * config.dim) * element_size
+    width = config.video_width
+    return rows * tokens * (2 * width.ffn_dim + 12 * width.dim) * element_size
 
 
 def free_bytes(device: torch.device) -> float:

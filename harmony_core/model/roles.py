@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..config import HarmonyConfig
 from .driver_cache import DriverCache
 
 JOINT, AUDIO_GIVEN, VIDEO_GIVEN, ISOLATED = "joint", "audio_given", "video_given", "isolated"
-ROLES = (JOINT, AUDIO_GIVEN, VIDEO_GIVEN, ISOLATED)
+GIVEN = {"video": VIDEO_GIVEN, "audio": AUDIO_GIVEN}  # the role of a row whose driver is this stream
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,13 @@ class RowGroup:
     video: slice | None
     audio: slice | None
 
-    def video_listens(self, config: HarmonyConfig) -> bool:
-        return self.role != ISOLATED and not (self.role == VIDEO_GIVEN and config.driver_isolation)
+    def video_listens(self, isolation: bool) -> bool:
+        """Whether sound reaches the video; `isolation`: the model's drivers are deaf."""
+        return self.role != ISOLATED and not (self.role == VIDEO_GIVEN and isolation)
 
-    def audio_listens(self, config: HarmonyConfig) -> bool:
-        return self.role != ISOLATED and not (self.role == AUDIO_GIVEN and config.driver_isolation)
+    def audio_listens(self, isolation: bool) -> bool:
+        """Whether the picture reaches the sound."""
+        return self.role != ISOLATED and not (self.role == AUDIO_GIVEN and isolation)
 
     @property
     def driven(self) -> bool:
@@ -45,7 +46,7 @@ class RowGroup:
 
 
 @dataclass(frozen=True)
-class RowPlan:
+class RowGroups:
     """Groups of a batch and the batch rows that each stream runs."""
 
     groups: tuple[RowGroup, ...]
@@ -53,15 +54,17 @@ class RowPlan:
     audio_rows: tuple[int, ...]
 
     @classmethod
-    def build(cls, roles: tuple[str, ...], drivers: tuple[Hashable, ...], cache: DriverCache | None) -> RowPlan:
+    def build(cls, roles: tuple[str, ...], drivers: tuple[Hashable, ...], cache: DriverCache | None) -> RowGroups:
         """Group rows by (role, driver); the driver stream of a group that the cache knows is not run."""
         members: dict[tuple[str, Hashable], list[int]] = {}
         for row, key in enumerate(zip(roles, drivers, strict=True)):
             members.setdefault(key, []).append(row)
-        groups, video_rows, audio_rows = [], [], []
+        groups: list[RowGroup] = []
+        video_rows: list[int] = []
+        audio_rows: list[int] = []
         for (role, driver), rows in members.items():
             cached = cache is not None and cache.filled((role, driver, len(rows)))
-            spans = []
+            spans: list[slice | None] = []
             for stream_rows, given in ((video_rows, role == VIDEO_GIVEN), (audio_rows, role == AUDIO_GIVEN)):
                 if given and cached:
                     spans.append(None)

@@ -5,14 +5,17 @@ Legend: B batch, L tokens, T_v / T_a latent frames / audio latents, P rotated pa
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from ..config import HarmonyConfig
-from ..geometry import as_fraction, clip_fps
+from ..geometry import a2v_windows, as_fraction, clip_fps, group_windows, v2a_windows
+from ..ops.framewise_attention.naive import Groups
 from ..ops.rope import RopeTable, rope_table
+from .inputs import AudioInput, VideoInput
 
 REFERENCE_GAP = 150  # temporal positions between appended references (DreamID-Omni)
 
@@ -92,3 +95,59 @@ def cross_rope(
 
 def to_device(table: RopeTable, device: torch.device) -> RopeTable:
     return table[0].to(device), table[1].to(device)
+
+
+@dataclass(frozen=True)
+class CrossGeometry:
+    """Windows and positions of one direction of the attention between the streams."""
+
+    groups: Groups
+    rope_q: RopeTable
+    rope_k: RopeTable
+
+
+def audio_stream_rope(audio: AudioInput, config: HarmonyConfig) -> RopeTable:
+    """The table of the audio sequence that this input makes, on its device."""
+    length, reference, device = audio.latents.shape[2], audio.reference, audio.latents.device
+    if config.references == "appended":
+        if reference is None:
+            count, reference_length = 0, 0
+        else:
+            count, reference_length = (1 if reference.ndim == 3 else reference.shape[2]), reference.shape[-1]
+        return to_device(appended_audio_rope(length, count, reference_length, config), device)
+    num_reference = 0 if reference is None else reference.shape[2]
+    return to_device(audio_rope(num_reference, length, audio.transcript, config), device)
+
+
+def cross_geometry(video: VideoInput, audio: AudioInput, config: HarmonyConfig) -> tuple[CrossGeometry, CrossGeometry]:
+    """A2V and V2A: all of both streams at their own positions (`ovi`), else windows on a shared timeline."""
+    frames, height, width = config.grid(video.latents.shape)
+    device, num_audio = video.latents.device, audio.latents.shape[2]
+    if config.rope_alignment == "ovi":
+        num_reference = 0 if video.reference is None else video.reference.shape[2]
+        table_v = to_device(video_rope(frames, height, width, config, num_reference), device)
+        table_a = audio_stream_rope(audio, config)
+        return CrossGeometry((), table_v, table_a), CrossGeometry((), table_a, table_v)
+    tokens = height * width
+    tables = cross_rope(frames, tokens, num_audio, config)
+    a2v_groups, v2a_groups = cross_windows(frames, tokens, num_audio, config)
+    return (
+        CrossGeometry(a2v_groups, *(to_device(table, device) for table in tables["a2v"])),
+        CrossGeometry(v2a_groups, *(to_device(table, device) for table in tables["v2a"])),
+    )
+
+
+def cross_windows(
+    num_latent_frames: int, tokens_per_frame: int, num_audio: int, config: HarmonyConfig
+) -> tuple[Groups, Groups]:
+    """Windows of A2V and V2A in tokens: (query_start, query_end, key_start, key_end) each."""
+    tokens = tokens_per_frame
+    a2v = tuple(
+        (i * tokens, (i + 1) * tokens, start, end)
+        for i, (start, end) in enumerate(a2v_windows(num_latent_frames, num_audio, config))
+    )
+    v2a = tuple(
+        (first, last, start * tokens, end * tokens)
+        for first, last, start, end in group_windows(v2a_windows(num_latent_frames, num_audio, config))
+    )
+    return a2v, v2a

@@ -5,11 +5,13 @@ Legend: B batch, S transcript tokens, E speech width, D transformer width.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from ..config import HarmonyConfig
+from ..config import SpeechConfig
 
 FILLER = 0  # token id of padding; character c has id index(c) + 1
 
@@ -17,7 +19,7 @@ FILLER = 0  # token id of padding; character c has id index(c) + 1
 class GlobalResponseNorm(nn.Module):
     """ConvNeXt-V2's response norm, its statistics over time."""
 
-    def __init__(self, dim: int, **factory) -> None:
+    def __init__(self, dim: int, **factory: Any) -> None:
         super().__init__()
         self.gamma = nn.Parameter(torch.empty(1, 1, dim, **factory))
         self.beta = nn.Parameter(torch.empty(1, 1, dim, **factory))
@@ -29,7 +31,7 @@ class GlobalResponseNorm(nn.Module):
 
 
 class ConvNeXtBlock(nn.Module):
-    def __init__(self, dim: int, hidden: int, operations, **factory) -> None:
+    def __init__(self, dim: int, hidden: int, operations: Any, **factory: Any) -> None:
         super().__init__()
         self.dwconv = operations.Conv1d(dim, dim, kernel_size=7, padding=3, groups=dim, **factory)
         self.norm = operations.LayerNorm(dim, eps=1e-6, **factory)
@@ -45,15 +47,14 @@ class ConvNeXtBlock(nn.Module):
 class SpeechEncoder(nn.Module):
     """Token ids [B, S] to tokens [B, S, D] of the audio self-attention sequence. Filler rows stay constant."""
 
-    def __init__(self, config: HarmonyConfig, operations, **factory) -> None:
+    def __init__(self, speech: SpeechConfig, dim: int, operations: Any, **factory: Any) -> None:
         super().__init__()
-        speech = config.speech
         self.text_embed = operations.Embedding(speech.vocab_size + 1, speech.dim, **factory)
         self.text_blocks = nn.ModuleList(
             ConvNeXtBlock(speech.dim, speech.conv_mult * speech.dim, operations, **factory)
             for _ in range(speech.num_blocks)
         )
-        self.proj = operations.Linear(speech.dim, config.dim, **factory)
+        self.proj = operations.Linear(speech.dim, dim, **factory)
 
     def forward(self, ids_BS: Tensor, dtype: torch.dtype) -> Tensor:
         spoken_BS1 = (ids_BS != FILLER).unsqueeze(-1)

@@ -1,6 +1,6 @@
 """From a request to a finished clip."""
 
+from ..checkpoints.parts import PartFiles
 from .generate import GenerateRequest, Generation, HarmonyPipeline
-from .parts import PartFiles
 
 __all__ = ["GenerateRequest", "Generation", "HarmonyPipeline", "PartFiles"]

@@ -13,19 +13,20 @@ import torch
 from torch import Tensor
 
 from ..checkpoints import Bundle, load_bundle
+from ..checkpoints.parts import PartFiles, load_parts
 from ..config import HarmonyConfig
 from ..diffusion.anchors import mute_audio, static_video
-from ..diffusion.denoiser import Conditions, Denoiser
+from ..diffusion.denoiser import Denoiser
 from ..diffusion.flow import sigmas
 from ..diffusion.guidance import MUTE_AUDIO, NEGATIVE_TEXT, STATIC_VIDEO
 from ..diffusion.latents import AVLatents, draw_noise, stack
 from ..diffusion.solvers import solver
 from ..geometry import ClipGeometry, as_fraction
 from ..media import fit_audio, fit_image, fit_reference_image, fit_video
-from ..text import ovi
+from ..model.inputs import AudioInput, AVInput, VideoInput, clean_sigma
+from ..text import ovi_caption
 from ..text.transcripts import tokenize_transcript
 from .offload import Placement
-from .parts import PartFiles, load_parts
 from .plan import guidance_plan
 from .request import GenerateRequest, Generation, check_batch, check_supported
 
@@ -120,13 +121,12 @@ class HarmonyPipeline:
         references = self._references(requests, geometry, notes)
         negative = None
         if NEGATIVE_TEXT in passes:
-            negative = self._conditions(requests, references, [[] for _ in requests], negative=True)
+            negative = self._inputs(given, requests, references, [[] for _ in requests], negative=True)
         denoiser = Denoiser(
             transformer=self.transformer,
             plan=plan,
-            positive=self._conditions(requests, references, notes, negative=False),
+            positive=self._inputs(given, requests, references, notes, negative=False),
             negative=negative,
-            given=given,
             masks=masks,
             anchors=anchors,
             static_anchor=self._estimated_still(geometry) if shared.static_video == "estimate" else None,
@@ -226,14 +226,15 @@ class HarmonyPipeline:
             given.video[:, :, :1], masks.video[:, :, :1] = self.encode_video(image[None]), 0
         return given, masks
 
-    def _conditions(
+    def _inputs(
         self,
+        given: AVLatents,
         requests: Sequence[GenerateRequest],
         references: dict[str, Tensor],
         notes: list[list[str]],
         negative: bool,
-    ) -> Conditions:
-        """What the transformer reads beside the latents, a row a request."""
+    ) -> AVInput:
+        """What the transformer reads, a row a request: what is given, clean, with texts and references."""
         video_rows, audio_rows, transcripts = [], [], []
         for request, said in zip(requests, notes, strict=True):
             texts = self._negative_texts(request) if negative else self._texts(request)
@@ -251,14 +252,18 @@ class HarmonyPipeline:
             return torch.stack(tensors).to(self.device) if tensors else None
 
         video, audio = (rows(part).to(self.dtype) for part in (video_rows, audio_rows))
-        return Conditions(video, audio if self.config.audio else None, rows(transcripts), **references)
+        picture = VideoInput(given.video, clean_sigma(given.video), video, references.get("video"))
+        if given.audio is None:
+            return AVInput(picture, None)
+        sigma = clean_sigma(given.audio)
+        return AVInput(picture, AudioInput(given.audio, sigma, audio, rows(transcripts), references.get("audio")))
 
     def _texts(self, request: GenerateRequest) -> tuple[str, str, str]:
         """What the video branch, the audio branch and the speech encoder read."""
         texts = request.prompt, request.audio_prompt, request.transcript
         if self.config.prompt_format == "separate":
             return texts
-        caption = ovi.caption(*texts, self.config.prompt_format)
+        caption = ovi_caption.caption(*texts, self.config.prompt_format)
         return caption, caption, ""
 
     def _negative_texts(self, request: GenerateRequest) -> tuple[str, str, str]:
@@ -269,13 +274,13 @@ class HarmonyPipeline:
     def _references(
         self, requests: Sequence[GenerateRequest], geometry: ClipGeometry, notes: list[list[str]]
     ) -> dict[str, Tensor]:
-        """Fields of `Conditions`, a row a request."""
+        """Latents of what is to be followed, by stream, a row a request."""
         found: dict[str, list[Tensor]] = {}
         for request, said in zip(requests, notes, strict=True):
             if request.reference_audio is not None:
-                found.setdefault("reference_audio", []).append(self._reference_audio(request, said))
+                found.setdefault("audio", []).append(self._reference_audio(request, said))
             if request.reference_images:
-                found.setdefault("reference_image", []).append(self._reference_images(request, geometry, said))
+                found.setdefault("video", []).append(self._reference_images(request, geometry, said))
         return {name: torch.cat(rows).to(self.device, self.dtype) for name, rows in found.items()}
 
     def _reference_images(self, request: GenerateRequest, geometry: ClipGeometry, notes: list[str]) -> Tensor:

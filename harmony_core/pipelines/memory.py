@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
 from ..autoencoders.audio import MMAudioVAE
 from ..autoencoders.video import PIXELS_PER_LATENT, WAN22_CONFIG
-from ..config import PRESETS, HarmonyConfig
+from ..config import HarmonyConfig
 from ..geometry import ClipGeometry, as_fraction
 from ..model import HarmonyTransformer
 from ..model.memory import activation_bytes
+from ..presets import PRESETS
 from .offload import OFFLOADS
 
 UMT5_PARAMETERS = 5_680_910_336  # umT5-xxl's encoder
@@ -41,8 +44,7 @@ def peak_bytes(config: HarmonyConfig, dtype: str) -> dict[str, int]:
     geometry = ClipGeometry.from_seconds(
         as_fraction(config.seconds), as_fraction(config.fps), config.height, config.width, config
     )
-    tokens = geometry.num_latent_frames * geometry.latent_height * geometry.latent_width
-    tokens //= config.patch_size[1] * config.patch_size[2]
+    tokens = math.prod(config.grid(geometry.video_shape(1, config.video_channels)))
     running = activation_bytes(config, tokens, 1, size)
     half_width, half_height = config.width // 2, config.height // 2
     level = WAN22_CONFIG["decoder_base_dim"] * config.temporal_stride * half_width * half_height * 4

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .captions import VOCABULARY
 from .pictures import scene_video
-from .scenes import FPS, HELD_OUT_SEED, NUM_FRAMES, SIZE, Scene, sample_scene
+from .sample import sample_scene
+from .scenes import FPS, HELD_OUT_SEED, NUM_FRAMES, SIZE, BallScene, FaceScene, Scene
 from .sounds import mouth_openness, reference_audio, scene_audio
+from .vocabulary import VOCABULARY
 from .words import SAMPLE_RATE
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "SAMPLE_RATE",
     "SIZE",
     "VOCABULARY",
+    "BallScene",
+    "FaceScene",
     "Scene",
     "ToyClip",
     "reference_audio",
@@ -42,4 +45,5 @@ class ToyClip:
 
 def render(scene: Scene) -> ToyClip:
     """Draw and sound a scene. The same scene always gives the same bytes."""
-    return ToyClip(scene_video(scene), scene_audio(scene), mouth_openness(scene), scene)
+    mouth = mouth_openness(scene) if isinstance(scene, FaceScene) else np.zeros(NUM_FRAMES, np.float32)
+    return ToyClip(scene_video(scene), scene_audio(scene), mouth, scene)

@@ -1,114 +1,27 @@
-"""The fixed grammar of the captions. Every caption says only what is true of its scene, in words of VOCABULARY."""
+"""Captions of a scene: each says only what is true of it, in words of VOCABULARY."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from .scenes import Scene
-
-NUMBERS = ("zero", "one", "two", "three", "four", "five")
-MATERIALS = ("wood", "metal", "rubber", "glass")
-COLOURS = ("red", "blue", "green", "yellow", "orange", "purple")
-HAIR_COLOURS = ("black", "brown", "blond", "ginger")
-PERSONS = ("man", "woman", "child")
-
-_VIDEO = {
-    "ball": (
-        "a {colour} ball bounces on {material}",
-        "a {colour} ball bounces on {material}",
-        "a {colour} ball bounces on a {material} floor",
-        "a {colour} ball bouncing on {material}",
-        "a bouncing {colour} ball on {material}",
-        "on {material} a {colour} ball bounces",
-        "{colour} ball bouncing on a {material} floor",
-        "a {colour} ball bounces {number} times on {material}",
-        "a {colour} ball hits {material} {number} times",
-    ),
-    "face": (
-        "a {person} with {hair} hair in a {shirt} shirt speaks",
-        "a {person} with {hair} hair in a {shirt} shirt speaks",
-        "a {person} with {hair} hair and a {shirt} shirt talks",
-        "a {person} in a {shirt} shirt with {hair} hair speaks",
-        "a {person} with {hair} hair speaks in a {shirt} shirt",
-        "{person} with {hair} hair in a {shirt} shirt speaking",
-        "the face of a {person} with {hair} hair and {shirt} shirt",
-        "a {person} with {hair} hair in a {shirt} shirt says {number} words",
-        "a {person} with {hair} hair in a {shirt} shirt says {number} words",
-        "a {person} with {hair} hair and {shirt} shirt says {number} words",
-    ),
-    "complex": (
-        "a {person} in a {shirt} shirt speaks while a lamp flashes",
-        "a {person} with {hair} hair speaks while a lamp flashes",
-        "a {person} with {hair} hair in {shirt} speaks beside a flashing lamp",
-        "a lamp flashes beside a {person} with {hair} hair in {shirt}",
-        "a {person} with {hair} hair says {number} words while a lamp flashes",
-    ),
-    "still ball": (
-        "a {colour} ball rests on {material}",
-        "a {colour} ball lies still on {material}",
-        "a still {colour} ball on a {material} floor",
-    ),
-    "still face": (
-        "a {person} with {hair} hair in a {shirt} shirt is silent",
-        "a silent {person} with {hair} hair in a {shirt} shirt",
-    ),
-}
-_AUDIO = {
-    "ball": (
-        "a ball hits {material}",
-        "a ball bounces on {material}",
-        "a ball bouncing on {material}",
-        "a ball hits {material} {number} times",
-        "{number} hits on {material}",
-    ),
-    "face": (
-        "a {person} speaks",
-        "a {person} says {number} words",
-        "a {person} says {number} words",
-        "a {person} says {number} words {manner}",
-        "a {person} speaks {manner}",
-    ),
-    "complex": (
-        "a {person} speaks while something ticks",
-        "a {person} says {number} words while something ticks",
-        "ticking while a {person} says {number} words",
-    ),
-    "still": ("silence", "no sound", "nothing is heard"),
-}
-
-
-def _vocabulary() -> tuple[str, ...]:
-    templates = " ".join(" ".join(group) for group in (*_VIDEO.values(), *_AUDIO.values()))
-    fixed = {word for word in templates.split() if not word.startswith("{")}
-    manners = {"quietly", "loudly", "slowly", "quickly"}
-    values = {*NUMBERS[2:], *MATERIALS, *COLOURS, *HAIR_COLOURS, *PERSONS}
-    return tuple(sorted(fixed | manners | values | {"an"}))
-
-
-VOCABULARY = _vocabulary()
+from .scenes import BallScene, Scene
+from .vocabulary import AUDIO_TEMPLATES, NUMBERS, VIDEO_TEMPLATES
 
 
 def write_captions(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     """A video caption of at most 12 words and an audio caption of at most 10, drawn from the grammar."""
-    manners = scene.manners
-    number = NUMBERS[len(scene.impact_times) or len(scene.words)]
-    values = {
-        "colour": scene.ball_colour,
-        "material": scene.material,
-        "person": scene.person,
-        "hair": scene.hair,
-        "shirt": scene.shirt,
-        "number": number,
-        "manner": manners[rng.integers(len(manners))] if manners else "",
-    }
-    subject = f"still {'ball' if scene.ball_colour else 'face'}" if scene.kind == "still" else scene.kind
-    sounds = _AUDIO[scene.kind]
+    if isinstance(scene, BallScene):
+        subject, manners = "ball", ()
+        values = {"colour": scene.colour, "material": scene.material, "number": NUMBERS[len(scene.impact_times)]}
+    else:
+        subject, manners = "face", scene.manners
+        values = {"person": scene.person, "hair": scene.hair, "shirt": scene.shirt, "number": NUMBERS[len(scene.words)]}
+    values["manner"] = manners[rng.integers(len(manners))] if manners else ""
+    sounds = AUDIO_TEMPLATES[scene.kind]
     if not manners:
         sounds = tuple(template for template in sounds if "{manner}" not in template)
-    return _fill(_VIDEO[subject], values, rng), _fill(sounds, values, rng)
+    pictures = VIDEO_TEMPLATES[f"still {subject}" if scene.kind == "still" else scene.kind]
+    return _fill(pictures, values, rng), _fill(sounds, values, rng)
 
 
 def _fill(templates: tuple[str, ...], values: dict[str, str], rng: np.random.Generator) -> str:

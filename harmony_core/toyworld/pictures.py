@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .drawing import INK, Canvas, Colour, coverage, darker
-from .scenes import FPS, NUM_FRAMES, SIZE, Scene
+from .scenes import FPS, NUM_FRAMES, SIZE, BallScene, FaceScene, Scene
 from .sounds import mouth_openness
 
 FRAME_TIMES = np.arange(NUM_FRAMES) / float(FPS)  # frame i shows the moment of its own timestamp
@@ -65,7 +65,7 @@ def _floor(canvas: Canvas, material: str) -> None:
         canvas.paint(edge, (240, 252, 254))
 
 
-def ball_heights(scene: Scene) -> np.ndarray:
+def ball_heights(scene: BallScene) -> np.ndarray:
     """Height of the ball's lowest point above the floor in each frame, in pixels: float64 [25]."""
     if not scene.bounce_times:
         return np.zeros(NUM_FRAMES)
@@ -88,7 +88,7 @@ def _draw_ball(canvas: Canvas, x: float, height: float, colour: Colour) -> None:
     air.paint(0.85 * air.ellipse(x - 3.2, y - 3.8, 2.3, 1.8), (255, 255, 255))
 
 
-def _hair_behind(canvas: Canvas, scene: Scene, x: float, y: float) -> None:
+def _hair_behind(canvas: Canvas, scene: FaceScene, x: float, y: float) -> None:
     hair = HAIR_PAINTS[scene.hair]
     if scene.person == "woman":
         crown, locks = canvas.ellipse_distance(x, y - 2, 18.5, 18.5), canvas.box_distance(x, y + 9, 18, 14, 7)
@@ -98,7 +98,7 @@ def _hair_behind(canvas: Canvas, scene: Scene, x: float, y: float) -> None:
             canvas.paint_outlined(canvas.ellipse_distance(x + side * 17.5, y - 9, 5, 6), hair)
 
 
-def _hair_before(canvas: Canvas, scene: Scene, x: float, y: float) -> None:
+def _hair_before(canvas: Canvas, scene: FaceScene, x: float, y: float) -> None:
     across = canvas.x - x
     if scene.person == "man":
         fringe = y - 9.5 - 0.14 * across
@@ -110,7 +110,7 @@ def _hair_before(canvas: Canvas, scene: Scene, x: float, y: float) -> None:
     canvas.paint_outlined(np.maximum(cap, canvas.y - fringe), HAIR_PAINTS[scene.hair])
 
 
-def _face(canvas: Canvas, scene: Scene) -> None:
+def _face(canvas: Canvas, scene: FaceScene) -> None:
     """Everything but the eyes and the mouth, which move."""
     x, y = scene.x, HEAD_Y + scene.y
     skin, shirt = SKIN_PAINTS[scene.skin], PAINTS[scene.shirt]
@@ -129,7 +129,7 @@ def _face(canvas: Canvas, scene: Scene) -> None:
     _hair_before(canvas, scene, x, y)
 
 
-def _eyes(canvas: Canvas, scene: Scene, closed: bool) -> None:
+def _eyes(canvas: Canvas, scene: FaceScene, closed: bool) -> None:
     y = HEAD_Y + scene.y
     for side in (-1, 1):
         x = scene.x + side * 6.2
@@ -143,7 +143,7 @@ def _eyes(canvas: Canvas, scene: Scene, closed: bool) -> None:
         eye.paint(eye.ellipse(x - 0.8, y - 0.6, 0.9, 0.9), (255, 255, 255))
 
 
-def _mouth(canvas: Canvas, scene: Scene, openness: float) -> None:
+def _mouth(canvas: Canvas, scene: FaceScene, openness: float) -> None:
     """A smile when closed; open, an ellipse whose area grows in proportion to `openness`."""
     x, y = scene.x, HEAD_Y + 10.0 + scene.y
     mouth = canvas.around(x, y, 8, 8)
@@ -157,7 +157,7 @@ def _mouth(canvas: Canvas, scene: Scene, openness: float) -> None:
         mouth.paint(hole * mouth.ellipse(x, y + ry, rx * 0.7, ry * 0.6), (226, 92, 98))
 
 
-def lamp_brightness(scene: Scene) -> np.ndarray:
+def lamp_brightness(scene: FaceScene) -> np.ndarray:
     """Light of the lamp in each frame, 0..1: a tick lights the frames within one frame of it, then dies away."""
     light = np.zeros(NUM_FRAMES)
     for tick in scene.tick_times:
@@ -166,7 +166,7 @@ def lamp_brightness(scene: Scene) -> np.ndarray:
     return np.clip(1.5 * light, 0, 1)
 
 
-def _lamp(canvas: Canvas, scene: Scene, light: float) -> None:
+def _lamp(canvas: Canvas, scene: FaceScene, light: float) -> None:
     x, y = scene.lamp_x, 8.5
     corner = canvas.around(x, y, 9.5, 9.5)
     corner.paint(0.6 * light * corner.ellipse(x, y, 8.8, 8.8), (255, 244, 150))
@@ -179,11 +179,11 @@ def scene_video(scene: Scene) -> np.ndarray:
     """uint8 [25, 64, 64, 3]."""
     base = _backdrop(scene.background)
     frames = []
-    if scene.ball_colour:
+    if isinstance(scene, BallScene):
         _floor(base, scene.material)
         for height in ball_heights(scene):
             frame = base.copy()
-            _draw_ball(frame, scene.x, height, PAINTS[scene.ball_colour])
+            _draw_ball(frame, scene.x, height, PAINTS[scene.colour])
             frames.append(frame.pixels)
     else:
         _face(base, scene)
@@ -192,7 +192,7 @@ def scene_video(scene: Scene) -> np.ndarray:
             frame = base.copy()
             _eyes(frame, scene, any(0 <= FRAME_TIMES[i] - t < 0.16 for t in scene.blink_times))
             _mouth(frame, scene, float(openness))
-            if scene.lamp_x:
+            if scene.tick_times:
                 _lamp(frame, scene, float(light[i]))
             frames.append(frame.pixels)
     return np.round(np.clip(frames, 0, 255)).astype(np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .scenes import BOUNCE_SECONDS, FPS, NUM_FRAMES, SECONDS, Scene
+from .scenes import BOUNCE_SECONDS, FPS, NUM_FRAMES, SECONDS, BallScene, FaceScene, Scene
 from .words import SAMPLE_RATE, WORDS, recording
 
 NUM_SAMPLES = round(SECONDS * SAMPLE_RATE)
@@ -63,17 +63,18 @@ def _add(audio: np.ndarray, sound: np.ndarray, seconds: float) -> None:
 
 def scene_rng(scene: Scene) -> np.random.Generator:
     """The generator of what a scene leaves open, such as an impact's noise: a function of the scene alone."""
-    marks = (*scene.impact_times, *scene.tick_times, scene.x)
+    times = scene.impact_times if isinstance(scene, BallScene) else scene.tick_times
+    marks = (*times, scene.x)
     return np.random.default_rng([round(mark * 10_000) for mark in marks])
 
 
-def impact_strengths(scene: Scene) -> tuple[float, ...]:
+def impact_strengths(scene: BallScene) -> tuple[float, ...]:
     """Impact speed over the highest possible one, which is proportional to the flight before it."""
     flights = dict(zip(scene.bounce_times[1:], np.diff(scene.bounce_times), strict=True))
     return tuple(float(flights[t]) / BOUNCE_SECONDS[1] for t in scene.impact_times)
 
 
-def speech_audio(scene: Scene) -> np.ndarray:
+def speech_audio(scene: FaceScene) -> np.ndarray:
     """The words alone: float64 [32000]."""
     audio = np.zeros(NUM_SAMPLES)
     for word, seconds in zip(scene.words, scene.word_times, strict=True):
@@ -84,15 +85,18 @@ def speech_audio(scene: Scene) -> np.ndarray:
 def scene_audio(scene: Scene) -> np.ndarray:
     """Everything that is heard: float32 [32000]."""
     rng = scene_rng(scene)
-    audio = speech_audio(scene)
-    for seconds, strength in zip(scene.impact_times, impact_strengths(scene), strict=True):
-        _add(audio, impact(scene.material, scene.pitch, strength, rng), seconds)
-    for seconds in scene.tick_times:
-        _add(audio, _tick(rng), seconds)
+    if isinstance(scene, BallScene):
+        audio = np.zeros(NUM_SAMPLES)
+        for seconds, strength in zip(scene.impact_times, impact_strengths(scene), strict=True):
+            _add(audio, impact(scene.material, scene.pitch, strength, rng), seconds)
+    else:
+        audio = speech_audio(scene)
+        for seconds in scene.tick_times:
+            _add(audio, _tick(rng), seconds)
     return np.clip(audio, -1, 1).astype(np.float32)
 
 
-def mouth_openness(scene: Scene) -> np.ndarray:
+def mouth_openness(scene: FaceScene) -> np.ndarray:
     """How far the mouth is open in each frame, 0..1, from the loudness of the words around it: float32 [25].
 
     A frame shows the moment of its own timestamp i / fps. The RMS is taken over a Hann window two frames wide.
@@ -110,9 +114,10 @@ def reference_audio(scene: Scene, seconds: float, rng: np.random.Generator) -> n
     Another word of the same voice, or another impact on the same floor; silence for a still scene.
     """
     audio = np.zeros(round(seconds * SAMPLE_RATE))
-    if scene.impact_times:
-        strength = rng.uniform(BOUNCE_SECONDS[0] / BOUNCE_SECONDS[1], 1.0)
-        _add(audio, impact(scene.material, scene.pitch, strength, rng), 0.02)
+    if isinstance(scene, BallScene):
+        if scene.impact_times:
+            strength = rng.uniform(BOUNCE_SECONDS[0] / BOUNCE_SECONDS[1], 1.0)
+            _add(audio, impact(scene.material, scene.pitch, strength, rng), 0.02)
     elif scene.words:
         others = [word for word in WORDS if word not in scene.words]
         _add(audio, scene.loudness * recording(scene.voice, others[rng.integers(len(others))]), 0.02)

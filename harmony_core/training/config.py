@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
-from ..config import HarmonyConfig, preset
+from ..config import HarmonyConfig
 from ..geometry import as_fraction
+from ..presets import preset
+from ..strict import build
 from .autoencoders import AutoencoderTraining
 
 OBJECTIVES = ("three_pass", "split_batch")
+TITLE = "Training config"
 MAY_CHANGE = ("steps", "threads", "log_every", "save_every")  # from one part of a run to the next
 
 
@@ -143,7 +146,8 @@ class TrainingConfig:
 
     @property
     def autoencoder_training(self) -> AutoencoderTraining:
-        return _strict(AutoencoderTraining, {"seed": self.seed} | self.autoencoders, "autoencoders.")
+        values = {"seed": self.seed} | self.autoencoders
+        return build(AutoencoderTraining, values, TITLE, "autoencoders.", text_numbers=True)
 
     @classmethod
     def from_yaml(cls, path: Path, overrides: list[str]) -> TrainingConfig:
@@ -164,7 +168,7 @@ class TrainingConfig:
                 if not isinstance(target, dict):
                     raise ValueError(f"Override {override!r}: {section} is a setting, not a section of settings.")
             target[key] = _from_yaml(text, f"override {override!r}")
-        return _strict(cls, values, "")
+        return build(cls, values, TITLE, text_numbers=True)
 
     def same_run(self) -> dict[str, Any]:
         """The settings that a resumed run must share with the one that it continues, presets and defaults resolved."""
@@ -185,34 +189,3 @@ def _check_counts(config: Any, section: str, names: tuple[str, ...]) -> None:
     for name in names:
         if getattr(config, name) < 1:
             raise ValueError(f"{section}{name} is {getattr(config, name)}, but must be 1 or more.")
-
-
-def _strict(cls: type, values: dict[str, Any], where: str) -> Any:
-    """Build a dataclass from a mapping; a key it does not have is an error that names the known ones."""
-    hints = get_type_hints(cls)
-    known = [item.name for item in fields(cls)]
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise ValueError(f"Unknown training setting {where}{unknown[0]}. Known: {', '.join(where + n for n in known)}.")
-    needed = [item.name for item in fields(cls) if item.default is MISSING and item.default_factory is MISSING]
-    missing = [name for name in needed if name not in values]
-    if missing:
-        raise ValueError(f"The training settings lack {where}{missing[0]}; add it.")
-    return cls(**{key: _typed(hints[key], value, f"{where}{key}") for key, value in values.items()})
-
-
-def _typed(hint: Any, value: Any, name: str) -> Any:
-    """`value` as the field's type; anything that is not one is an error that names both."""
-    kind = get_origin(hint) or hint
-    if is_dataclass(kind) and isinstance(value, dict):
-        return _strict(kind, value, f"{name}.")
-    if kind is tuple and isinstance(value, list):
-        return tuple(_typed(get_args(hint)[0], item, name) for item in value)
-    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML takes 8e-4, without a dot, for text
-        except ValueError:
-            pass
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"Training setting {name} is {value!r}, but must be of type {kind.__name__}.")
-    return value

@@ -18,7 +18,7 @@ from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from ..checkpoints.write import write_safetensors
 from ..config import SpeechConfig
 from ..diffusion.latents import AVLatents
-from ..text.captions import TinyTextEncoder
+from ..text.tiny_encoder import TinyTextEncoder
 from ..text.transcripts import tokenize_transcript
 from ..toyworld import reference_audio, render, sample_scene
 

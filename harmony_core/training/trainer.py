@@ -27,7 +27,8 @@ from ..checkpoints.write import write_safetensors
 from ..diffusion.latents import AVLatents
 from ..model import HarmonyTransformer
 from ..model.initialize import initialize
-from ..text.captions import TinyTextEncoder
+from ..model.inputs import AudioInput, Rows, VideoInput
+from ..text.tiny_encoder import TinyTextEncoder
 from ..toyworld import HELD_OUT_SEED, VOCABULARY
 from .autoencoders import reconstruction_report, train_audio_vae, train_video_vae
 from .config import ObjectiveConfig, OptimizerConfig, TrainingConfig
@@ -55,16 +56,10 @@ class TrainedModel(nn.Module):
         self, batch: NoisedBatch, video_ids: Tensor, audio_ids: Tensor, transcript: Tensor, reference: Tensor | None
     ) -> AVLatents:
         """Predicted velocities."""
-        velocities = self.transformer(
-            *batch.noisy,
-            *batch.sigmas,
-            self.text_encoder(video_ids),
-            self.text_encoder(audio_ids),
-            transcript,
-            reference,
-            roles=batch.roles,
-        )
-        return AVLatents(*velocities)
+        texts = self.text_encoder(video_ids), self.text_encoder(audio_ids)
+        video = VideoInput(batch.noisy.video, batch.sigmas.video, texts[0])
+        audio = AudioInput(batch.noisy.audio, batch.sigmas.audio, texts[1], transcript, reference)
+        return AVLatents(*self.transformer(video, audio, Rows(batch.roles)))
 
 
 def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] = ()) -> Path:

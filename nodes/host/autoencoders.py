@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ...harmony_core.autoencoders.tiny import FRAMES_PER_LATENT, PIXELS_PER_LATENT, TinyAudioVAE, TinyVideoVAE
-from ...harmony_core.config import PRESETS, HarmonyConfig
+from ...harmony_core.config import HarmonyConfig
 from ...harmony_core.geometry import as_fraction
+from ...harmony_core.presets import PRESETS
 from .av_models import native_audio
 
 WAN22_CHANNELS, MMAUDIO_CHANNELS = 48, 20

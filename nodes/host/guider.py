@@ -22,15 +22,12 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...harmony_core.diffusion.guidance import (
-    ISOLATED,
     JOINT,
-    MUTE_AUDIO,
-    SKIP_LAYER,
-    STATIC_VIDEO,
-    WITHOUT,
+    PASSES,
     Guidance,
     GuidancePlan,
     Isolated,
+    PassChange,
     ReferenceCFG,
     SkipLayer,
     SyncCFG,
@@ -46,10 +43,8 @@ from .windows import check_windows, cut_packed, with_callback
 
 ANCHOR, WHERE, OPTIONS = "harmony_anchor", "harmony_where", "harmony_options"
 WRAPPER_KEY = "harmony_guider"
-# What Harmony models are told of a pass, beside what its anchors and mask say.
-TOLD = {ISOLATED: {"harmony_role": roles.ISOLATED}} | {
-    name: {"harmony_without": reference} for name, reference in WITHOUT.items()
-}
+STREAMS = "video", "audio"
+REFERENCES = {"video": "reference_image", "audio": "reference_audio"}
 
 
 class TextScales(float):
@@ -131,38 +126,43 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
 
     def _add_conds(self, masks: list[Tensor], device: Any) -> None:
         """A copy of `positive` for every pass of the run but the text negative's, which stays core's."""
-        static, mute = (anchor[:1].to(device, torch.float32) for anchor in self.anchors)
-        self.clean = self.inner_model.process_latent_in(pack(static, mute))
-        zeros = [torch.zeros_like(stream) for stream in (static, mute)]
-        ones = [torch.ones_like(stream) for stream in (static, mute)]
-        nowhere = pack(*zeros)
-        where = {MUTE_AUDIO: pack(zeros[0], ones[1]), STATIC_VIDEO: pack(ones[0], zeros[1])}
-        # tokens that a guide leaves out have a mask below 0, in every pass
-        clean_masks = [mask.clamp(max=0) for mask in masks]
-        mask_of = {MUTE_AUDIO: pack(masks[0], clean_masks[1]), STATIC_VIDEO: pack(clean_masks[0], masks[1])}
+        anchors = [anchor[:1].to(device, torch.float32) for anchor in self.anchors]
+        self.clean = self.inner_model.process_latent_in(pack(*anchors))
+        nowhere = pack(*(torch.zeros_like(anchor) for anchor in anchors))
         conds = {name: self.conds[name] for name in ("positive", "negative") if name in self.conds}
+        conds = {
+            name: [_with_additions(cond, self.clean, None if self.kind.alone else nowhere, None) for cond in kind]
+            for name, kind in conds.items()
+        }
         for name in sorted(self._pass_names()):
-            told = TOLD.get(name, {}) | ({"denoise_mask": mask_of[name]} if name in mask_of else {})
-            conds[name] = [{**cond, "uuid": uuid.uuid4(), **told} for cond in self.conds["positive"]]
-        for name in conds:
-            added = {} if self.kind.alone and name not in where else {WHERE: where.get(name, nowhere)}
-            options = self._pass_options(name)
-            conds[name] = [_with_additions(cond, self.clean, added, options) for cond in conds[name]]
+            change, where = PASSES[name], None if self.kind.alone else nowhere
+            told = _told(change)
+            if change.anchor is not None:
+                stands_in = [stream == change.anchor for stream in STREAMS]
+                where = pack(*(torch.full_like(x, float(put)) for x, put in zip(anchors, stands_in, strict=True)))
+                # tokens that a guide leaves out have a mask below 0, in every pass
+                seen = (mask.clamp(max=0) if put else mask for mask, put in zip(masks, stands_in, strict=True))
+                told["denoise_mask"] = pack(*seen)
+            options = self._pass_options(change)
+            conds[name] = [
+                _with_additions({**cond, "uuid": uuid.uuid4(), **told}, self.clean, where, options)
+                for cond in self.conds["positive"]
+            ]
         self.conds = conds
 
     def _pass_names(self) -> set[str]:
         """Every pass that some step of this run needs, beside the joint one and the text negative."""
         return {name for step in range(self.plan.num_steps) for name in self.plan.passes(step)} - {JOINT}
 
-    def _pass_options(self, name: str) -> dict[str, Any] | None:
+    def _pass_options(self, change: PassChange) -> dict[str, Any] | None:
         """The transformer options in which a pass differs from the others; None if it may share their batch."""
-        if name == SKIP_LAYER:
+        if change.skips_layers:
             skip = {("double_block", layer): _unchanged for layer in self.skipped}
             # a skipped layer leaves nothing to keep
             return {"harmony_skip_layers": self.skipped, CACHES: None, "patches_replace": {"dit": skip}}
-        if name in ("positive", "negative") or not self.kind.alone:
+        if not self.kind.alone:
             return None
-        return self.kind.isolated if name == ISOLATED else {}
+        return self.kind.isolated if change.isolated else {}
 
     def predict_noise(
         self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, *_: Any, **__: Any
@@ -279,13 +279,19 @@ def make_guider(
     return guider
 
 
+def _told(change: PassChange) -> dict[str, Any]:
+    """What Harmony models are told of a pass, beside what its anchors and mask say."""
+    told: dict[str, Any] = {"harmony_role": roles.ISOLATED} if change.isolated else {}
+    return told | ({"harmony_without": REFERENCES[change.without]} if change.without else {})
+
+
 def _with_additions(
-    cond: dict[str, Any], clean: Tensor, where: dict[str, Tensor], options: dict[str, Any] | None
+    cond: dict[str, Any], clean: Tensor, where: Tensor | None, options: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """A conditioning whose pass sees `clean` where `where` says, with transformer options of its own (then alone)."""
-    added = {name: comfy.conds.CONDRegular(value) for name, value in where.items()}
-    if where:
-        added[ANCHOR] = comfy.conds.CONDRegular(clean)
+    """A conditioning whose pass sees `clean` where `where` is 1, with transformer options of its own (then alone)."""
+    added: dict[str, comfy.conds.CONDRegular] = {}
+    if where is not None:
+        added |= {ANCHOR: comfy.conds.CONDRegular(clean), WHERE: comfy.conds.CONDRegular(where)}
     if options is not None:
         added[OPTIONS] = comfy.conds.CONDConstant((cond["uuid"], options))
     return {**cond, "model_conds": {**cond["model_conds"], **added}}

@@ -19,6 +19,7 @@ from torch.nn.functional import pad
 
 from ...harmony_core.config import HarmonyConfig, SpeechConfig
 from ...harmony_core.model.driver_cache import DriverCache
+from ...harmony_core.model.inputs import AudioInput, Rows, VideoInput
 from ...harmony_core.model.roles import AUDIO_GIVEN, JOINT, VIDEO_GIVEN
 from ...harmony_core.model.transformer import HarmonyTransformer
 from ...harmony_core.text.transcripts import tokenize_transcript
@@ -93,6 +94,7 @@ class ComfyTransformer(HarmonyTransformer):
 
     def __init__(self, harmony: HarmonyConfig, device: Any, dtype: Any, operations: Any, *_: Any, **__: Any) -> None:
         super().__init__(harmony, device=device, dtype=dtype, operations=operations)
+        self.dtype = dtype  # ComfyUI asks for it
 
     def forward(
         self, x: list[Tensor], timestep: tuple[Tensor, Tensor], transformer_options: dict[str, Any], **kwargs: Any
@@ -121,21 +123,18 @@ class ComfyTransformer(HarmonyTransformer):
         video, audio = x
         caches: DriverCaches | None = transformer_options.get(CACHES)
         attention = partial(comfy.ldm.modules.attention.optimized_attention, transformer_options=transformer_options)
-        velocity_video, velocity_audio = super().forward(
-            video,
-            audio,
-            *timestep,
-            context,
-            audio_context,
-            transcript,
-            reference_audio,
+        passes = Rows(
             roles=tuple(row.role for row in rows),
             drivers=tuple(row.driver for row in rows),
             # several GPUs run passes in threads, which ComfyUI names by the device
-            driver_cache=caches and caches.on(transformer_options.get("multigpu_thread_device", video.device)),
+            cache=caches and caches.on(transformer_options.get("multigpu_thread_device", video.device)),
             skip_layers=transformer_options.get("harmony_skip_layers", frozenset()),
-            attention=attention,
-            reference_image=reference_image,
+        )
+        velocity_video, velocity_audio = super().forward(
+            VideoInput(video, timestep[0], context, reference_image),
+            AudioInput(audio, timestep[1], audio_context, transcript, reference_audio),
+            passes,
+            attention,
         )
         # ComfyUI steps every latent by the step's sigma; where the mask is below 1 the noise level was lower.
         return [velocity_video * video_mask, velocity_audio * audio_mask]

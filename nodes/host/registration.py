@@ -16,8 +16,8 @@ import comfy.supported_models_base
 import torch
 from torch import Tensor
 
-from ...harmony_core.checkpoints.io import CONFIG_KEY
-from ...harmony_core.checkpoints.layout import config_from_shapes, plan
+from ...harmony_core.checkpoints.bundle import CONFIG_KEY
+from ...harmony_core.checkpoints.layout import config_from_shapes, recognise
 from ...harmony_core.config import HarmonyConfig
 from .latent_format import latent_format
 from .model import HarmonyModel
@@ -113,7 +113,7 @@ def read_config(state_dict: dict[str, Tensor], prefix: str, detected: dict[str, 
     if "audio_latent_rate" in detected:
         return HarmonyConfig.from_dict({name: value for name, value in detected.items() if name in known})
     shapes = {key.removeprefix(prefix): tuple(value.shape) for key, value in state_dict.items()}
-    keys = plan(shapes, "This Harmony file")
+    keys = recognise(shapes, "This Harmony file")
     return config_from_shapes({ours: shapes[key] for ours, key in keys.sources.items()}, keys.layout, "This file")
 
 

@@ -126,7 +126,7 @@ def _driver_bytes(model: HarmonyModel, cond: dict[str, Any]) -> int:
     element_size = model.get_dtype_inference().itemsize
     if row.role == AUDIO_GIVEN:
         return mute_audio_bytes(config, audio[2], audio[0], element_size)
-    grid = tuple(length // patch for length, patch in zip(video[2:], config.patch_size, strict=True))
+    grid = config.grid(video)
     with_reference = cond.get("harmony_reference_audio") is not None
     return static_video_bytes(config, grid, video[0], element_size, with_reference)
 

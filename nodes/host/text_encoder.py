@@ -9,8 +9,8 @@ import torch
 from comfy.supported_models_base import ClipTarget
 from torch import Tensor, nn
 
-from ...harmony_core.text.captions import TinyTextEncoder
-from ...harmony_core.text.ovi import caption
+from ...harmony_core.text.ovi_caption import caption
+from ...harmony_core.text.tiny_encoder import TinyTextEncoder
 
 TOKENS = "harmony"
 

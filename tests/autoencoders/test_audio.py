@@ -14,7 +14,7 @@ from torch import Tensor
 from harmony_core.autoencoders.audio import MMAudioVAE, fold_convolutions, fold_weight_norm, folded
 from harmony_core.autoencoders.vocoder import DEFAULT_CONFIG, Vocoder
 from harmony_core.checkpoints import CheckpointError
-from harmony_core.checkpoints.components import load_audio_vae
+from harmony_core.checkpoints.parts import load_audio_vae
 
 FIXTURES = Path(os.environ.get("HARMONY_FIXTURES", Path(__file__).parents[1] / "fixtures"))
 OWN_FIXTURES = Path(__file__).parents[1] / "fixtures"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from harmony_core.autoencoders import TinyAudioVAE, TinyVideoVAE, tiny
-from harmony_core.config import preset
+from harmony_core.presets import preset
 
 
 @pytest.fixture(scope="module")

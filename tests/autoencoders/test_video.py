@@ -12,8 +12,8 @@ from torch import Tensor
 
 from harmony_core.autoencoders.video import LATENT_MEAN, LATENT_STD, WAN22_CONFIG, WanVideoVAE
 from harmony_core.checkpoints import CheckpointError
-from harmony_core.checkpoints.components import load_video_vae
 from harmony_core.checkpoints.layout import map_keys
+from harmony_core.checkpoints.parts import load_video_vae
 from harmony_core.checkpoints.wan import VAE
 
 pytest.importorskip("diffusers")

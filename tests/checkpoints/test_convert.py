@@ -11,14 +11,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from harmony_core.checkpoints import CheckpointError
-from harmony_core.checkpoints.components import load_audio_vae
 from harmony_core.checkpoints.convert import convert
-from harmony_core.checkpoints.layout import plan
-from harmony_core.checkpoints.stream import load_transformer
+from harmony_core.checkpoints.files import load_transformer
+from harmony_core.checkpoints.layout import recognise
+from harmony_core.checkpoints.parts import load_audio_vae
 from harmony_core.checkpoints.write import SAFETENSORS_DTYPES, write_safetensors
-from harmony_core.config import preset
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.initialize import initialize
+from harmony_core.presets import preset
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 MMAUDIO = FIXTURES / "mmaudio"
@@ -39,7 +39,7 @@ def ovi_weights() -> dict[str, torch.Tensor]:
     model = HarmonyTransformer(config)
     initialize(model, torch.Generator().manual_seed(5))
     recorded = json.loads((FIXTURES / "ovi" / "keys_real_ovi11b.json").read_text())
-    sources = plan(recorded, "real").sources
+    sources = recognise(recorded, "real").sources
     return {sources[key]: value.clone() for key, value in model.state_dict().items()}
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from harmony_core.checkpoints import CheckpointError
-from harmony_core.checkpoints.layout import FIELDS, LAYOUTS, config_from_shapes, map_keys, plan, rename
-from harmony_core.config import SpeechConfig, preset
+from harmony_core.checkpoints.layout import FIELDS, LAYOUTS, config_from_shapes, map_keys, recognise, rename
+from harmony_core.config import SpeechConfig
 from harmony_core.model import HarmonyTransformer
+from harmony_core.presets import preset
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 TOY = {"dim": 128, "ffn_dim": 160, "num_heads": 1, "num_layers": 2, "text_dim": 40}
@@ -28,7 +29,7 @@ def wan_shapes() -> dict[str, tuple[int, ...]]:
 def test_the_published_harmony_keys_are_one_layout() -> None:
     committed = json.loads((FIXTURES / "keys_harmony_5b.json").read_text())
     shapes = {key: tuple(shape) for key, shape in committed.items()}
-    keys = plan(shapes, "harmony-5b")
+    keys = recognise(shapes, "harmony-5b")
     assert keys.layout.name == "harmony"
     assert keys.sources == {key: key for key in shapes}
     assert config_from_shapes(shapes, keys.layout, "harmony-5b") == preset("harmony-5b")
@@ -38,7 +39,7 @@ def test_harmony_sizes_are_read_from_shapes() -> None:
     speech = SpeechConfig(vocab_size=30, dim=24, num_blocks=3, conv_mult=4)
     config = preset("harmony-5b").with_(**TOY, speech=speech, freq_dim=32, audio_channels=7)
     shapes = shapes_of(HarmonyTransformer(config, device="meta"))
-    keys = plan(shapes, "toy")
+    keys = recognise(shapes, "toy")
     assert config_from_shapes(shapes, keys.layout, "toy") == config
 
 
@@ -52,35 +53,35 @@ def test_rules_use_known_fields_and_no_key_twice(wan_shapes: dict) -> None:
 def test_an_unknown_key_is_named_with_the_nearest_layout(wan_shapes: dict) -> None:
     keys = [*wan_shapes, "blocks.0.cross_attn.k_img.weight"]
     with pytest.raises(CheckpointError, match=r"nearest is Wan2\.2-TI2V-5B in its original .* 1 unexpected, first bl"):
-        plan(keys, "i2v.safetensors")
+        recognise(keys, "i2v.safetensors")
 
 
 def test_a_needed_key_that_is_missing_is_named(wan_shapes: dict) -> None:
     with pytest.raises(CheckpointError, match=r"^cut has no layout .* 1 missing, first head\.modulation\.$"):
-        plan([key for key in wan_shapes if key != "head.modulation"], "cut")
+        recognise([key for key in wan_shapes if key != "head.modulation"], "cut")
 
 
 def test_a_foreign_file_names_its_first_keys() -> None:
     keys = ["double_blocks.0.img_attn.qkv.weight", "double_blocks.0.img_attn.qkv.bias"]
     with pytest.raises(CheckpointError, match=r"2 unexpected, first double_blocks\.0\.img_attn\.qkv\.weight, double"):
-        plan(keys, "flux")
+        recognise(keys, "flux")
 
 
 def test_a_comfyui_prefix_is_taken_off_and_other_parts_left_out(wan_shapes: dict) -> None:
     keys = ["model.diffusion_model." + key for key in wan_shapes]
-    found = plan([*keys, "vae.conv1.weight", "text_encoders.umt5.x"], "all in one")
+    found = recognise([*keys, "vae.conv1.weight", "text_encoders.umt5.x"], "all in one")
     assert found.sources == {key: "model.diffusion_model." + key for key in wan_shapes}
     with pytest.raises(CheckpointError, match="1 unexpected, first stray"):
-        plan([*keys, "stray"], "x")
+        recognise([*keys, "stray"], "x")
 
 
 def test_scales_go_with_their_weights(wan_shapes: dict) -> None:
     for suffix in ("weight_scale", "scale_weight"):
-        found = plan([*wan_shapes, f"blocks.0.ffn.0.{suffix}", "scaled_fp8", "blocks.0.ffn.0.comfy_quant"], "x")
+        found = recognise([*wan_shapes, f"blocks.0.ffn.0.{suffix}", "scaled_fp8", "blocks.0.ffn.0.comfy_quant"], "x")
         assert found.scales == {"blocks.0.ffn.0.weight": f"blocks.0.ffn.0.{suffix}"}
         assert set(found.sources) == set(wan_shapes)
     with pytest.raises(CheckpointError, match=r"scale for blocks\.7\.ffn\.0\.weight, but not that weight"):
-        plan([*wan_shapes, "blocks.7.ffn.0.weight_scale"], "x")
+        recognise([*wan_shapes, "blocks.7.ffn.0.weight_scale"], "x")
 
 
 def test_renamed_files_keep_what_quantised_layers_need() -> None:
@@ -104,14 +105,14 @@ def test_renamed_files_keep_what_quantised_layers_need() -> None:
         "blocks.0.modulation": 7,
         "scaled_fp8": 8,
     }
-    assert rename(old, plan(old, "x")) == expected
+    assert rename(old, recognise(old, "x")) == expected
     prefixed = {"model.diffusion_model." + key: value for key, value in expected.items()}
     prefixed |= {"vae.conv1.weight": 9, "model.diffusion_model.harmony_config": 10}
-    assert rename(prefixed, plan(prefixed, "x")) == expected
+    assert rename(prefixed, recognise(prefixed, "x")) == expected
 
 
 def test_the_number_of_heads_is_not_guessed(wan_shapes: dict) -> None:
-    layout = plan(wan_shapes, "x").layout
+    layout = recognise(wan_shapes, "x").layout
     narrow = {key: tuple(96 if size == 128 else size for size in shape) for key, shape in wan_shapes.items()}
     with pytest.raises(CheckpointError, match="width 96 is no multiple of 128"):
         config_from_shapes(narrow, layout, "x")
@@ -121,4 +122,4 @@ def test_the_number_of_heads_is_not_guessed(wan_shapes: dict) -> None:
 def test_a_wan_model_of_another_kind_is_refused(wan_shapes: dict) -> None:
     wan21 = {**wan_shapes, "patch_embedding.weight": (128, 16, 1, 2, 2)}
     with pytest.raises(CheckpointError, match=r"x has 16 video channels, but Wan2\.2-TI2V-5B .* has 48"):
-        config_from_shapes(wan21, plan(wan21, "x").layout, "x")
+        config_from_shapes(wan21, recognise(wan21, "x").layout, "x")

@@ -11,10 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harmony_core.checkpoints.layout import check_keys, config_from_shapes, plan
-from harmony_core.checkpoints.stream import load_transformer
-from harmony_core.config import HarmonyConfig, preset
+from harmony_core.checkpoints.files import load_transformer
+from harmony_core.checkpoints.layout import check_keys, config_from_shapes, recognise
+from harmony_core.config import HarmonyConfig
 from harmony_core.model import HarmonyTransformer
+from harmony_core.model.inputs import AudioInput, Rows, VideoInput
+from harmony_core.presets import preset
 
 FIXTURES = Path(os.environ.get("HARMONY_FIXTURES", Path(__file__).parents[1] / "fixtures"))
 OWN_FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -27,8 +29,8 @@ CASE_SETTINGS = {"t", "ctxv", "ctxa", "first_frame_is_clean", "slg_layer"}
 class Traced(HarmonyTransformer):
     """Keeps both streams after every layer."""
 
-    def layer(self, index, video, audio, run) -> None:
-        super().layer(index, video, audio, run)
+    def layer(self, index, video, audio, *rest) -> None:
+        super().layer(index, video, audio, *rest)
         self.trace[index] = {"video": video.x_BLD, "audio": audio.x_BLD}
 
 
@@ -75,10 +77,12 @@ def run(model: Traced, name: str, dtype: torch.dtype = torch.float32) -> dict[st
     sigma_video = (t_video / 1000).repeat(1, video.shape[2])
     if case["clean"]:
         sigma_video[:, 0] = 0
-    contexts = (INPUTS[context][None].to(dtype) for context in case["contexts"])
+    context_video, context_audio = (INPUTS[context][None].to(dtype) for context in case["contexts"])
     model.trace.clear()
     out_v, out_a = model(
-        video, audio, sigma_video, (t_audio / 1000).repeat(1, audio.shape[2]), *contexts, skip_layers=case["skip"]
+        VideoInput(video, sigma_video, context_video),
+        AudioInput(audio, (t_audio / 1000).repeat(1, audio.shape[2]), context_audio),
+        Rows(skip_layers=case["skip"]),
     )
     return {"video": out_v[0].float(), "audio": out_a[0].T.float()}
 
@@ -151,7 +155,7 @@ def test_every_key_of_the_real_model_maps(split: bool) -> None:
             key.removeprefix("video_model.").replace("modulation.modulation", "modulation"): shape
             for key, shape in shapes.items()
         }
-    keys = plan(shapes, "real")
+    keys = recognise(shapes, "real")
     assert keys.layout.name == ("ovi-split" if split else "ovi")
     mapped = {target: shapes[source] for target, source in keys.sources.items()}
     config = config_from_shapes(mapped, keys.layout, "real")

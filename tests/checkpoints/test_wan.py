@@ -11,11 +11,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from harmony_core.checkpoints.layout import check_keys, config_from_shapes, plan
-from harmony_core.checkpoints.stream import initialize_from_wan, load_transformer
-from harmony_core.config import HarmonyConfig, preset
+from harmony_core.checkpoints.files import initialize_from_wan, load_transformer
+from harmony_core.checkpoints.layout import check_keys, config_from_shapes, recognise
+from harmony_core.config import HarmonyConfig
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.initialize import initialize
+from harmony_core.model.inputs import AudioInput, VideoInput
+from harmony_core.presets import preset
 
 FIXTURES = Path(os.environ.get("HARMONY_FIXTURES", Path(__file__).parents[1] / "fixtures"))
 OWN_FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -57,7 +59,7 @@ def case_inputs(case: str) -> tuple[Tensor, Tensor, Tensor]:
 @torch.no_grad()
 def velocity(model: HarmonyTransformer, case: str, dtype: torch.dtype = torch.float32) -> Tensor:
     latents, context, sigma = case_inputs(case)
-    return model(latents[None].to(dtype), None, sigma[None], None, context[None].to(dtype))[0][0].float()
+    return model(VideoInput(latents[None].to(dtype), sigma[None], context[None].to(dtype)))[0][0].float()
 
 
 def relative_rms(found: Tensor, expected: Tensor) -> float:
@@ -108,7 +110,7 @@ def test_diffusers_live() -> None:
     t = torch.tensor([96.0, 3.0])  # small, where diffusers' float32 sinusoid is exact enough
     with torch.no_grad():
         expected = theirs(video, t, context, return_dict=False)[0]
-        found, _ = load("diffusers")(video, None, (t.double() / 1000)[:, None].expand(2, 2), None, context)
+        found, _ = load("diffusers")(VideoInput(video, (t.double() / 1000)[:, None].expand(2, 2), context))
     assert (found - expected).abs().max() < 1e-5
 
 
@@ -141,7 +143,7 @@ def test_every_key_of_the_real_model_maps(layout: str) -> None:
     assert len(shapes) == 825
     assert sum(torch.Size(shape).numel() for shape in shapes.values()) == 4_999_787_712
 
-    keys = plan(shapes, "real")
+    keys = recognise(shapes, "real")
     assert keys.layout.name == layout.replace("comfyui", "wan")
     mapped = {target: shapes[source] for target, source in keys.sources.items()}
     config = config_from_shapes(mapped, keys.layout, "real")
@@ -160,7 +162,8 @@ def test_harmony_starts_as_wan_bit_for_bit() -> None:
     audio = torch.randn(1, 20, 9)
     with torch.no_grad():
         found, heard = harmony(
-            latents[None], audio, sigma[None], torch.full((1, 9), 0.5), context[None], torch.randn(1, 5, 40)
+            VideoInput(latents[None], sigma[None], context[None]),
+            AudioInput(audio, torch.full((1, 9), 0.5), torch.randn(1, 5, 40)),
         )
     assert torch.equal(found[0], velocity(load("original"), case))
     assert heard.shape == audio.shape

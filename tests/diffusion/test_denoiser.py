@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harmony_core.diffusion.denoiser import Conditions, Denoiser
+from harmony_core.diffusion.denoiser import Denoiser
 from harmony_core.diffusion.flow import sigmas
 from harmony_core.diffusion.guidance import GuidancePlan, Isolated, SkipLayer, SyncCFG, TextCFG
 from harmony_core.diffusion.latents import AVLatents, draw_noise
 from harmony_core.diffusion.solvers import solver
 from harmony_core.model import memory
+from harmony_core.model.inputs import AudioInput, AVInput, VideoInput, clean_sigma
 from tests.model.test_transformer import random_model, small_config
 
 STEPS = 3
@@ -26,9 +27,16 @@ def build(
     generator = torch.Generator().manual_seed(3)
     plan = GuidancePlan(guidances, STEPS, bool(masks.video.any()), bool(masks.audio.any()))
     positive, negative = (
-        Conditions(*torch.randn(2, rows, length, config.text_dim, generator=generator)) for length in (4, 2)
+        given_with(given, *torch.randn(2, rows, length, config.text_dim, generator=generator)) for length in (4, 2)
     )
-    return Denoiser(random_model(config), plan, positive, negative, given, masks, anchors, **options)
+    return Denoiser(random_model(config), plan, positive, negative, masks, anchors, **options)
+
+
+def given_with(given: AVLatents, video_context: torch.Tensor, audio_context: torch.Tensor) -> AVInput:
+    return AVInput(
+        VideoInput(given.video, clean_sigma(given.video), video_context),
+        AudioInput(given.audio, clean_sigma(given.audio), audio_context),
+    )
 
 
 @torch.no_grad()
@@ -94,9 +102,9 @@ def test_one_batch_a_step_gives_what_one_pass_at_a_time_gives(given: str | None)
     for name, denoiser in (("batched", batched), ("split", split)):
         forward, calls[name] = denoiser.transformer.forward, []
 
-        def counted(video, *args, forward=forward, sizes=calls[name], **kwargs):
-            sizes.append(len(video))
-            return forward(video, *args, **kwargs)
+        def counted(video, *args, forward=forward, sizes=calls[name]):
+            sizes.append(len(video.latents))
+            return forward(video, *args)
 
         denoiser.transformer.forward = counted
     for one, other in zip(sample(batched, rows=2), sample(split, rows=2), strict=True):
@@ -119,9 +127,10 @@ def test_anchored_passes_see_a_clean_anchor():
     seen = []
     forward = denoiser.transformer.forward
 
-    def spy(video, audio, sigma_video, sigma_audio, *args, **kwargs):
-        seen.append((video, audio, float(sigma_video.max()), float(sigma_audio.max()), kwargs["roles"]))
-        return forward(video, audio, sigma_video, sigma_audio, *args, **kwargs)
+    def spy(video, audio, rows):
+        levels = float(video.sigma.max()), float(audio.sigma.max())
+        seen.append((video.latents, audio.latents, *levels, rows.roles))
+        return forward(video, audio, rows)
 
     denoiser.transformer.forward = spy
     with torch.no_grad():
@@ -140,10 +149,8 @@ def test_soft_mask_scales_noise_level_and_velocity():
     seen = {}
     forward = denoiser.transformer.forward
 
-    def spy(video, audio, sigma_video, sigma_audio, *args, **kwargs):
-        seen.update(
-            video=video, sigma=sigma_video, out=forward(video, audio, sigma_video, sigma_audio, *args, **kwargs)
-        )
+    def spy(video, audio, rows):
+        seen.update(video=video.latents, sigma=video.sigma, out=forward(video, audio, rows))
         return seen["out"]
 
     denoiser.transformer.forward = spy

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harmony_core.config import preset
 from harmony_core.diffusion.guidance import GuidancePlan, Isolated, ReferenceCFG, SkipLayer, SyncCFG, TextCFG
 from harmony_core.diffusion.latents import AVLatents
+from harmony_core.presets import preset
 
 
 def predictions(*names: str) -> dict[str, AVLatents]:

@@ -94,7 +94,7 @@ def test_latent_of_one_modality(server: ComfyServer) -> None:
 
 
 def test_defaults_are_the_built_in_models(server: ComfyServer) -> None:
-    from harmony_core.checkpoints.io import embedded_checkpoints, read_settings
+    from harmony_core.checkpoints.bundle import embedded_checkpoints, read_settings
 
     settings = read_settings(embedded_checkpoints()["harmony-tiny"])[0]["transformer"]
     inputs = server.get("/object_info/HarmonySampler")["HarmonySampler"]["input"]["required"]

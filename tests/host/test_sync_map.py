@@ -11,8 +11,9 @@ from PIL import Image
 from safetensors.torch import load
 
 from harmony_core.diffusion.latents import AVLatents, draw_noise
-from harmony_core.evaluation.sync_map import SyncMap, draw_sync_map
+from harmony_core.model.inputs import AudioInput, VideoInput
 from harmony_core.pipelines import HarmonyPipeline
+from harmony_core.sync.attention_map import SyncMap, draw_sync_map
 from harmony_core.text.transcripts import tokenize_transcript
 
 from .comfyui import ComfyServer, Run
@@ -56,7 +57,10 @@ def expected_map(server: ComfyServer, prompt: Prompt, frames: np.ndarray, direct
     noisy = latents.map(lambda x, noise: x * (1 - NOISE) + noise * NOISE, noise)
     sigmas = [torch.full((1, x.shape[2]), NOISE) for x in noisy]
     with torch.no_grad(), SyncMap(pipeline.transformer, direction, layers) as seen:
-        pipeline.transformer(*noisy, *sigmas, features[:1], features[1:], transcript[None])
+        pipeline.transformer(
+            VideoInput(noisy.video, sigmas[0], features[:1]),
+            AudioInput(noisy.audio, sigmas[1], features[1:], transcript[None]),
+        )
     return draw_sync_map(frames, seen.strength((noisy.video.shape[2], 4, 4)))
 
 

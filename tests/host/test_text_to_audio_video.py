@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harmony_core.evaluation.toyworld import impact_scores
 from harmony_core.pipelines import GenerateRequest, HarmonyPipeline
+from harmony_core.toyworld.measures.impacts import impact_scores
 
 from .checks import check_clip, read_clip, saved_file
 from .comfyui import ComfyServer

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harmony_core.checkpoints import describe
-from harmony_core.config import preset
+from harmony_core.presets import preset
 
 from .workflows import BUILT_IN
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harmony_core.config import HarmonyConfig, preset
+from harmony_core.config import HarmonyConfig
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.initialize import initialize
+from harmony_core.model.inputs import VideoInput
 from harmony_core.model.rope import appended_audio_rope, video_rope
 from harmony_core.ops.rope import rope_table
+from harmony_core.presets import preset
+from tests.model.test_transformer import call
 
 TOY = {"dim": 24, "ffn_dim": 32, "num_heads": 2, "num_layers": 2, "freq_dim": 16, "text_dim": 8, "text_len": 4}
 SCALE = 0.197265625
@@ -61,8 +64,9 @@ def test_a_reference_where_the_clip_ends_is_the_clip_going_on() -> None:
     self-attention and by the other stream, embedded with its neighbours, at the same noise level."""
     ours, ovi = build("dreamid-omni"), build("ovi-11b")
     given = inputs(151, 763)
-    expected_v, expected_a = ovi(**given)
-    found_v, found_a = ours(
+    expected_v, expected_a = call(ovi, **given)
+    found_v, found_a = call(
+        ours,
         **given
         | {
             "video": given["video"][:, :, :150],
@@ -79,7 +83,7 @@ def test_a_reference_where_the_clip_ends_is_the_clip_going_on() -> None:
 
 def test_without_references_it_is_ovi() -> None:
     given = inputs(3, 7)
-    for found, expected in zip(build("dreamid-omni")(**given), build("ovi-11b")(**given), strict=True):
+    for found, expected in zip(call(build("dreamid-omni"), **given), call(build("ovi-11b"), **given), strict=True):
         assert torch.equal(found, expected)
 
 
@@ -88,7 +92,8 @@ def test_a_reference_reaches_both_streams_and_its_order_counts(name: str) -> Non
     model, given = build("dreamid-omni"), inputs(3, 7)
     shape = (1, 48, 2, 2, 4) if name == "reference_image" else (1, 20, 2, 3)
     reference = torch.randn(shape)
-    plain, one, other = model(**given), model(**given, **{name: reference}), model(**given, **{name: reference.flip(2)})
+    plain = call(model, **given)
+    one, other = (call(model, **given, **{name: each}) for each in (reference, reference.flip(2)))
     for side in range(2):
         assert not torch.allclose(plain[side], one[side], atol=1e-4)
         assert not torch.allclose(one[side], other[side], atol=1e-5)
@@ -98,6 +103,6 @@ def test_references_of_a_clean_first_frame_have_the_noise_level_of_the_rest() ->
     model, given = build("dreamid-omni"), inputs(3, 7)
     reference = torch.randn(1, 48, 1, 2, 4)
     given["sigma_video"] = torch.tensor([[0.0, 0.7, 0.7]])
-    stream = model._video_stream(given["video"], given["sigma_video"], given["video_context"], reference)
+    stream = model._video_stream(VideoInput(given["video"], given["sigma_video"], given["video_context"], reference))
     assert torch.equal(stream.e_BTD[:, 3], stream.e_BTD[:, 2])
     assert not torch.equal(stream.e_BTD[:, 3], stream.e_BTD[:, 0])

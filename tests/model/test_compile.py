@@ -7,7 +7,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from harmony_core.model.compile import compile_layers
-from tests.model.test_transformer import inputs, random_model, small_config
+from tests.model.test_transformer import call, inputs, random_model, small_config
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def test_layers_compile_once_and_stay_compiled():
     graphs = []
     for sigma in (0.9, 0.5):
         moved = values | {name: torch.full_like(values[name], sigma) for name in ("sigma_video", "sigma_audio")}
-        for one, other in zip(model(**moved), plain(**moved), strict=True):
+        for one, other in zip(call(model, **moved), call(plain, **moved), strict=True):
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
         graphs.append(counters["stats"]["unique_graphs"])
     # attend and finish of each branch, and keys_values and forward of each direction
@@ -42,7 +42,7 @@ def test_training_compiles_too():
         model = random_model(config)
         if compiled:
             compile_layers(model, backend="aot_eager", fullgraph=True)
-        video, audio = model(**inputs(config, batch=1))
+        video, audio = call(model, **inputs(config, batch=1))
         (video.square().sum() + audio.square().sum()).backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     for one, other in zip(*gradients, strict=True):

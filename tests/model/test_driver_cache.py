@@ -7,7 +7,7 @@ import torch
 
 from harmony_core.model.driver_cache import DriverCache
 from harmony_core.model.memory import choose_placement, mute_audio_bytes, static_video_bytes
-from tests.model.test_transformer import inputs, random_model, small_config
+from tests.model.test_transformer import call, inputs, random_model, small_config
 
 ROLES, DRIVERS = ("joint", "audio_given", "video_given"), (None, "mute", "static")
 
@@ -26,8 +26,8 @@ def assert_exact(placement: str, device: str, tolerance: float) -> None:
         moving["video"][:2] += step
         moving["audio"][::2] -= step
         with torch.no_grad():
-            live = model(**moving, roles=ROLES)
-            cached = model(**moving, roles=ROLES, drivers=DRIVERS, driver_cache=cache)
+            live = call(model, **moving, roles=ROLES)
+            cached = call(model, **moving, roles=ROLES, drivers=DRIVERS, cache=cache)
         torch.testing.assert_close(cached[0][:2], live[0][:2], atol=tolerance, rtol=0)
         torch.testing.assert_close(cached[1][::2], live[1][::2], atol=tolerance, rtol=0)
 
@@ -50,7 +50,7 @@ def test_the_estimate_is_what_a_cache_holds(num_reference: int, pooling: str):
     model, values = random_model(config), inputs(config, batch=3, num_reference=num_reference)
     cache = DriverCache()
     with torch.no_grad():
-        model(**values, roles=ROLES, drivers=DRIVERS, driver_cache=cache)
+        call(model, **values, roles=ROLES, drivers=DRIVERS, cache=cache)
     needed = mute_audio_bytes(config, 18, 1, 4) + static_video_bytes(config, (3, 2, 3), 1, 4, num_reference > 0)
     assert cache.bytes_held() == needed
 

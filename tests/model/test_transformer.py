@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from harmony_core.config import HarmonyConfig, SpeechConfig, preset
+from harmony_core.config import HarmonyConfig, SpeechConfig
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.driver_cache import DriverCache
 from harmony_core.model.initialize import initialize
+from harmony_core.model.inputs import AudioInput, Rows, VideoInput
+from harmony_core.presets import preset
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -66,6 +68,24 @@ def inputs(config: HarmonyConfig, batch: int, seed: int = 1, num_reference: int 
     return values
 
 
+def call(
+    model: HarmonyTransformer,
+    video: torch.Tensor,
+    audio: torch.Tensor,
+    sigma_video: torch.Tensor,
+    sigma_audio: torch.Tensor,
+    video_context: torch.Tensor,
+    audio_context: torch.Tensor,
+    transcript: torch.Tensor | None = None,
+    reference_audio: torch.Tensor | None = None,
+    reference_image: torch.Tensor | None = None,
+    **rows,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The model on the flat names of `inputs`; `rows` are fields of `Rows`."""
+    picture = VideoInput(video, sigma_video, video_context, reference_image)
+    return model(picture, AudioInput(audio, sigma_audio, audio_context, transcript, reference_audio), Rows(**rows))
+
+
 GLOBAL = {"interaction": "global", "rope_alignment": "ovi", "speech": None, "style_alignment": False}
 
 
@@ -80,7 +100,7 @@ def test_shapes_and_finiteness(changes: dict):
     if config.interaction == "global":
         values = {name: value for name, value in values.items() if name not in ("transcript", "reference_audio")}
     with torch.no_grad():
-        video, audio = random_model(config)(**values)
+        video, audio = call(random_model(config), **values)
     assert video.shape == values["video"].shape
     assert audio.shape == values["audio"].shape
     assert video.isfinite().all()
@@ -92,9 +112,9 @@ def test_rows_of_a_batch_do_not_see_each_other():
     model, values = random_model(config), inputs(config, batch=4)
     roles = ("joint", "audio_given", "video_given", "isolated")
     with torch.no_grad():
-        together = model(**values, roles=roles)
+        together = call(model, **values, roles=roles)
         for row, role in enumerate(roles):
-            alone = model(**{name: value[row : row + 1] for name, value in values.items()}, roles=(role,))
+            alone = call(model, **{name: value[row : row + 1] for name, value in values.items()}, roles=(role,))
             for one, all_rows in zip(alone, together, strict=True):
                 torch.testing.assert_close(one[0], all_rows[row], atol=1e-5, rtol=0)
 
@@ -108,8 +128,8 @@ def test_an_isolated_stream_hears_nothing(role: str, changed: str, deaf: int):
     model, values = random_model(config), inputs(config, batch=1)
     other = dict(values, **{changed: values[changed] + 1})
     with torch.no_grad():
-        before, after = model(**values, roles=(role,)), model(**other, roles=(role,))
-        joint_before, joint_after = model(**values), model(**other)
+        before, after = call(model, **values, roles=(role,)), call(model, **other, roles=(role,))
+        joint_before, joint_after = call(model, **values), call(model, **other)
     torch.testing.assert_close(before[deaf], after[deaf], atol=0, rtol=0)
     assert (joint_before[deaf] - joint_after[deaf]).abs().max() > 1e-3
 
@@ -120,9 +140,9 @@ def test_driver_cache_is_exact():
     keys = {"roles": ("joint", "audio_given", "video_given"), "drivers": (None, "mute", "static")}
     cache = DriverCache()
     with torch.no_grad():
-        live = model(**values, roles=keys["roles"])
-        model(**values, **keys, driver_cache=cache)
-        cached = model(**values, **keys, driver_cache=cache)
+        live = call(model, **values, roles=keys["roles"])
+        call(model, **values, **keys, cache=cache)
+        cached = call(model, **values, **keys, cache=cache)
     torch.testing.assert_close(cached[0][:2], live[0][:2], atol=1e-6, rtol=0)
     torch.testing.assert_close(cached[1][::2], live[1][::2], atol=1e-6, rtol=0)
     assert cached[0][2].abs().max() == 0, "a cached driver is not run"
@@ -142,7 +162,7 @@ def test_style_alignment_brings_the_video_to_the_reference_only():
         changes = []
         for values in (with_reference, without):
             other = dict(values, video=values["video"] + 1)
-            changes.append((model(**values)[1] - model(**other)[1]).abs().max())
+            changes.append((call(model, **values)[1] - call(model, **other)[1]).abs().max())
     assert changes[0] > 1e-4
     assert changes[1] == 0
 
@@ -156,7 +176,7 @@ def test_interaction_is_local():
         model.audio.blocks[0].self_attn.o.weight.zero_()  # self-attention would spread the change over time
         moved = values["audio"].clone()
         moved[:, :, -1] += 1
-        change = (model(**values)[0] - model(**dict(values, audio=moved))[0]).abs().amax(dim=(0, 1, 3, 4))
+        change = (call(model, **values)[0] - call(model, **dict(values, audio=moved))[0]).abs().amax(dim=(0, 1, 3, 4))
     assert change[-1] > 1e-4
     assert change[0] < 1e-6
 
@@ -165,7 +185,7 @@ def test_every_parameter_gets_a_gradient_with_and_without_reference():
     config = small_config()
     for num_reference in (0, 2):
         model = random_model(config)
-        video, audio = model(**inputs(config, 2, num_reference=num_reference))
+        video, audio = call(model, **inputs(config, 2, num_reference=num_reference))
         (video.square().sum() + audio.square().sum()).backward()
         assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
@@ -181,14 +201,14 @@ def test_fresh_interaction_changes_nothing():
     alone.head.head.weight.data.copy_(joint.head.head.weight.data)
     values = inputs(config, 1)
     with torch.no_grad():
-        torch.testing.assert_close(joint(**values)[0], alone(**values)[0], atol=0, rtol=0)
+        torch.testing.assert_close(call(joint, **values)[0], call(alone, **values)[0], atol=0, rtol=0)
 
 
 def test_too_much_text_is_an_error_with_both_numbers():
     config = small_config()
     values = inputs(config, 1) | {"video_context": torch.zeros(1, 7, config.text_dim)}
     with pytest.raises(ValueError, match=r"7 tokens.*takes 6"):
-        random_model(config)(**values)
+        call(random_model(config), **values)
 
 
 def test_published_layout_of_harmony_5b():

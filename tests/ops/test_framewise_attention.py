@@ -7,10 +7,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from harmony_core.config import preset
 from harmony_core.geometry import a2v_windows, group_windows, v2a_windows
 from harmony_core.ops.framewise_attention import framewise_attention_naive, framewise_attention_sdpa
 from harmony_core.ops.rope import rope_table
+from harmony_core.presets import preset
 
 CASES = {
     "one_query": ((0, 1, 0, 1),),

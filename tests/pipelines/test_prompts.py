@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harmony_core.config import preset
 from harmony_core.media import read_video, write_video
 from harmony_core.pipelines import prompts
 from harmony_core.pipelines.prompts import read_jobs, read_media
+from harmony_core.presets import preset
 
 TINY = preset("harmony-tiny")
 

@@ -12,10 +12,11 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from harmony_core.config import HarmonyConfig, preset
+from harmony_core.config import HarmonyConfig
 from harmony_core.media import AudioClip, fit_reference_image
 from harmony_core.pipelines import GenerateRequest, HarmonyPipeline, PartFiles
 from harmony_core.pipelines.prompts import read_jobs
+from harmony_core.presets import preset
 
 SCALES = ("video_text_scale", "audio_text_scale", "video_reference_scale", "audio_reference_scale")
 RED, BLUE = (np.full((32, 32, 3), colour, np.uint8) for colour in ((200, 30, 30), (30, 30, 200)))
@@ -66,9 +67,9 @@ def test_the_clip_is_what_the_four_pass_formula_gives(pipeline: HarmonyPipeline,
     rows = []
     forward = pipeline.transformer.forward
 
-    def spy(*inputs, **kwargs):
-        out = forward(*inputs, **kwargs)
-        rows.append((*inputs[:2], inputs[7], kwargs["reference_image"], *out))
+    def spy(video, audio, *rest):
+        out = forward(video, audio, *rest)
+        rows.append((video.latents, audio.latents, audio.reference, video.reference, *out))
         return out
 
     monkeypatch.setattr(pipeline.transformer, "forward", spy)

@@ -8,7 +8,8 @@ import sys
 import jieba
 import pytest
 
-from harmony_core.config import SpeechConfig, preset
+from harmony_core.config import SpeechConfig
+from harmony_core.presets import preset
 from harmony_core.text import pinyin
 from harmony_core.text.pinyin import f5_units
 from harmony_core.text.transcripts import tokenize_transcript, vocabulary

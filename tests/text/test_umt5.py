@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from harmony_core.checkpoints import CheckpointError
-from harmony_core.checkpoints.components import load_text_encoder
 from harmony_core.checkpoints.layout import map_keys
+from harmony_core.checkpoints.parts import load_text_encoder
 from harmony_core.checkpoints.wan import UMT5
 from harmony_core.text.umt5 import clean
 

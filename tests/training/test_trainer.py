@@ -14,10 +14,10 @@ import yaml
 
 from harmony_core.autoencoders.tiny import TinyVideoVAE
 from harmony_core.checkpoints import write as weight_writer
-from harmony_core.config import preset
 from harmony_core.model import HarmonyTransformer
 from harmony_core.pipelines import GenerateRequest, HarmonyPipeline
-from harmony_core.text.captions import TinyTextEncoder
+from harmony_core.presets import preset
+from harmony_core.text.tiny_encoder import TinyTextEncoder
 from harmony_core.toyworld import VOCABULARY
 from harmony_core.training import trainer
 from harmony_core.training.config import TrainingConfig
@@ -145,7 +145,7 @@ def test_a_file_without_settings_is_an_error(tmp_path: Path):
         with pytest.raises(ValueError, match=f"bad.yaml {message}"):
             TrainingConfig.from_yaml(tmp_path / "bad.yaml", [])
     (tmp_path / "short.yaml").write_text("preset: harmony-tiny\nsteps: 3\n")
-    with pytest.raises(ValueError, match="lack batch_size; add it"):
+    with pytest.raises(ValueError, match="missing: batch_size"):
         TrainingConfig.from_yaml(tmp_path / "short.yaml", [])
 
 

@@ -23,12 +23,13 @@ import folder_paths  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from harmony_pack.harmony_core.checkpoints import load_bundle  # noqa: E402
-from harmony_pack.harmony_core.config import HarmonyConfig, preset  # noqa: E402
+from harmony_pack.harmony_core.config import HarmonyConfig  # noqa: E402
 from harmony_pack.harmony_core.diffusion.flow import sigmas  # noqa: E402
 from harmony_pack.harmony_core.diffusion.latents import draw_noise  # noqa: E402
 from harmony_pack.harmony_core.media import AudioClip  # noqa: E402
 from harmony_pack.harmony_core.model import HarmonyTransformer  # noqa: E402
 from harmony_pack.harmony_core.pipelines import GenerateRequest, HarmonyPipeline  # noqa: E402
+from harmony_pack.harmony_core.presets import preset  # noqa: E402
 from harmony_pack.nodes.clip import empty_clip  # noqa: E402
 from harmony_pack.nodes.guidance import HarmonySyncCFG  # noqa: E402
 from harmony_pack.nodes.host.av_latent import nest, split_latent  # noqa: E402

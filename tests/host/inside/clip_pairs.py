@@ -22,9 +22,9 @@ import comfy.sd  # noqa: E402
 import comfy.utils  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from harmony_pack.harmony_core.checkpoints.io import CONFIG_KEY  # noqa: E402
-from harmony_pack.harmony_core.config import PRESETS  # noqa: E402
-from harmony_pack.harmony_core.text.ovi import caption  # noqa: E402
+from harmony_pack.harmony_core.checkpoints.bundle import CONFIG_KEY  # noqa: E402
+from harmony_pack.harmony_core.presets import PRESETS  # noqa: E402
+from harmony_pack.harmony_core.text.ovi_caption import caption  # noqa: E402
 from harmony_pack.harmony_core.toyworld import render, sample_scene  # noqa: E402
 from harmony_pack.nodes import decode  # noqa: E402
 from harmony_pack.nodes.clip import empty_clip  # noqa: E402

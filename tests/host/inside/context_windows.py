@@ -18,8 +18,8 @@ import comfy.context_windows as core_windows  # noqa: E402
 import comfy.samplers  # noqa: E402
 import torch  # noqa: E402
 from comfy.model_patcher import ModelPatcher  # noqa: E402
-from harmony_pack.harmony_core.config import PRESETS  # noqa: E402
 from harmony_pack.harmony_core.geometry import num_audio_latents  # noqa: E402
+from harmony_pack.harmony_core.presets import PRESETS  # noqa: E402
 from harmony_pack.nodes.clip import empty_clip  # noqa: E402
 from harmony_pack.nodes.host import run_hooks  # noqa: E402
 from harmony_pack.nodes.host.av_latent import split_anchors, split_latent  # noqa: E402

@@ -19,7 +19,7 @@ import comfy.nested_tensor  # noqa: E402
 import comfy.sample  # noqa: E402
 import comfy.samplers  # noqa: E402
 import torch  # noqa: E402
-from harmony_pack.harmony_core.diffusion.denoiser import Conditions, Denoiser  # noqa: E402
+from harmony_pack.harmony_core.diffusion.denoiser import Denoiser  # noqa: E402
 from harmony_pack.harmony_core.diffusion.guidance import (  # noqa: E402
     GuidancePlan,
     Isolated,
@@ -30,6 +30,7 @@ from harmony_pack.harmony_core.diffusion.guidance import (  # noqa: E402
 from harmony_pack.harmony_core.diffusion.latents import AVLatents  # noqa: E402
 from harmony_pack.harmony_core.diffusion.solvers import euler  # noqa: E402
 from harmony_pack.harmony_core.model.driver_cache import DriverCache  # noqa: E402
+from harmony_pack.harmony_core.model.inputs import AudioInput, AVInput, VideoInput, clean_sigma  # noqa: E402
 from harmony_pack.harmony_core.pipelines import HarmonyPipeline  # noqa: E402
 from harmony_pack.nodes.clip import empty_clip  # noqa: E402
 from harmony_pack.nodes.host import run_hooks  # noqa: E402
@@ -268,12 +269,15 @@ def by_denoiser(guidances: tuple, noise: list[torch.Tensor], masks: list[torch.T
     from harmony_pack.harmony_core.text.transcripts import tokenize_transcript
 
     transcript, _ = tokenize_transcript(WORDS[2], pipeline.config.speech)
+    video, audio = GIVEN
     denoiser = Denoiser(
         transformer=pipeline.transformer,
         plan=GuidancePlan(guidances, STEPS, *generates),
-        positive=Conditions(features[:1], features[1:], transcript[None], None),
+        positive=AVInput(
+            VideoInput(video, clean_sigma(video), features[:1]),
+            AudioInput(audio, clean_sigma(audio), features[1:], transcript[None]),
+        ),
         negative=None,
-        given=AVLatents(*GIVEN),
         masks=AVLatents(*masks),
         anchors=AVLatents(*STILLS),
     )

@@ -22,14 +22,16 @@ import comfy.samplers  # noqa: E402
 import folder_paths  # noqa: E402
 import torch  # noqa: E402
 from harmony_pack.harmony_core.checkpoints.convert import convert  # noqa: E402
+from harmony_pack.harmony_core.checkpoints.files import load_transformer  # noqa: E402
 from harmony_pack.harmony_core.checkpoints.layout import map_keys  # noqa: E402
 from harmony_pack.harmony_core.checkpoints.ovi import OVI, OVI_SPLIT  # noqa: E402
-from harmony_pack.harmony_core.checkpoints.stream import load_transformer  # noqa: E402
 from harmony_pack.harmony_core.checkpoints.wan import DIFFUSERS  # noqa: E402
-from harmony_pack.harmony_core.config import HarmonyConfig, SpeechConfig, preset  # noqa: E402
+from harmony_pack.harmony_core.config import HarmonyConfig, SpeechConfig  # noqa: E402
 from harmony_pack.harmony_core.diffusion.flow import sigmas  # noqa: E402
 from harmony_pack.harmony_core.diffusion.guidance import SyncCFG, TextCFG  # noqa: E402
 from harmony_pack.harmony_core.model import HarmonyTransformer  # noqa: E402
+from harmony_pack.harmony_core.model.inputs import AudioInput, VideoInput  # noqa: E402
+from harmony_pack.harmony_core.presets import preset  # noqa: E402
 from harmony_pack.nodes.host.av_latent import nest  # noqa: E402
 from harmony_pack.nodes.host.guider import SyncCFGGuider  # noqa: E402
 from harmony_pack.nodes.host.registration import register_model  # noqa: E402
@@ -106,18 +108,24 @@ def random_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return tuple(torch.randn(shape, generator=generator) for shape in (VIDEO, AUDIO, (1, 512, 4096)))
 
 
-def expected(paths: list[Path], shift: float | None = None, **references: torch.Tensor) -> list[torch.Tensor]:
+def expected(
+    paths: list[Path],
+    shift: float | None = None,
+    image: torch.Tensor | None = None,
+    voice: torch.Tensor | None = None,
+) -> list[torch.Tensor]:
     """harmony_core's own Euler run from the same noise: [video] or [video, audio]."""
     config, model = load_transformer(paths)
     video, audio, context = random_inputs()
     levels = sigmas(STEPS, shift or config.shift)
     for sigma, following in pairwise(levels):
         times = sigma.expand(1, VIDEO[2]), sigma.expand(1, AUDIO[2])
+        picture = VideoInput(video, times[0], context, image)
         if config.audio:
-            velocity = model(video, audio, *times, context, context, **references)
+            velocity = model(picture, AudioInput(audio, times[1], context, None, voice))
             audio = audio + (following - sigma) * velocity[1]
         else:
-            velocity = model(video, None, times[0], None, context)
+            velocity = model(picture)
         video = video + (following - sigma) * velocity[0]
     return [video, audio] if config.audio else [video]
 
@@ -216,7 +224,7 @@ def main() -> None:
     assert not model.harmony.driver_isolation
 
     images, voice = (torch.randn(shape, generator=torch.Generator().manual_seed(2)) for shape in (IMAGES, VOICE))
-    wanted_with = expected([file["dreamid"]], reference_image=images, reference_audio=voice)
+    wanted_with = expected([file["dreamid"]], image=images, voice=voice)
     unknown_voice = r"not trained with a reference voice.*leave HarmonyReferenceAudio out"
     ovi = load("ovi.safetensors")
     assert_refused(unknown_voice, lambda: sampled(ovi, harmony_reference_audio=voice))

@@ -1,0 +1,205 @@
+"""Bundle files: transformer, autoencoders and text encoder in one safetensors file that describes itself.
+
+The settings stand twice: as metadata `config`, and as a uint8 tensor that survives tools which drop metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
+from ..config import HarmonyConfig
+from ..model import HarmonyTransformer
+from ..text.tiny_encoder import TinyTextEncoder
+from .errors import CheckpointError
+from .files import CONFIG_KEY, Entry, WeightFiles, assign, open_files, parse_json, plain_sources
+from .write import write_safetensors
+
+ASSETS = Path(__file__).parent.parent / "assets"
+TRANSFORMER, VIDEO_VAE, AUDIO_VAE, TEXT_ENCODER = "model.diffusion_model.", "vae.", "audio_vae.", "text_encoders."
+PARTS = (TRANSFORMER, VIDEO_VAE, AUDIO_VAE, TEXT_ENCODER)
+
+
+@dataclass
+class Bundle:
+    """Everything `harmony generate` needs, in eval mode."""
+
+    config: HarmonyConfig
+    transformer: HarmonyTransformer
+    video_vae: nn.Module
+    audio_vae: nn.Module
+    text_encoder: nn.Module
+    model_card: dict[str, Any] = field(default_factory=dict)
+
+
+def embedded_checkpoints() -> dict[str, Path]:
+    """Names and files of the checkpoints that ship with the package."""
+    return {path.stem: path for path in sorted(ASSETS.glob("*.safetensors"))}
+
+
+def resolve(name: str | Path) -> Path:
+    """An embedded checkpoint's name, or a file, to a path.
+
+    Raises:
+        CheckpointError: neither.
+    """
+    embedded = embedded_checkpoints()
+    if str(name) in embedded:
+        return embedded[str(name)]
+    if Path(name).is_file():
+        return Path(name)
+    raise CheckpointError(
+        f"There is no checkpoint file {name}; give a .safetensors file or one of: {', '.join(embedded) or 'none'}."
+    )
+
+
+def save_bundle(path: Path, bundle: Bundle, dtype: torch.dtype) -> None:
+    """Write `bundle` with its weights in `dtype`; normalisation buffers and ids keep theirs."""
+    settings = {
+        "transformer": bundle.config.to_dict(),
+        "vae": bundle.video_vae.config,
+        "audio_vae": bundle.audio_vae.config,
+        "text_encoder": bundle.text_encoder.config,
+    }
+    text = json.dumps(settings)
+    tensors: dict[str, Tensor] = {
+        TRANSFORMER + CONFIG_KEY: torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    }
+    for prefix, module in (
+        (TRANSFORMER, bundle.transformer),
+        (VIDEO_VAE, bundle.video_vae),
+        (AUDIO_VAE, bundle.audio_vae),
+        (TEXT_ENCODER, bundle.text_encoder),
+    ):
+        parameters = {name for name, _ in module.named_parameters()}
+        for name, tensor in module.state_dict().items():
+            tensors[prefix + name] = tensor.to(dtype) if name in parameters else tensor
+    write_safetensors(path, tensors, {"config": text, "model_card": json.dumps(bundle.model_card)})
+
+
+def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(settings, model card) of a bundle, without its weights.
+
+    Raises:
+        CheckpointError: unreadable, truncated, or not a Harmony bundle.
+    """
+    files = open_files(path)
+    return _settings(files), _model_card(files)
+
+
+def load_bundle(name: str | Path, dtype: torch.dtype = torch.float32) -> Bundle:
+    """Load a bundle by embedded name or path: the transformer in `dtype`, the small parts in float32.
+
+    Raises:
+        CheckpointError: not a bundle, or keys that do not fit its config.
+    """
+    files = open_files(resolve(name))
+    settings = _bundle_settings(files)
+    config = HarmonyConfig.from_dict(settings["transformer"])
+    transformer = HarmonyTransformer(config, device="meta", dtype=dtype)
+    _fill(transformer, files, TRANSFORMER, dtype)
+    return Bundle(config, transformer, *_companions(files, settings), _model_card(files))
+
+
+def load_companions(name: str | Path) -> tuple[HarmonyConfig, TinyVideoVAE, TinyAudioVAE, TinyTextEncoder]:
+    """A bundle's config and small parts in float32, for a host that builds the transformer itself.
+
+    Raises:
+        CheckpointError: as `load_bundle`.
+    """
+    files = open_files(resolve(name))
+    settings = _bundle_settings(files)
+    return HarmonyConfig.from_dict(settings["transformer"]), *_companions(files, settings)
+
+
+def _settings(files: WeightFiles) -> dict[str, Any]:
+    if files.settings is None:
+        shown = ", ".join(list(files.entries)[:3]) or "no tensors"
+        raise CheckpointError(
+            f"{files.name} is not a Harmony checkpoint: neither its config metadata nor a {CONFIG_KEY} tensor says "
+            f"what its transformer is (its first keys: {shown})."
+        )
+    return files.settings
+
+
+def _model_card(files: WeightFiles) -> dict[str, Any]:
+    card = parse_json(files.metadata.get("model_card", "{}"), f"{files.name}: its model_card")
+    if not isinstance(card, dict):
+        raise CheckpointError(f"{files.name}: its model_card is {card!r}, but must be a JSON object.")
+    return card
+
+
+def _bundle_settings(files: WeightFiles) -> dict[str, Any]:
+    """The settings of a file that holds every part and nothing else."""
+    settings = _settings(files)
+    missing = [part for part in ("vae", "audio_vae", "text_encoder") if part not in settings]
+    if missing:
+        raise CheckpointError(f"{files.name} is a transformer alone: it lacks {', '.join(missing)}.")
+    left = sorted(key for key in files.entries if not key.startswith(PARTS))
+    if left:
+        raise CheckpointError(f"{files.name} has {len(left)} unknown tensors, the first: {left[0]}.")
+    return settings
+
+
+def _companions(files: WeightFiles, settings: dict[str, Any]) -> tuple[TinyVideoVAE, TinyAudioVAE, TinyTextEncoder]:
+    parts = (
+        TinyVideoVAE(**settings["vae"]),
+        TinyAudioVAE(**settings["audio_vae"]),
+        TinyTextEncoder(**settings["text_encoder"]),
+    )
+    for prefix, part in zip((VIDEO_VAE, AUDIO_VAE, TEXT_ENCODER), parts, strict=True):
+        _fill(part, files, prefix, torch.float32)
+    return parts
+
+
+def _fill(part: nn.Module, files: WeightFiles, prefix: str, dtype: torch.dtype) -> None:
+    """The weights under `prefix`. Raises CheckpointError for keys that do not fit."""
+    assign(part, files, *plain_sources(files, prefix), dtype, "cpu", f"its config ({prefix[:-1]})")
+
+
+def describe(name: str | Path) -> dict[str, Any]:
+    """What a checkpoint file is: size, parts and parameter counts, dtypes, config, model card.
+
+    Raises:
+        CheckpointError: as `read_settings`.
+    """
+    path = resolve(name)
+    files = open_files(path)
+    return describe_files(files, path)
+
+
+def describe_files(files: WeightFiles, path: Path) -> dict[str, Any]:
+    """The same of an opened file."""
+    settings, card = _settings(files), _model_card(files)
+    parts: dict[str, list[Entry]] = defaultdict(list)
+    prefixes = {TRANSFORMER: "transformer", VIDEO_VAE: "vae", AUDIO_VAE: "audio_vae", TEXT_ENCODER: "text_encoder"}
+    for key, entry in files.entries.items():
+        part = next((title for prefix, title in prefixes.items() if key.startswith(prefix)), "transformer")
+        parts[part].append(entry)
+    return {
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "layout": "harmony bundle" if len(parts) > 1 else "harmony transformer",
+        "parts": {part: count_tensors(entries) for part, entries in parts.items()},
+        "config": settings["transformer"],
+        "model_card": card,
+    }
+
+
+def count_tensors(entries: Iterable[Entry]) -> dict[str, Any]:
+    """How many tensors and parameters, and how many tensors of each dtype."""
+    entries = list(entries)
+    return {
+        "tensors": len(entries),
+        "parameters": sum(math.prod(entry.shape) for entry in entries),
+        "dtypes": dict(Counter(entry.dtype for entry in entries)),
+    }

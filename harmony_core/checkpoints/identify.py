@@ -1,0 +1,81 @@
+"""What a weight file is, by its keys: our own files, and the published ones that go with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..config import HarmonyConfig
+from .bundle import count_tensors, describe_files, resolve
+from .files import ModelFile, WeightFiles, open_files, plain_sources
+from .parts import AUDIO_PARTS, TEXT_LAYOUTS, VIDEO_VAE_LAYOUTS
+
+LORA_KEYS = (".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", ".lora.down.", ".lora.up.")
+WHOLE = "harmony generate --model FILE"
+TRANSFORMER_USE = f"{WHOLE} --video-vae ... --audio-vae ... --text-encoder ... --tokenizer ..."
+VIDEO_ONLY_USE = f"{WHOLE} --video-vae ... --text-encoder ... --tokenizer ... (video without sound)"
+AUDIO_TITLES = {
+    ("vae.", "vocoder."): ("MMAudio's autoencoder and vocoder in one file", "--audio-vae FILE"),
+    ("vae.",): ("MMAudio's autoencoder", "--audio-vae FILE --audio-vae VOCODER"),
+    ("vocoder.",): ("MMAudio's vocoder (BigVGAN)", "--audio-vae AUTOENCODER --audio-vae FILE"),
+}
+
+
+def identify(name: str | Path) -> dict[str, Any]:
+    """As `bundle.describe`, for any file that the package can use: also `for`, the option that takes it.
+
+    Raises:
+        CheckpointError: unreadable, or nothing that is known here.
+    """
+    path = resolve(name)
+    files = open_files(path)
+    if files.settings is not None:
+        facts = describe_files(files, path)
+        audio = HarmonyConfig.from_dict(facts["config"]).audio
+        return facts | {"for": WHOLE if len(facts["parts"]) > 1 else _transformer_use(audio)}
+    layout, use, config = _recognise(files)
+    return {
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "layout": layout,
+        "for": use,
+        "parts": {"weights": count_tensors(files.entries.values())},
+        "config": config,
+        "model_card": {},
+    }
+
+
+def _recognise(files: WeightFiles) -> tuple[str, str, dict[str, Any]]:
+    """(layout, what takes it, config)."""
+    if any(mark in key for key in files.entries for mark in LORA_KEYS):
+        ranks = {min(entry.shape[:2]) for key, entry in files.entries.items() if any(mark in key for mark in LORA_KEYS)}
+        return "LoRA", "HarmonyLora in ComfyUI", {"rank": sorted(ranks)}
+    names, _ = plain_sources(files)
+    for title, _, telling in VIDEO_VAE_LAYOUTS:
+        if telling in names:
+            return title, "--video-vae FILE", {}
+    for title, _, telling in TEXT_LAYOUTS:
+        if telling in names:
+            return title, "--text-encoder FILE --tokenizer FOLDER", {}
+    found = tuple(part for part, starts in AUDIO_PARTS[:2] if any(key.startswith((part, *starts)) for key in names))
+    known = tuple(start for part, starts in AUDIO_PARTS for start in (part, *starts))
+    if found and all(key.startswith(known) for key in names):
+        return *AUDIO_TITLES[found], {}
+    half = _half_of_ovi(names)
+    if half is not None:
+        return half, "harmony generate --model VIDEO_HALF --audio-model AUDIO_HALF, and the parts", {}
+    opened = ModelFile.of(files)
+    return opened.keys.layout.title, _transformer_use(opened.config.audio), opened.config.to_dict()
+
+
+def _half_of_ovi(names: dict[str, str]) -> str | None:
+    """A split Ovi's file, which lacks what is in the other."""
+    if names and all(key.startswith("audio_model.") for key in names):
+        return "audio half of a split Ovi"
+    if any("k_fusion" in key for key in names) and not any(key.startswith("audio_model.") for key in names):
+        return "video half of a split Ovi"
+    return None
+
+
+def _transformer_use(audio: bool) -> str:
+    return TRANSFORMER_USE if audio else VIDEO_ONLY_USE

@@ -1,0 +1,256 @@
+"""Published files, a part each: what stands beside the transformer (autoencoders, text encoder), and all together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..autoencoders.audio import MelConverter, MMAudioVAE, fold_convolutions, fold_weight_norm, folded
+from ..autoencoders.video import WanVideoVAE
+from ..autoencoders.vocoder import DEFAULT_CONFIG as VOCODER_CONFIG
+from ..presets import preset
+from ..text.umt5 import UMT5TextEncoder, encoder_config, load_tokenizer
+from .bundle import Bundle
+from .errors import CheckpointError
+from .files import Paths, WeightFiles, assign, load_transformer, open_files, plain_sources, read_tensors
+from .layout import Shapes, check_keys, map_keys, offending
+from .wan import UMT5, VAE, Rules
+
+# Layouts of one part: (title, rules to our names). The empty rules leave every key as it is.
+VIDEO_VAE_LAYOUTS: tuple[tuple[str, Rules, str], ...] = (
+    ("the Wan2.2 VAE in its original (ComfyUI's) layout", VAE, "conv2.weight"),
+    ("the Wan2.2 VAE in diffusers' layout", (), "post_quant_conv.weight"),
+)
+TEXT_LAYOUTS: tuple[tuple[str, Rules, str], ...] = (
+    ("umT5 in Wan's layout", UMT5, "token_embedding.weight"),
+    ("umT5 in Hugging Face's and ComfyUI's layout", (), "shared.weight"),
+)
+TEXT_EXTRAS = ("spiece_model", "encoder.embed_tokens.weight")  # ComfyUI's tokeniser; a second name of `shared`
+
+# Parts of a merged audio file, and the beginnings of their keys in files of their own.
+AUDIO_PARTS = (
+    ("vae.", ("encoder.", "decoder.", "data_mean", "data_std")),
+    ("vocoder.", ("conv_pre.", "ups.", "resblocks.", "activation_post.", "conv_post.")),
+    ("mel_converter.", ("mel_basis", "hann_window")),
+)
+
+
+def load_video_vae(paths: Paths, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> WanVideoVAE:
+    """Load `wan2.2_vae.safetensors`, or diffusers' `vae` folder.
+
+    Raises:
+        CheckpointError: another kind of file, or keys that do not fit.
+    """
+    files = open_files(paths)
+    title, sources, scales = _recognise(files, VIDEO_VAE_LAYOUTS)
+    shapes = {target: files.entries[source].shape for target, source in sources.items()}
+    _require(files, title, shapes, "encoder.conv_in.weight", "decoder.conv_in.weight", "post_quant_conv.weight")
+    z_dim = shapes["post_quant_conv.weight"][0]
+    if z_dim != 48:
+        raise CheckpointError(f"{files.name} has {z_dim} latent channels, but the Wan2.2 VAE has 48 (Wan2.1's has 16).")
+    config = {
+        "base_dim": shapes["encoder.conv_in.weight"][0],
+        "decoder_base_dim": shapes["decoder.conv_in.weight"][0] // 4,
+    }
+    vae = WanVideoVAE(config, device="meta")
+    assign(vae.vae, files, sources, scales, dtype, device, title)
+    return vae.to(device).eval()
+
+
+def load_audio_vae(paths: Paths, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> MMAudioVAE:
+    """Load MMAudio's 16 kHz autoencoder and vocoder from ComfyUI's merged file, or from one file of each.
+
+    Weights may be as trained or folded, with or without weight norm, told apart by their names and norms.
+
+    Raises:
+        CheckpointError: another kind of file, or keys that do not fit.
+    """
+    files = open_files(paths)
+    sources, scales = plain_sources(files)
+    tensors = audio_tensors(dict(read_tensors(files, sources, scales, torch.float32, "cpu")), files.name)
+    shapes = {key: tuple(value.shape) for key, value in tensors.items()}
+    config = audio_config(shapes, files.name)
+    with torch.device("meta"):
+        vae = MMAudioVAE(**config)
+    converter = {"mel_converter." + key: value for key, value in MelConverter(config["num_mels"]).state_dict().items()}
+    tensors = {**converter, **tensors}
+    check_audio_tensors(tensors, config, files.name)
+    vae.load_state_dict(tensors, assign=True)
+    vae.vae.to(dtype)
+    vae.vocoder.to(dtype)
+    vae.requires_grad_(False)
+    return vae.to(device).eval()
+
+
+def check_audio_tensors(tensors: dict[str, Tensor], config: dict, name: str) -> None:
+    """Nothing missing, nothing left over.
+
+    Raises:
+        CheckpointError: names the first offending keys.
+    """
+    with torch.device("meta"):
+        expected = MMAudioVAE(**config).state_dict()
+    check_keys(
+        {key: tuple(value.shape) for key, value in expected.items()},
+        {key: tuple(value.shape) for key, value in tensors.items()},
+        name,
+        "MMAudio's 16 kHz autoencoder and vocoder",
+    )
+
+
+def audio_tensors(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Weights under the merged file's names, folded.
+
+    Raises:
+        CheckpointError: keys of neither part, or a part missing.
+    """
+    merged, strange = {}, []
+    for key, value in tensors.items():
+        part = next((part for part, starts in AUDIO_PARTS if key.startswith((part, *starts))), None)
+        if part is None:
+            strange.append(key)
+        else:
+            merged[key if key.startswith(part) else part + key] = value
+    absent = [part + "*" for part, _ in AUDIO_PARTS[:2] if not any(key.startswith(part) for key in merged)]
+    complaint = offending({"unexpected": strange, "missing": absent})
+    if complaint:
+        raise CheckpointError(f"{name} is not MMAudio's autoencoder with its vocoder: {complaint}. Give both files.")
+    autoencoder = {key: value for key, value in merged.items() if key.startswith("vae.")}
+    vocoder = {key: value for key, value in merged.items() if key.startswith("vocoder.")}
+    rest = {key: value for key, value in merged.items() if key.startswith("mel_converter.")}
+    if not folded(autoencoder):
+        autoencoder = fold_convolutions(autoencoder)
+    return {**rest, **autoencoder, **fold_weight_norm(vocoder)}
+
+
+def audio_config(shapes: Shapes, name: str) -> dict:
+    """MMAudioVAE's arguments, from the sizes in a file."""
+    needed = ("vae.data_mean", "vae.encoder.conv_in.weight", "vae.encoder.conv_out.weight", "vocoder.conv_pre.weight")
+    missing = [key for key in needed if key not in shapes]
+    if missing:
+        raise CheckpointError(f"{name} is not MMAudio's autoencoder and vocoder: {offending({'missing': missing})}.")
+    mean, conv_in, conv_out, conv_pre = (shapes[key] for key in needed)
+    if mean[1] != VOCODER_CONFIG["num_mels"]:
+        raise CheckpointError(f"{name} has {mean[1]} mel bands, but MMAudio's 16 kHz model has 80 (44.1 kHz: 128).")
+    return {
+        "num_mels": mean[1],
+        "width": conv_in[0],
+        "channels": conv_out[0] // 2,
+        "vocoder": {**VOCODER_CONFIG, "upsample_initial_channel": conv_pre[0]},
+    }
+
+
+def load_text_encoder(
+    paths: Paths,
+    tokenizer: str | Path,
+    dtype: torch.dtype = torch.bfloat16,
+    device: torch.device | str = "cpu",
+    text_len: int = 512,
+) -> UMT5TextEncoder:
+    """Load umT5's encoder: Wan's layout (converted from its .pth), ComfyUI's, or a Hugging Face folder.
+
+    Args:
+        tokenizer: folder with umT5's tokeniser files (Wan ships `google/umt5-xxl`).
+
+    Raises:
+        CheckpointError: another kind of file, or keys that do not fit.
+    """
+    from transformers import UMT5EncoderModel
+
+    files = open_files(paths)
+    title, sources, scales = _recognise(files, TEXT_LAYOUTS)
+    sources = {key: source for key, source in sources.items() if key not in TEXT_EXTRAS}
+    shapes = {target: files.entries[source].shape for target, source in sources.items()}
+    first = "encoder.block.0.layer."
+    _require(
+        files,
+        title,
+        shapes,
+        "shared.weight",
+        first + "0.SelfAttention.q.weight",
+        first + "0.SelfAttention.relative_attention_bias.weight",
+        first + "1.DenseReluDense.wi_0.weight",
+    )
+    layers = 1 + max(int(match[1]) for key in shapes if (match := re.match(r"encoder\.block\.(\d+)\.", key)))
+    with torch.device("meta"):
+        model = UMT5EncoderModel(encoder_config(shapes, layers))
+    # transformers has the token table under two names; it is read once and shared.
+    own = {key.removeprefix("encoder."): source for key, source in sources.items() if key != "shared.weight"}
+    own["embed_tokens.weight"] = sources["shared.weight"]
+    factors = {key.removeprefix("encoder.").replace("shared.", "embed_tokens."): scales[key] for key in scales}
+    assign(model.encoder, files, own, factors, dtype, device, title)
+    model.set_input_embeddings(model.encoder.embed_tokens)
+    return UMT5TextEncoder(model, load_tokenizer(tokenizer), text_len)
+
+
+def _recognise(
+    files: WeightFiles, layouts: tuple[tuple[str, Rules, str], ...]
+) -> tuple[str, dict[str, str], dict[str, str]]:
+    """(title, our key -> file's key, our key -> key of its scale) by the key that tells each layout."""
+    names, scales = plain_sources(files)
+    found = next(((title, rules) for title, rules, telling in layouts if telling in names), None)
+    if found is None:
+        first = ", ".join(sorted(names)[:3])
+        raise CheckpointError(
+            f"{files.name} is none of: {'; '.join(title for title, _, _ in layouts)}. Its first keys: {first}."
+        )
+    title, rules = found
+    sources, strange = map_keys(rules, names) if rules else ({key: key for key in names}, [])
+    if strange:
+        raise CheckpointError(f"{files.name} looks like {title}, but has {offending({'unexpected': strange})}.")
+    return title, sources, {key: scales[source] for key, source in sources.items() if source in scales}
+
+
+def _require(files: WeightFiles, title: str, shapes: Shapes, *keys: str) -> None:
+    missing = [key for key in keys if key not in shapes]
+    if missing:
+        raise CheckpointError(f"{files.name} looks like {title}, but {offending({'missing': missing})}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartFiles:
+    """Files of each part; several where a part is split (Ovi's two, MMAudio's autoencoder and vocoder).
+
+    `preset` names the settings of a transformer file that stores none and that its shapes do not tell: `ovi-11b-960`
+    and `dreamid-omni` have Ovi's keys.
+    """
+
+    model: Sequence[Path]
+    video_vae: Path | None = None
+    audio_vae: Sequence[Path] = ()
+    text_encoder: Path | None = None
+    tokenizer: Path | None = None
+    preset: str | None = None
+
+
+def load_parts(files: PartFiles, dtype: torch.dtype) -> Bundle:
+    """Load every part on the CPU, memory-mapped where it already has its dtype: transformer and text encoder in
+    `dtype`, autoencoders in float32.
+
+    Raises:
+        ValueError: a part is missing, one that the model has no use for is given, or CheckpointError for a wrong file.
+    """
+    required = {"--video-vae": files.video_vae, "--text-encoder": files.text_encoder, "--tokenizer": files.tokenizer}
+    absent = [option for option, path in required.items() if path is None]
+    if absent:
+        raise ValueError(f"A transformer alone makes no clip; also give {', '.join(absent)}.")
+    config, transformer = load_transformer(
+        list(files.model), dtype, config=None if files.preset is None else preset(files.preset)
+    )
+    if config.audio and not files.audio_vae:
+        raise ValueError(f"{files.model[0].name} makes sound; also give --audio-vae.")
+    if files.audio_vae and not config.audio:
+        raise ValueError(f"{files.model[0].name} makes no sound; leave --audio-vae out.")
+    return Bundle(
+        config=config,
+        transformer=transformer,
+        video_vae=load_video_vae(files.video_vae),
+        audio_vae=load_audio_vae(list(files.audio_vae)) if config.audio else None,
+        text_encoder=load_text_encoder(files.text_encoder, files.tokenizer, dtype, text_len=config.text_len),
+        model_card={"files": [path.name for path in files.model]},
+    )

@@ -1,0 +1,94 @@
+"""What the video and the audio transformer have in common, and a stream of tokens on its way through one.
+
+Legend: B batch, C channels, T latent positions of a branch (audio: its tokens), L tokens, S context tokens,
+K distinct noise levels, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import HarmonyConfig, Width
+from ..ops.rope import RopeTable
+from .blocks import Attention, Beside, Block
+from .embeddings import Head, SwiGLUConvEmbedding, timestep_embedding
+
+
+class Branch(nn.Module):
+    """Embeddings, blocks and head of one modality, at a width of its own."""
+
+    def __init__(self, config: HarmonyConfig, width: Width, out_dim: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        dim = width.dim
+        self.config = config
+        self.text_embedding = nn.Sequential(
+            operations.Linear(config.text_dim, dim, **factory),
+            nn.GELU(approximate="tanh"),
+            operations.Linear(dim, dim, **factory),
+        )
+        self.time_embedding = nn.Sequential(
+            operations.Linear(config.freq_dim, dim, **factory), nn.SiLU(), operations.Linear(dim, dim, **factory)
+        )
+        self.time_projection = nn.Sequential(nn.SiLU(), operations.Linear(dim, 6 * dim, **factory))
+        self.blocks = nn.ModuleList(Block(width, config.eps, operations, **factory) for _ in range(config.num_layers))
+        self.head = Head(dim, out_dim, config.eps, operations, **factory)
+
+    def embed_time(self, sigma_BT: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Time embedding [B, T, D] and its projection [B, T, 6, D], computed once per distinct sigma."""
+        sigma_K, index_BT = torch.unique(sigma_BT, return_inverse=True)
+        e_KD = self.time_embedding(timestep_embedding(sigma_K, self.config.freq_dim).to(dtype))
+        e_K6D = self.time_projection(e_KD).unflatten(-1, (6, -1))
+        return e_KD[index_BT], e_K6D[index_BT]
+
+    def embed_text(self, context_BSC: Tensor) -> Tensor:
+        """Zero-pad to `text_len` first: padding rows become a constant that is attended to, as in Wan."""
+        length, limit = context_BSC.shape[1], self.config.text_len
+        if length > limit:
+            raise ValueError(f"The text has {length} tokens, but this model takes {limit}; shorten the prompt.")
+        return self.text_embedding(nn.functional.pad(context_BSC, (0, 0, 0, limit - length)))
+
+
+class AudioBranch(Branch):
+    """The audio transformer: one token per latent."""
+
+    def __init__(self, config: HarmonyConfig, operations: Any, **factory: Any) -> None:
+        super().__init__(config, config.audio_width, config.audio_channels, operations, **factory)
+        dim = config.audio_width.dim
+        if config.audio_patch_embedding == "linear":
+            self.patch_embedding = operations.Conv1d(config.audio_channels, dim, kernel_size=1, **factory)
+        else:
+            self.patch_embedding = nn.Sequential(
+                operations.Conv1d(config.audio_channels, dim, kernel_size=7, padding=3, **factory),
+                nn.SiLU(),
+                SwiGLUConvEmbedding(dim, config.audio_ffn_conv_dim, operations, **factory),
+            )
+
+    def embed(self, latents_BCT: Tensor) -> Tensor:
+        return self.patch_embedding(latents_BCT).transpose(1, 2)
+
+
+@dataclass
+class Stream:
+    """One branch's tokens on their way through the layers, and what stays fixed meanwhile."""
+
+    x_BLD: Tensor
+    e_BTD: Tensor
+    e_BT6D: Tensor
+    context_BSD: Tensor
+    rope: RopeTable
+
+    def through(self, block: Block, attention: Attention) -> None:
+        """Through a whole block."""
+        self.x_BLD = block(self.x_BLD, self.e_BT6D, attention, rope=self.rope, context_BSD=self.context_BSD)
+
+    def attend(self, block: Block, attention: Attention) -> None:
+        """Through the first half of a block."""
+        self.x_BLD = block(self.x_BLD, self.e_BT6D, attention, rope=self.rope)
+
+    def finish(self, block: Block, attention: Attention, beside: Beside) -> None:
+        """Through the second half."""
+        self.x_BLD = block(self.x_BLD, self.e_BT6D, attention, context_BSD=self.context_BSD, beside=beside)
