@@ -40,7 +40,9 @@ class HarmonyModelConfig(comfy.supported_models_base.BASE):
             self.supported_inference_dtypes = [torch.float32]
 
     @classmethod
-    def matches(cls, unet_config: dict[str, Any], state_dict: dict[str, Tensor] | None = None) -> bool:
+    def matches(
+        cls, unet_config: dict[str, Any], state_dict: dict[str, Tensor] | None = None, *_: Any, **__: Any
+    ) -> bool:
         return super().matches(unet_config) and any(key.endswith(AUDIO_KEY) for key in state_dict or ())
 
     def get_model(self, state_dict: dict[str, Tensor], prefix: str = "", device: Any = None) -> HarmonyModel:
