@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from .comfyui import PACK_NAME, REPOSITORY, ComfyServer
+from tools.comfyui.install import REPOSITORY
+from tools.comfyui.pack import PACK_NAME
+from tools.comfyui.server import ComfyServer
+from tools.workflows.shipped import NAMES
+
 from .test_inside import run_script
-from .workflows import NAMES
 
 pytestmark = pytest.mark.host
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
 
-from .comfyui import PACK_NAME, ComfyServer
-from .workflows import NAMES
+from tools.comfyui.browser import open_page
+from tools.comfyui.pack import PACK_NAME
+from tools.comfyui.server import ComfyServer
+from tools.workflows.shipped import NAMES
 
 pytestmark = pytest.mark.host
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-READY = "() => window.app && window.app.vueAppReady && window.app.extensionManager"
 UNKNOWN = (
     "() => app.graph.nodes.map(n => n.type).filter(t => t != 'MarkdownNote' && !LiteGraph.registered_node_types[t])"
 )
@@ -32,18 +31,8 @@ PLAY = """async () => {
 
 @pytest.fixture
 def page(server: ComfyServer) -> Iterator:
-    if CHROMIUM is None:
-        pytest.skip("NO CHROMIUM, THE PAGE IS NOT TESTED: install Chromium or Chrome")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1600, "height": 950})
-        page.set_default_timeout(180_000)
-        page.goto(server.url)
-        page.wait_for_function(READY)
+    with open_page(server, 1600, 950) as page:
         yield page
-        browser.close()
 
 
 def test_a_template_opens_runs_and_plays(page) -> None:

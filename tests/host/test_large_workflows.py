@@ -12,10 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from .checks import check_clip, saved_file
-from .comfyui import ComfyServer
+from tools.comfyui.server import ComfyServer
+from tools.workflows.shipped import Prompt, change, node_of, nodes_of
+
+from .checks import check_clip
+from .latents import sample
 from .toy_weights import NAMES_OF_LARGE, STEPS, toy_files, toy_workflow
-from .workflows import Prompt, change, node_of, nodes_of, sample
 
 pytestmark = pytest.mark.host
 
@@ -44,14 +46,14 @@ def test_workflow_runs(toys: ComfyServer, name: str) -> None:
     run = toys.run(prompt)
     assert run.error is None, run.error
     assert run.progress(node_of(prompt, "SamplerCustomAdvanced"))[-1:] == [(STEPS, STEPS)]
-    check_clip(saved_file(toys, run, node_of(prompt, "SaveVideo")), size=(64, 96), **CLIPS[name])
+    check_clip(toys.saved_file(run, node_of(prompt, "SaveVideo")), size=(64, 96), **CLIPS[name])
 
 
 def test_video_only(toys: ComfyServer) -> None:
     prompt = toy_workflow(VIDEO_ONLY)
     run = toys.run(prompt)
     assert run.error is None, run.error
-    with av.open(BytesIO(saved_file(toys, run, node_of(prompt, "SaveVideo")))) as file:
+    with av.open(BytesIO(toys.saved_file(run, node_of(prompt, "SaveVideo")))) as file:
         (stream,) = file.streams
         frames = np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(stream)])
         assert abs(float(stream.average_rate) - 24) < 0.01

@@ -12,14 +12,13 @@ from harmony_core.checkpoints.layout import map_keys
 from harmony_core.checkpoints.ovi import OVI as OVI_LAYOUT
 from harmony_core.config import HarmonyConfig
 from harmony_core.model import HarmonyTransformer
-
-from .comfyui import ComfyServer
-from .workflow_graphs import LTX_FILE, MMAUDIO_FILE, OVI, OVI_FILE, WAN, WAN_FILE, WAN_VAE_FILE
-from .workflows import NAMES, RUNNABLE, Prompt, api_workflow, change, nodes_of
+from tools.comfyui.server import ComfyServer
+from tools.workflows.large import LTX, MMAUDIO_FILE, OVI, OVI_MODEL, WAN, WAN_MODEL, WAN_VAE
+from tools.workflows.shipped import NAMES, RUNNABLE, Prompt, api_workflow, change, nodes_of
 
 NAMES_OF_LARGE = [name for name in NAMES if name not in RUNNABLE]
 SIZES = {"dim": 128, "ffn_dim": 160, "num_heads": 1, "num_layers": 2}
-VAE_PROBES = {WAN_VAE_FILE: "wan22_vae", MMAUDIO_FILE: "mmaudio_vae"}
+VAE_PROBES = {WAN_VAE.name: "wan22_vae", MMAUDIO_FILE: "mmaudio_vae"}
 STEPS = 2
 
 
@@ -31,14 +30,14 @@ def toy_files(server: ComfyServer) -> Iterator[None]:
         folder.mkdir(exist_ok=True)
     weights = _random_weights(OVI.with_(**SIZES, audio_ffn_conv_dim=64))
     names, _ = map_keys(tuple((ours, theirs) for theirs, ours in OVI_LAYOUT), weights)
-    save_file({theirs: weights[ours] for theirs, ours in names.items()}, models / OVI_FILE)
-    save_file(_random_weights(WAN.with_(**SIZES)), models / WAN_FILE)
-    write = {"write": {"class_type": "HarmonyProbeWriteLTX2", "inputs": {"name": LTX_FILE}}}
+    save_file({theirs: weights[ours] for theirs, ours in names.items()}, models / OVI_MODEL.name)
+    save_file(_random_weights(WAN.with_(**SIZES)), models / WAN_MODEL.name)
+    write = {"write": {"class_type": "HarmonyProbeWriteLTX2", "inputs": {"name": LTX.name}}}
     try:
         assert server.run(write).error is None
         yield
     finally:
-        for path in (models / OVI_FILE, models / WAN_FILE, checkpoints / LTX_FILE):
+        for path in (models / OVI_MODEL.name, models / WAN_MODEL.name, checkpoints / LTX.name):
             path.unlink(missing_ok=True)
 
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import sys
 
-from pack import REPOSITORY, load_pack, message_of
+from refusals import message_of
+
+from tools.comfyui.install import REPOSITORY
+from tools.comfyui.pack import load_pack
 
 load_pack(sys.argv[1])
 sys.path.append(str(REPOSITORY / "tests" / "host" / "probe_nodes"))

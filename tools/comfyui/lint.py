@@ -1,6 +1,6 @@
 """`make check`: independent tools look at the pack and its workflows.
 
-    python -m tests.host.lint
+    python -m tools.comfyui.lint
 
 comfy-lint and comfy-cli's `workflow validate` read every API workflow against a real server's node definitions,
 comfy-import-guard resolves each `comfy.*` name that the pack uses in ComfyUI's source, and comfy-cli's `node validate`
@@ -16,38 +16,39 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .comfyui import (
-    CACHE,
-    REPOSITORY,
-    ComfyServer,
-    ComfyUnavailableError,
-    ensure_python,
-    fetch_tree,
-    install_pack,
-    local_trees,
-)
-from .workflows import MEDIA, touch_weights
+from ..workflows.shipped import MEDIA, NAMES, NEEDS_NEWEST, WORKFLOWS, touch_weights
+from .install import CACHE, ComfyUnavailableError, ensure_python, ensure_tree, wanted_trees
+from .pack import install_pack
+from .server import ComfyServer
 
 TOOLS = ("comfy-cli", "comfy-lint", "comfy-import-guard")
-WORKFLOWS = REPOSITORY / "workflows" / "api"
 
 
 def main() -> int:
-    try:
-        trees = local_trees() or [fetch_tree()]
-    except ComfyUnavailableError as error:
-        print(f"SKIPPED: comfy-lint, comfy-import-guard and comfy-cli need a ComfyUI: {error}", file=sys.stderr)
-        return 0
-    workflows = sorted(WORKFLOWS.glob("*.json"))
     tools = _tools()
+    failed = 0
+    for tree in wanted_trees():
+        try:
+            ensure_tree(tree)
+        except ComfyUnavailableError as error:
+            print(f"SKIPPED: comfy-lint, comfy-import-guard and comfy-cli on {tree.name}: {error}", file=sys.stderr)
+            continue
+        print(f"{tree.name}:")
+        failed |= _lint(tree, tools)
+    return failed
+
+
+def _lint(tree: Path, tools: Path) -> int:
+    names = [name for name in NAMES if name not in NEEDS_NEWEST or tree == wanted_trees()[-1]]
+    workflows = [WORKFLOWS / "api" / f"{name}.json" for name in names]
     with tempfile.TemporaryDirectory(prefix="harmony-lint-") as folder:
         base = Path(folder)
         pack = install_pack(base / "custom_nodes")
-        nodes = _node_definitions(trees[0], base, workflows)
+        nodes = _node_definitions(tree, base, workflows)
         comfy = [str(tools / "comfy"), "--skip-prompt", "--no-enable-telemetry"]
         clones = base / "clones"
         clones.mkdir()
-        (clones / "ComfyUI").symlink_to(trees[0])
+        (clones / "ComfyUI").symlink_to(tree)
         guard = [str(tools / "comfy-import-guard"), "check", "--cache-dir", str(clones), "--comfy-dir", str(base)]
         commands = [
             [str(tools / "comfy-lint"), "--strict", "--schema-cache", str(nodes), *map(str, workflows)],
