@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
 from tools.comfyui.browser import open_page
+from tools.comfyui.install import wanted_trees
 from tools.comfyui.pack import PACK_NAME
 from tools.comfyui.server import ComfyServer
-from tools.workflows.shipped import NAMES
+from tools.workflows.blueprints import BLUEPRINTS
+from tools.workflows.build import SUBGRAPHS
+from tools.workflows.definitions import completed
+from tools.workflows.shipped import NAMES, NEEDS_NEWEST, api_workflow, page_workflow
 
 pytestmark = pytest.mark.host
 
@@ -20,6 +25,7 @@ SET_STEPS = """steps => {
     const node = app.graph.nodes.find(n => n.type == 'BasicScheduler')
     node.widgets.find(w => w.name == 'steps').value = steps
 }"""
+SENT = "async graph => { await app.loadGraphData(graph); return (await app.graphToPrompt()).output }"
 PLAY = """async () => {
     const video = document.querySelector('video')
     video.muted = true
@@ -50,3 +56,24 @@ def test_a_template_opens_runs_and_plays(page) -> None:
     page.get_by_test_id("queue-button").click()
     page.wait_for_selector("video", state="attached")
     assert page.evaluate(PLAY) == {"seconds": 2, "width": 64, "height": 64}
+
+
+def test_the_page_sends_what_the_api_files_say(page, server: ComfyServer) -> None:
+    """Each template, in the page of this version, whose nodes may have more inputs than the file."""
+    definitions = server.get("/object_info")
+    for name in NAMES:
+        if name not in NEEDS_NEWEST or server.tree == wanted_trees()[-1]:
+            sent = page.evaluate(SENT, page_workflow(name))
+            assert completed(sent, definitions) == completed(api_workflow(name), definitions), name
+
+
+@pytest.mark.parametrize("name", BLUEPRINTS)
+def test_a_blueprint_is_its_nodes(page, name: str) -> None:
+    """The page takes it for a subgraph with the sockets and widgets that we wrote, and sends what is inside."""
+    blueprint = BLUEPRINTS[name]
+    sent = page.evaluate(SENT, json.loads((SUBGRAPHS / f"{name}.json").read_text()))
+    assert [node["class_type"] for node in sent.values()] == [node.type for node in blueprint.graph.values()]
+    outside = page.evaluate("() => app.graph.nodes[0].inputs.map(socket => socket.name)")
+    assert outside[: len(blueprint.inputs)] == list(blueprint.inputs)
+    widgets = page.evaluate("() => app.graph.nodes[0].widgets.map(widget => [widget.name, widget.value])")
+    assert widgets == [[widget, blueprint.graph[node].inputs[widget]] for node, widget in blueprint.widgets]

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load
 
 from tools.comfyui.server import ComfyServer
-from tools.workflows.shipped import Prompt, change, node_of, nodes_of
+from tools.workflows.shipped import NEEDS_NEWEST, Prompt, change, node_of, nodes_of
 
 from .checks import check_clip
 from .latents import sample
@@ -27,6 +27,8 @@ CLIPS = {
     "ovi_text_to_audio_video": {"num_frames": 12, "fps": 24},
     "ovi_image_to_audio_video": {"num_frames": 12, "fps": 24},
     "ltx2_sync_cfg": {"num_frames": 12, "fps": 25},
+    "ltx2_lip_sync": {"num_frames": 17, "fps": 25},
+    "h3_lip_sync": {"num_frames": 22, "fps": 24},
 }
 
 
@@ -40,7 +42,10 @@ def test_each_is_run() -> None:
     assert sorted([*CLIPS, VIDEO_ONLY]) == NAMES_OF_LARGE
 
 
-@pytest.mark.parametrize("name", CLIPS)
+EVERY = [pytest.param(name, marks=[pytest.mark.newest_tree] * (name in NEEDS_NEWEST)) for name in CLIPS]
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_workflow_runs(toys: ComfyServer, name: str) -> None:
     prompt = toy_workflow(name)
     run = toys.run(prompt)

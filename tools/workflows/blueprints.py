@@ -62,7 +62,7 @@ SYNC_CFG = Blueprint(
         ("guider", name) for name in ("video_sync_scale", "audio_sync_scale", "video_text_scale", "audio_text_scale")
     ),
 )
-BLUEPRINTS: dict[str, Blueprint] = {}
+BLUEPRINTS = {"SyncCFG for my graph": SYNC_CFG}
 
 
 def page_blueprint(name: str, blueprint: Blueprint, definitions: Definitions) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def page_blueprint(name: str, blueprint: Blueprint, definitions: Definitions) ->
         "id": 1,
         "type": subgraph["id"],
         "pos": [0, 0],
-        "size": [300, 320],
+        "size": [300, 290],
         "flags": {},
         "order": 0,
         "mode": 0,

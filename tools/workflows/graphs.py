@@ -22,5 +22,7 @@ GRAPHS: dict[str, Callable[[], Graph]] = {
         large.ovi_image_to_audio_video,
         large.wan22_video_only,
         large.ltx2_sync_cfg,
+        large.ltx2_lip_sync,
+        large.h3_lip_sync,
     )
 }

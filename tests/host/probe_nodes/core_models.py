@@ -130,17 +130,17 @@ def wan22_vae() -> comfy.sd.VAE:
     stage = comfy.ldm.wan.vae2_2.WanVAE(
         dim=8, dec_dim=8, z_dim=48, dim_mult=[1, 2, 4, 4], temperal_downsample=[False, True, True]
     )
-    return _vae(known_by, stage)
+    return wrap_vae(known_by, stage)
 
 
 def mmaudio_vae() -> comfy.sd.VAE:
     stage = comfy.ldm.mmaudio.vae.autoencoder.AudioAutoencoder(mode="16k")
     stage.vae = comfy.ldm.mmaudio.vae.vae.VAE(data_dim=80, embed_dim=20, hidden_dim=32)
     stage.vocoder = comfy.ldm.mmaudio.vae.bigvgan.BigVGANVocoder(BIGVGAN)
-    return _vae({"vocoder.activation_post.downsample.lowpass.filter": (1, 1, 12)}, stage)
+    return wrap_vae({"vocoder.activation_post.downsample.lowpass.filter": (1, 1, 12)}, stage)
 
 
-def _vae(known_by: dict[str, tuple[int, ...]], stage: torch.nn.Module) -> comfy.sd.VAE:
+def wrap_vae(known_by: dict[str, tuple[int, ...]], stage: torch.nn.Module) -> comfy.sd.VAE:
     """Core's VAE around a small network. Core tells the kind by these keys and builds full size only, so on meta."""
     with torch.device("meta"):
         vae = comfy.sd.VAE(sd={key: torch.empty(shape) for key, shape in known_by.items()}, dtype=torch.float32)
