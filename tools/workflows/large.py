@@ -183,8 +183,8 @@ def _lip_sync(vae: Out, fps: float, prefix: str) -> Graph:
     return {
         "image": Node("LoadImage", MODEL, {"image": "harmony_example.png"}),
         "sound": Node("LoadAudio", MODEL, {"audio": "harmony_example.wav"}),
-        "decode": Node("VAEDecode", SAMPLING, {"samples": Out("parts", "video_latent"), "vae": vae}),
         "parts": Node("LTXVSeparateAVLatent", SAMPLING, {"av_latent": Out("sample", "output")}),
+        "decode": Node("VAEDecode", SAMPLING, {"samples": Out("parts", "video_latent"), "vae": vae}),
         "video": Node("CreateVideo", SAMPLING, video),
         "save": Node("SaveVideo", RESULT, {"video": Out("video", "VIDEO"), "filename_prefix": f"video/{prefix}"}),
     }
