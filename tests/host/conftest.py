@@ -91,13 +91,17 @@ def server(comfy_tree: Path, server_of: Callable[[Path], ComfyServer]) -> ComfyS
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """How each tree's tests ended."""
     counts: dict[str, Counter[str]] = {}
+    reasons: dict[str, str] = {}
     for outcome in OUTCOMES:
         for report in terminalreporter.stats.get(outcome, ()):
             if tree := dict(report.user_properties).get("comfy_tree"):
                 counts.setdefault(tree, Counter())[outcome] += 1
+                if outcome == "skipped":
+                    reasons[tree] = report.longrepr[-1]
     for tree, found in counts.items():
         ended = ", ".join(f"{found[outcome]} {outcome}" for outcome in OUTCOMES)
-        if found["passed"]:
-            terminalreporter.write_line(f"{tree}: {ended}", green=True, red=bool(found["failed"] + found["error"]))
+        if tree in reasons:
+            terminalreporter.write_line(f"!!! {tree}: {ended}. {reasons[tree]}", red=True, bold=True)
         else:
-            terminalreporter.write_line(f"!!! {tree}: NOT TESTED ({ended}). See why with -rs.", red=True, bold=True)
+            bad = bool(found["failed"] + found["error"])
+            terminalreporter.write_line(f"{tree}: {ended}", red=bad, green=not bad)

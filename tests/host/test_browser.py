@@ -64,6 +64,8 @@ def test_the_page_sends_what_the_api_files_say(page, server: ComfyServer) -> Non
     for name in NAMES:
         if name not in NEEDS_NEWEST or server.tree == wanted_trees()[-1]:
             sent = page.evaluate(SENT, page_workflow(name))
+            for node in sent.values():
+                node["inputs"].pop("audioUI", None)  # older pages send the address of the audio player along
             assert completed(sent, definitions) == completed(api_workflow(name), definitions), name
 
 
