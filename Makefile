@@ -2,13 +2,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-COMFYUI_PATH ?= $(HOME)/.cache/comfyui-harmony/ComfyUI
 
-.PHONY: help setup demo test check bench comfy-demo clean
+.PHONY: help setup demo test test-fast check bench comfy-demo clean
 
 help:
 	@echo "make demo                         set up, then write out/demo.mp4 from the embedded checkpoint"
 	@echo "make test                         set up, then run all tests"
+	@echo "make test-fast                    the same without ComfyUI servers: under two minutes"
 	@echo "make check                        lint, formatting, and independent checks of the nodes and workflows"
 	@echo "make bench                        time operations, model and generation on this machine"
 	@echo "make comfy-demo COMFYUI_PATH=...  the same demo through a ComfyUI"
@@ -24,12 +24,15 @@ demo: setup
 	$(BIN)/harmony generate "a red ball bounces on metal" --audio-prompt "a ball hits metal" --seed 7 -o out/demo.mp4
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-fast: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not host"
 
 check: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/python -m tests.host.lint
+	$(BIN)/python -m tools.comfyui.lint
 
 bench: setup
 	$(BIN)/harmony bench ops -o out/ops.csv
@@ -37,7 +40,7 @@ bench: setup
 	$(BIN)/harmony bench sampling -o out/sampling.csv
 
 comfy-demo: setup
-	$(BIN)/python -m tests.host.demo $(COMFYUI_PATH)
+	$(BIN)/python -m tools.comfyui.demo $(COMFYUI_PATH)
 
 clean:
 	rm -rf $(VENV) out .pytest_cache .ruff_cache

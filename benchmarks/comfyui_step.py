@@ -1,43 +1,26 @@
 """Seconds per sampling step in ComfyUI and in the pipeline: the same job, in one process, taking turns.
 
-    PYTHON_OF_COMFYUI benchmarks/comfyui_step.py COMFYUI_TREE [REPEATS]
+    python -m benchmarks.comfyui_step [COMFYUI_TREE] [--repeats 5] [--output benchmarks/comfyui_step.csv]
 
-Prints one JSON object, `comfyui_step`: medians over REPEATS runs (default 5) of the embedded model's own clip with
-SyncCFG. A run's figure is the median time between two progress callbacks, so that encoding and decoding stay out.
-ComfyUI runs with --use-pytorch-cross-attention, its default on most GPUs and the command line's attention everywhere;
-on a CPU its own default is another attention, some 10 % slower at this size.
-`harmony bench sampling --comfyui COMFYUI_TREE` runs it.
+Medians over the repeats of the embedded model's own clip with SyncCFG. A run's figure is the median time between two
+progress callbacks, so that encoding and decoding stay out. ComfyUI's own interpreter runs both, with
+--use-pytorch-cross-attention, its default on most GPUs and the command line's attention everywhere; on a CPU its own
+default is another attention, some 10 % slower at this size.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import statistics
-import sys
+import subprocess
 import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "host" / "inside"))
-TREE, REPEATS = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5
-
-from pack import load_pack  # noqa: E402
-
-load_pack(TREE, ROOT, "--use-pytorch-cross-attention")
-
-import comfy.sample  # noqa: E402
-import comfy.samplers  # noqa: E402
-from harmony_pack.harmony_core.benchmarks.timing import comparison  # noqa: E402
-from harmony_pack.harmony_core.diffusion.guidance import SyncCFG, TextCFG  # noqa: E402
-from harmony_pack.harmony_core.pipelines import GenerateRequest, HarmonyPipeline  # noqa: E402
-from harmony_pack.nodes.clip import empty_clip  # noqa: E402
-from harmony_pack.nodes.host.av_latent import split_anchors  # noqa: E402
-from harmony_pack.nodes.host.guider import SyncCFGGuider  # noqa: E402
-from harmony_pack.nodes.host.registration import register_model  # noqa: E402
-from harmony_pack.nodes.host.text_encoder import encode_captions  # noqa: E402
-from harmony_pack.nodes.loaders import load_checkpoint  # noqa: E402
+from tools.comfyui.install import REPOSITORY, ensure_python, ensure_tree, wanted_trees
 
 STEPS, SEED = 20, 3
 WORDS = "a red ball bounces on metal", "a ball hits metal", ""
@@ -52,6 +35,16 @@ def step_seconds(run: Callable[[Callable[..., None]], object]) -> float:
 
 
 def comfyui_run() -> Callable[[Callable[..., None]], object]:
+    import comfy.sample
+    import comfy.samplers
+    from harmony_pack.harmony_core.diffusion.guidance import SyncCFG, TextCFG
+    from harmony_pack.nodes.clip import empty_clip
+    from harmony_pack.nodes.host.av_latent import split_anchors
+    from harmony_pack.nodes.host.guider import SyncCFGGuider
+    from harmony_pack.nodes.host.registration import register_model
+    from harmony_pack.nodes.host.text_encoder import encode_captions
+    from harmony_pack.nodes.loaders import load_checkpoint
+
     register_model()
     patcher, clip, vae, audio_vae = load_checkpoint("harmony-tiny (built in)")
     latent, anchors, _ = empty_clip(vae, audio_vae, 0, 0, 0, 0)
@@ -68,6 +61,8 @@ def comfyui_run() -> Callable[[Callable[..., None]], object]:
 
 
 def pipeline_run() -> Callable[[Callable[..., None]], object]:
+    from harmony_pack.harmony_core.pipelines import GenerateRequest, HarmonyPipeline
+
     pipeline = HarmonyPipeline.from_file()
     request = GenerateRequest(
         prompt=WORDS[0],
@@ -82,15 +77,45 @@ def pipeline_run() -> Callable[[Callable[..., None]], object]:
     return lambda callback: pipeline(request, callback)
 
 
-def main() -> None:
+def measure(tree: Path, repeats: int) -> dict[str, object]:
+    """The comparison, in ComfyUI's interpreter."""
+    from tools.comfyui.pack import load_pack
+
+    load_pack(str(tree), REPOSITORY, "--use-pytorch-cross-attention")
+    import torch
+    from harmony_pack.harmony_core.benchmarks.timing import comparison, machine
+
     runs = {"ours": comfyui_run(), "peer": pipeline_run()}
     found: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(REPEATS + 1):  # the first turn warms up
+    for turn in range(repeats + 1):  # the first turn warms up
         for name, run in runs.items():
             seconds = step_seconds(run)
             if turn:
                 found[name].append(seconds)
-    print(json.dumps(comparison("comfyui_step", *(statistics.median(found[name]) for name in runs), "s")))
+    ours, peer = (statistics.median(found[name]) for name in ("ours", "peer"))
+    return comparison("comfyui_step", ours, peer, "s") | {"comfyui": tree.name} | machine(torch.device("cpu"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time a sampling step in ComfyUI beside the command line's.")
+    parser.add_argument("comfyui", type=Path, nargs="?", default=wanted_trees()[-1], help="a ComfyUI checkout")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "benchmarks" / "comfyui_step.csv")
+    parser.add_argument("--inside", action="store_true", help="this is ComfyUI's interpreter: measure, print JSON")
+    arguments = parser.parse_args()
+    tree = ensure_tree(arguments.comfyui.resolve())
+    if arguments.inside:
+        print(json.dumps(measure(tree, arguments.repeats)))
+        return
+    from harmony_core.benchmarks.timing import append_csv
+
+    command = [str(ensure_python(tree)), "-m", "benchmarks.comfyui_step", str(tree), "--inside"]
+    command += ["--repeats", str(arguments.repeats)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    row = json.loads(done.stdout.splitlines()[-1])
+    print("{name}: ComfyUI {ours:g} s, command line {peer:g} s, ratio {ratio:g}".format(**row))
+    append_csv(arguments.output, [row])
 
 
 if __name__ == "__main__":

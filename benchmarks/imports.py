@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from harmony_core.benchmarks.timing import append_csv, machine, percentiles
-from tests.host.comfyui import REPOSITORY, ensure_python, fetch_tree, local_trees
+from tools.comfyui.install import REPOSITORY, ensure_python, ensure_tree, wanted_trees
 
 SCRIPT = REPOSITORY / "tests" / "host" / "inside" / "imports.py"
 
@@ -27,9 +27,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--output", type=Path, default=REPOSITORY / "benchmarks" / "imports.csv")
     arguments = parser.parse_args()
-    tree = (local_trees() or [fetch_tree()])[0]
+    tree = ensure_tree(wanted_trees()[-1])
     command = [str(ensure_python(tree)), str(SCRIPT), str(tree)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     runs = []
     for _ in range(arguments.repeats + 1):
         done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)

@@ -1,62 +1,107 @@
-"""One real ComfyUI server per tree and session."""
+"""One real ComfyUI server per tree and session, and a line per tree at the end."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from .comfyui import ComfyServer, ComfyUnavailableError, ensure_python, fetch_tree, install_pack, local_trees
+from tools.comfyui.install import ComfyUnavailableError, ensure_python, ensure_tree, is_here, wanted_trees
+from tools.comfyui.pack import install_pack
+from tools.comfyui.server import ComfyServer
 
 PROBES = Path(__file__).parent / "probe_nodes"
-FETCH = "fetch"
-_unavailable: list[str] = []
+TREES = wanted_trees()
+OUTCOMES = ("passed", "failed", "error", "skipped")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "comfy_tree" in metafunc.fixturenames:
-        trees = [str(tree) for tree in local_trees()] or [FETCH]
-        names = [Path(tree).name for tree in trees]
-        metafunc.parametrize("comfy_tree", trees, ids=names, indirect=True, scope="session")
+        names = [tree.name for tree in TREES]
+        metafunc.parametrize("comfy_tree", TREES, ids=names, indirect=True, scope="session")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Each tree's tests on one worker, which boots it once; their reports say which tree it was."""
+    left_out = []
+    for item in items:
+        if tree := _tree_of(item):
+            if tree != TREES[-1] and item.get_closest_marker("newest_tree"):
+                left_out.append(item)
+            item.add_marker(pytest.mark.xdist_group(tree.name))
+            item.user_properties.append(("comfy_tree", tree.name))
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _tree_of(item: pytest.Item) -> Path | None:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("comfy_tree") if callspec is not None else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A test that has its tree must run."""
+    report = yield
+    tree = _tree_of(item)
+    if report.skipped and tree is not None and is_here(tree):
+        report.outcome, report.longrepr = "failed", f"Skipped although {tree} is here: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")
 def comfy_tree(request: pytest.FixtureRequest) -> Path:
-    """A ComfyUI checkout; cloned when this machine has none."""
-    if request.param != FETCH:
-        return Path(request.param)
+    """A ComfyUI checkout; cloned when this machine lacks it."""
     try:
-        return fetch_tree()
+        return ensure_tree(request.param)
     except ComfyUnavailableError as error:
-        _unavailable.append(str(error))
         pytest.skip(f"NO COMFYUI, HOST TESTS NOT RUN: {error}")
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[dict[Path, ComfyServer]]:
-    """The servers that run, by their tree: both go on, whichever the next test wants."""
+def server_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], ComfyServer]]:
+    """Gives the running ComfyUI of a tree, with this pack and the probe nodes in its custom_nodes."""
     running: dict[Path, ComfyServer] = {}
-    yield running
+
+    def get(tree: Path) -> ComfyServer:
+        if tree not in running:
+            base = tmp_path_factory.mktemp(tree.name)
+            running[tree] = ComfyServer(tree, base, ensure_python(tree))
+            install_pack(base / "custom_nodes")
+            shutil.copytree(PROBES, base / "custom_nodes" / "harmony_probes")
+            running[tree].start()
+        return running[tree]
+
+    yield get
     for server in running.values():
         server.stop()
 
 
 @pytest.fixture(scope="session")
-def server(comfy_tree: Path, servers: dict[Path, ComfyServer], tmp_path_factory: pytest.TempPathFactory) -> ComfyServer:
-    """A running ComfyUI with this pack and the probe nodes in its custom_nodes."""
-    if comfy_tree not in servers:
-        base = tmp_path_factory.mktemp(comfy_tree.name)
-        servers[comfy_tree] = ComfyServer(comfy_tree, base, ensure_python(comfy_tree))
-        install_pack(base / "custom_nodes")
-        shutil.copytree(PROBES, base / "custom_nodes" / "harmony_probes")
-        servers[comfy_tree].start()
-    return servers[comfy_tree]
+def server(comfy_tree: Path, server_of: Callable[[Path], ComfyServer]) -> ComfyServer:
+    """A running ComfyUI."""
+    return server_of(comfy_tree)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for reason in dict.fromkeys(_unavailable):
-        terminalreporter.write_line(
-            f"!!! HOST TESTS WERE NOT RUN: no ComfyUI ({reason}). Set COMFYUI_PATH to a checkout.", red=True, bold=True
-        )
+    """How each tree's tests ended."""
+    counts: dict[str, Counter[str]] = {}
+    reasons: dict[str, str] = {}
+    for outcome in OUTCOMES:
+        for report in terminalreporter.stats.get(outcome, ()):
+            if tree := dict(report.user_properties).get("comfy_tree"):
+                counts.setdefault(tree, Counter())[outcome] += 1
+                if outcome == "skipped":
+                    reasons[tree] = report.longrepr[-1]
+    for tree, found in counts.items():
+        ended = ", ".join(f"{found[outcome]} {outcome}" for outcome in OUTCOMES)
+        if tree in reasons:
+            terminalreporter.write_line(f"!!! {tree}: {ended}. {reasons[tree]}", red=True, bold=True)
+        else:
+            bad = bool(found["failed"] + found["error"])
+            terminalreporter.write_line(f"{tree}: {ended}", red=bad, green=not bad)

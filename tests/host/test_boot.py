@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from .comfyui import PACK_NAME, REPOSITORY, ComfyServer
+from tools.comfyui.install import REPOSITORY
+from tools.comfyui.pack import PACK_NAME
+from tools.comfyui.server import ComfyServer
+from tools.workflows.blueprints import BLUEPRINTS
+from tools.workflows.shipped import NAMES
+
 from .test_inside import run_script
-from .workflows import NAMES
 
 pytestmark = pytest.mark.host
 
@@ -69,3 +73,14 @@ def test_every_node_is_listed_here(server: ComfyServer) -> None:
 
 def test_templates_are_listed(server: ComfyServer) -> None:
     assert sorted(server.get("/workflow_templates")[PACK_NAME]) == NAMES
+
+
+def test_blueprints_are_listed(server: ComfyServer) -> None:
+    listed = {entry["name"] for entry in server.get("/global_subgraphs").values() if PACK_NAME in str(entry)}
+    assert listed == set(BLUEPRINTS)
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_help_is_served_in_chinese(server: ComfyServer, name: str) -> None:
+    title = server.get("/i18n")["zh"]["nodeDefs"][name]["display_name"]
+    assert server.get_bytes(f"/extensions/{PACK_NAME}/docs/{name}/zh.md").decode().startswith(f"# {title}\n")

@@ -8,10 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tools.comfyui.server import ComfyServer, Run
+from tools.workflows.shipped import Prompt, api_workflow, change, node_of, nodes_of
+
 from .checks import check_clip
-from .comfyui import ComfyServer, Run
+from .latents import sample
 from .test_inside import run_script
-from .workflows import Prompt, api_workflow, change, node_of, nodes_of, sample
 
 pytestmark = pytest.mark.host
 

@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from harmony_core.checkpoints import describe, embedded_checkpoints
+from tools.comfyui.server import ComfyServer
+from tools.workflows.shipped import Prompt, api_workflow, change, node_of
 
-from .comfyui import ComfyServer, local_trees
-from .workflows import Prompt, api_workflow, change, node_of, sample
+from .latents import sample
 
 pytestmark = pytest.mark.host
 
@@ -79,10 +80,9 @@ def test_shift(server: ComfyServer, expected: Latents) -> None:
     assert not torch.allclose(other["video"], expected["video"], atol=1e-2)
 
 
+@pytest.mark.newest_tree  # compiling takes minutes
 def test_compiled(server: ComfyServer, expected: Latents) -> None:
     """Core's TorchCompileModel: inductor's code makes the same clip."""
-    if server.tree != local_trees()[0]:
-        pytest.skip("compiling takes minutes: done on the first tree alone")
     prompt = with_model(workflow(), "TorchCompileModel", backend="inductor")
     assert_same(sample(server, prompt, "compiled", steps=4), expected, atol=1e-3)
     assert "torch._dynamo hit config" not in server.log

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from .comfyui import ensure_python, install_pack
+from tools.comfyui.install import REPOSITORY, ensure_python
+from tools.comfyui.pack import install_pack
 
 pytestmark = pytest.mark.host
 
@@ -17,7 +18,7 @@ SCRIPTS = Path(__file__).parent / "inside"
 
 def run_script(tree: Path, script: str, folder: Path, *arguments: str) -> None:
     """Run a script of `inside/` on a ComfyUI tree; its assertions are ours."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}  # for tools.comfyui.pack
     command = [str(ensure_python(tree)), str(SCRIPTS / f"{script}.py"), str(tree), *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -12,10 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from .checks import check_clip, saved_file
-from .comfyui import ComfyServer
+from tools.comfyui.server import ComfyServer
+from tools.workflows.shipped import NEEDS_NEWEST, Prompt, change, node_of, nodes_of
+
+from .checks import check_clip
+from .latents import sample
 from .toy_weights import NAMES_OF_LARGE, STEPS, toy_files, toy_workflow
-from .workflows import Prompt, change, node_of, nodes_of, sample
 
 pytestmark = pytest.mark.host
 
@@ -25,6 +27,8 @@ CLIPS = {
     "ovi_text_to_audio_video": {"num_frames": 12, "fps": 24},
     "ovi_image_to_audio_video": {"num_frames": 12, "fps": 24},
     "ltx2_sync_cfg": {"num_frames": 12, "fps": 25},
+    "ltx2_lip_sync": {"num_frames": 17, "fps": 25},
+    "h3_lip_sync": {"num_frames": 22, "fps": 24},
 }
 
 
@@ -38,20 +42,23 @@ def test_each_is_run() -> None:
     assert sorted([*CLIPS, VIDEO_ONLY]) == NAMES_OF_LARGE
 
 
-@pytest.mark.parametrize("name", CLIPS)
+EVERY = [pytest.param(name, marks=[pytest.mark.newest_tree] * (name in NEEDS_NEWEST)) for name in CLIPS]
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_workflow_runs(toys: ComfyServer, name: str) -> None:
     prompt = toy_workflow(name)
     run = toys.run(prompt)
     assert run.error is None, run.error
     assert run.progress(node_of(prompt, "SamplerCustomAdvanced"))[-1:] == [(STEPS, STEPS)]
-    check_clip(saved_file(toys, run, node_of(prompt, "SaveVideo")), size=(64, 96), **CLIPS[name])
+    check_clip(toys.saved_file(run, node_of(prompt, "SaveVideo")), size=(64, 96), **CLIPS[name])
 
 
 def test_video_only(toys: ComfyServer) -> None:
     prompt = toy_workflow(VIDEO_ONLY)
     run = toys.run(prompt)
     assert run.error is None, run.error
-    with av.open(BytesIO(saved_file(toys, run, node_of(prompt, "SaveVideo")))) as file:
+    with av.open(BytesIO(toys.saved_file(run, node_of(prompt, "SaveVideo")))) as file:
         (stream,) = file.streams
         frames = np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(stream)])
         assert abs(float(stream.average_rate) - 24) < 0.01

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from .build_workflows import node_texts
-from .comfyui import REPOSITORY, ComfyServer
+from tools.comfyui.install import REPOSITORY
+from tools.comfyui.server import ComfyServer
+from tools.workflows.build import node_texts
 
 pytestmark = pytest.mark.host
 
@@ -23,7 +24,7 @@ def keys(texts: object, path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
 
 def test_english_is_what_the_nodes_say(server: ComfyServer) -> None:
     english = json.loads((LOCALES / "en" / "nodeDefs.json").read_text())
-    assert english == node_texts(server.get("/object_info")), "run `python -m tests.host.build_workflows`"
+    assert english == node_texts(server.get("/object_info")), "run `python -m tools.workflows.build`"
 
 
 def test_chinese_is_complete(server: ComfyServer) -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from .comfyui import ComfyServer, Run
-from .workflows import Prompt, api_workflow, captions_of, node_of
+from tools.comfyui.server import ComfyServer, Run
+from tools.workflows.shipped import Prompt, api_workflow, captions_of, node_of
 
 pytestmark = pytest.mark.host
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from .comfyui import ComfyServer
-from .workflows import Prompt, api_workflow, captions_of, change, node_of, sample
+from tools.comfyui.server import ComfyServer
+from tools.workflows.shipped import Prompt, api_workflow, captions_of, change, node_of
+
+from .latents import sample
 
 pytestmark = pytest.mark.host
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from .checks import check_clip, saved_file
-from .comfyui import ComfyServer, Run
-from .workflows import RUNNABLE, Prompt, api_workflow, change, nodes_of
+from tools.comfyui.server import ComfyServer, Run
+from tools.workflows.shipped import RUNNABLE, Prompt, api_workflow, change, nodes_of
 
-pytestmark = pytest.mark.host
+from .checks import check_clip
+
+pytestmark = [pytest.mark.host, pytest.mark.newest_tree]
 
 NUM_QUEUED = 30
 
@@ -42,7 +43,7 @@ def test_a_third_run_takes_no_more_memory_than_the_second(server: ComfyServer, n
         run, peak = peak_memory(server, prompt)
         assert run.error is None, run.error
         for key in nodes_of(prompt, "SaveVideo"):
-            check_clip(saved_file(server, run, key), num_frames=25, size=(64, 64), fps=12.5)
+            check_clip(server.saved_file(run, key), num_frames=25, size=(64, 64), fps=12.5)
         peaks.append(peak)
     assert peaks[2] <= 1.05 * peaks[1], f"peak kilobytes of three runs: {peaks}"
 

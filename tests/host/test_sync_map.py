@@ -15,9 +15,8 @@ from harmony_core.model.inputs import AudioInput, VideoInput
 from harmony_core.pipelines import HarmonyPipeline
 from harmony_core.sync.attention_map import SyncMap, draw_sync_map
 from harmony_core.text.transcripts import tokenize_transcript
-
-from .comfyui import ComfyServer, Run
-from .workflows import Prompt, api_workflow, captions_of, change, node_of
+from tools.comfyui.server import ComfyServer, Run
+from tools.workflows.shipped import Prompt, api_workflow, captions_of, change, node_of
 
 pytestmark = pytest.mark.host
 

@@ -7,10 +7,12 @@ import torch
 
 from harmony_core.pipelines import GenerateRequest, HarmonyPipeline
 from harmony_core.toyworld.measures.impacts import impact_scores
+from tools.comfyui.outputs import read_clip
+from tools.comfyui.server import ComfyServer
+from tools.workflows.shipped import api_workflow, captions_of, change, node_of
 
-from .checks import check_clip, read_clip, saved_file
-from .comfyui import ComfyServer
-from .workflows import api_workflow, captions_of, change, node_of, sample
+from .checks import check_clip
+from .latents import sample
 
 pytestmark = pytest.mark.host
 
@@ -31,7 +33,7 @@ def test_workflow_makes_a_clip_with_sound(server: ComfyServer) -> None:
     sampler = node_of(prompt, "SamplerCustomAdvanced")
     assert run.progress(sampler) == [(step, steps) for step in range(1, steps + 1)]
     assert run.num_previews >= steps
-    clip = saved_file(server, run, node_of(prompt, "SaveVideo"))
+    clip = server.saved_file(run, node_of(prompt, "SaveVideo"))
     check_clip(clip, num_frames=25, size=(64, 64), fps=12.5)
     frames, samples, fps, sample_rate = read_clip(clip)
     assert impact_scores(frames, samples, fps, sample_rate)["within_one_frame"] > 0.8  # other clips' sounds: about 0.3

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable
 from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
 
 import av
 import numpy as np
@@ -12,16 +17,19 @@ from PIL import Image
 
 from harmony_core.media import VideoClip, read_audio, read_image
 from harmony_core.pipelines import GenerateRequest, HarmonyPipeline
-
-from .build_workflows import api_graph, page_graph
-from .checks import check_clip, read_clip, saved_file
-from .comfyui import ComfyServer
-from .graph import NOTES, to_api
-from .thumbnails import THUMBNAIL
-from .workflow_graphs import GRAPHS
-from .workflows import (
+from tools.comfyui.install import wanted_trees
+from tools.comfyui.outputs import read_clip
+from tools.comfyui.server import ComfyServer
+from tools.workflows.blueprints import BLUEPRINTS, page_blueprint
+from tools.workflows.build import SUBGRAPHS, shipped_definitions
+from tools.workflows.definitions import NOTES, api_prompt, completed, page_prompt
+from tools.workflows.graphs import GRAPHS
+from tools.workflows.large import MMAUDIO_FILE
+from tools.workflows.layout import page_graph
+from tools.workflows.shipped import (
     MEDIA,
     NAMES,
+    NEEDS_NEWEST,
     RUNNABLE,
     WORKFLOWS,
     api_workflow,
@@ -30,10 +38,16 @@ from .workflows import (
     node_of,
     nodes_of,
     page_workflow,
-    sample,
+    weight_files,
 )
+from tools.workflows.thumbnails import THUMBNAIL
+
+from .checks import check_clip
+from .latents import sample
 
 pytestmark = pytest.mark.host
+
+EVERY = [pytest.param(name, marks=[pytest.mark.newest_tree] * (name in NEEDS_NEWEST)) for name in NAMES]
 
 
 @pytest.fixture(scope="module")
@@ -41,29 +55,51 @@ def pipeline() -> HarmonyPipeline:
     return HarmonyPipeline.from_file()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY)
 def test_page_and_api_formats_are_the_same(server: ComfyServer, name: str) -> None:
-    api = {key: {"class_type": n["class_type"], "inputs": n["inputs"]} for key, n in api_workflow(name).items()}
-    assert to_api(page_workflow(name), server.get("/object_info")) == api
+    """What this version's page sends is the shipped prompt, which leaves out what this version added."""
+    definitions = server.get("/object_info")
+    sent = page_prompt(page_workflow(name), definitions)
+    assert completed(api_workflow(name), definitions) == completed(sent, definitions)
 
 
-def test_generated(server: ComfyServer) -> None:
-    """The files are what `python -m tests.host.build_workflows` writes."""
-    info = server.get("/object_info")
+@pytest.mark.newest_tree
+def test_generated(server: ComfyServer, server_of: Callable[[Path], ComfyServer]) -> None:
+    """The files are what `python -m tools.workflows.build` writes."""
+    oldest = server_of(wanted_trees()[0])
+    definitions = shipped_definitions(oldest.get("/object_info"), server.get("/object_info"))
     assert sorted(GRAPHS) == NAMES
     for name, make in GRAPHS.items():
-        prompt = api_graph(make(), info)
-        assert prompt == api_workflow(name), f"{name}: run `python -m tests.host.build_workflows`"
-        assert page_graph(name, make(), prompt, info) == page_workflow(name)
+        prompt = api_prompt(make(), definitions)
+        assert prompt == api_workflow(name), f"{name}: run `python -m tools.workflows.build`"
+        assert page_graph(name, make(), prompt, definitions) == page_workflow(name)
+    assert sorted(BLUEPRINTS) == sorted(path.stem for path in SUBGRAPHS.glob("*.json"))
+    for name, blueprint in BLUEPRINTS.items():
+        written = json.loads((SUBGRAPHS / f"{name}.json").read_text())
+        assert page_blueprint(name, blueprint, definitions) == written, name
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY)
 def test_only_core_and_this_pack(server: ComfyServer, name: str) -> None:
     info = server.get("/object_info")
     for node in page_workflow(name)["nodes"]:
         if node["type"] not in NOTES:
             module = info[node["type"]]["python_module"]
             assert "Harmony" in module or not module.startswith("custom_nodes"), module
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_large_files_have_links(name: str) -> None:
+    """Each published weight file that a loader names can be had from the page: name, folder and address."""
+    listed = {}
+    for node in page_workflow(name)["nodes"]:
+        for model in node["properties"].get("models", ()):
+            listed[model["name"]] = model["directory"]
+            assert re.fullmatch(
+                r"https://huggingface\.co/[\w.-]+/[\w.-]+/resolve/main/[\w./-]+\.safetensors", model["url"]
+            )
+    named = weight_files(api_workflow(name))
+    assert {file: folder for folder, file in named if file != MMAUDIO_FILE} == listed
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -79,13 +115,30 @@ def test_workflow_runs(server: ComfyServer, name: str) -> None:
     change(prompt, "HarmonySampler", steps=8)
     run = server.run(prompt)
     assert run.error is None, run.error
-    clips = [saved_file(server, run, key) for key in nodes_of(prompt, "SaveVideo")]
+    clips = [server.saved_file(run, key) for key in nodes_of(prompt, "SaveVideo")]
     for clip in clips:
         check_clip(clip, num_frames=25, size=(64, 64), fps=12.5)
-    if name == "reroll_sound":
-        (first, sound, *_), (second, other_sound, *_) = (read_clip(clip) for clip in clips)
-        assert np.array_equal(first, second)
-        assert not np.allclose(sound, other_sound, atol=1e-2)
+
+
+def test_rerolled_sound_has_the_same_pictures(server: ComfyServer) -> None:
+    """As decoded: core's encoder does not give the same file twice."""
+    prompt = api_workflow("reroll_sound")
+    change(prompt, "BasicScheduler", steps=8)
+    for index, key in enumerate(nodes_of(prompt, "HarmonyDecode")):
+        inputs = {"images": [key, 0], "filename_prefix": f"reroll{index}"}
+        prompt[f"frames{index}"] = {"class_type": "SaveImage", "inputs": inputs}
+    run = server.run(prompt)
+    assert run.error is None, run.error
+    first, second = ([server.view(image) for image in run.outputs[f"frames{i}"]["images"]] for i in range(2))
+    assert len(first) == 25
+    assert [pixels(each) for each in first] == [pixels(each) for each in second]
+    sound, other_sound = (read_clip(server.saved_file(run, key))[1] for key in nodes_of(prompt, "SaveVideo"))
+    assert not np.allclose(sound, other_sound, atol=1e-2)
+
+
+def pixels(file: bytes) -> bytes:
+    """Of a saved picture, without the prompt that is stored beside them."""
+    return Image.open(BytesIO(file)).tobytes()
 
 
 def test_given_first_frame(server: ComfyServer, pipeline: HarmonyPipeline) -> None:

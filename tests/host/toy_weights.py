@@ -12,34 +12,60 @@ from harmony_core.checkpoints.layout import map_keys
 from harmony_core.checkpoints.ovi import OVI as OVI_LAYOUT
 from harmony_core.config import HarmonyConfig
 from harmony_core.model import HarmonyTransformer
-
-from .comfyui import ComfyServer
-from .workflow_graphs import LTX_FILE, MMAUDIO_FILE, OVI, OVI_FILE, WAN, WAN_FILE, WAN_VAE_FILE
-from .workflows import NAMES, RUNNABLE, Prompt, api_workflow, change, nodes_of
+from tools.comfyui.server import ComfyServer
+from tools.workflows.large import (
+    H3,
+    H3_AUDIO_VAE,
+    H3_VAE,
+    LTX,
+    MMAUDIO_FILE,
+    OVI,
+    OVI_MODEL,
+    QWEN,
+    UMT5,
+    WAN,
+    WAN_MODEL,
+    WAN_VAE,
+)
+from tools.workflows.shipped import NAMES, RUNNABLE, Prompt, api_workflow, change, nodes_of
 
 NAMES_OF_LARGE = [name for name in NAMES if name not in RUNNABLE]
 SIZES = {"dim": 128, "ffn_dim": 160, "num_heads": 1, "num_layers": 2}
-VAE_PROBES = {WAN_VAE_FILE: "wan22_vae", MMAUDIO_FILE: "mmaudio_vae"}
+PROBES = {  # of the files that core loads at one size only
+    WAN_VAE.name: "wan22_vae",
+    MMAUDIO_FILE: "mmaudio_vae",
+    UMT5.name: "umt5",
+    QWEN.name: "h3_text",
+    H3_VAE.name: "h3_vae",
+    H3_AUDIO_VAE.name: "h3_audio_vae",
+}
 STEPS = 2
 
 
 @contextmanager
 def toy_files(server: ComfyServer) -> Iterator[None]:
-    """The transformers' files and LTX-2's checkpoint, under the names in the workflows, for a while."""
+    """The transformers' files and LTX-2's checkpoint, under the names in the workflows, for a while. H3's where this
+    version knows it."""
     models, checkpoints = server.base / "models" / "diffusion_models", server.base / "models" / "checkpoints"
     for folder in (models, checkpoints):
         folder.mkdir(exist_ok=True)
     weights = _random_weights(OVI.with_(**SIZES, audio_ffn_conv_dim=64))
     names, _ = map_keys(tuple((ours, theirs) for theirs, ours in OVI_LAYOUT), weights)
-    save_file({theirs: weights[ours] for theirs, ours in names.items()}, models / OVI_FILE)
-    save_file(_random_weights(WAN.with_(**SIZES)), models / WAN_FILE)
-    write = {"write": {"class_type": "HarmonyProbeWriteLTX2", "inputs": {"name": LTX_FILE}}}
-    try:
-        assert server.run(write).error is None
-        yield
-    finally:
-        for path in (models / OVI_FILE, models / WAN_FILE, checkpoints / LTX_FILE):
-            path.unlink(missing_ok=True)
+    save_file({theirs: weights[ours] for theirs, ours in names.items()}, models / OVI_MODEL.name)
+    save_file(_random_weights(WAN.with_(**SIZES)), models / WAN_MODEL.name)
+    files = [models / OVI_MODEL.name, models / WAN_MODEL.name, checkpoints / LTX.name]
+    _write(server, "ltx2", LTX.name)
+    if "EmptyMiniMaxH3LatentAV" in server.get("/object_info"):
+        _write(server, "h3", H3.name)
+        files.append(models / H3.name)
+    yield
+    for path in files:
+        path.unlink()
+
+
+def _write(server: ComfyServer, model: str, name: str) -> None:
+    run = server.run({"write": {"class_type": "HarmonyProbeWrite", "inputs": {"model": model, "name": name}}})
+    assert run.error is None, run.error
 
 
 def _random_weights(config: HarmonyConfig) -> dict[str, torch.Tensor]:
@@ -51,13 +77,16 @@ def _random_weights(config: HarmonyConfig) -> dict[str, torch.Tensor]:
 def toy_workflow(name: str) -> Prompt:
     """A shipped workflow, short and small, with probes for the loaders of text encoders and of these autoencoders."""
     prompt = api_workflow(name)
-    probes = dict.fromkeys(nodes_of(prompt, "CLIPLoader"), "umt5")
-    probes |= dict.fromkeys(nodes_of(prompt, "LTXAVTextEncoderLoader"), "gemma")
-    probes |= {key: VAE_PROBES[prompt[key]["inputs"]["vae_name"]] for key in nodes_of(prompt, "VAELoader")}
+    probes = dict.fromkeys(nodes_of(prompt, "LTXAVTextEncoderLoader"), "gemma")
+    probes |= {key: PROBES[prompt[key]["inputs"]["clip_name"]] for key in nodes_of(prompt, "CLIPLoader")}
+    probes |= {key: PROBES[prompt[key]["inputs"]["vae_name"]] for key in nodes_of(prompt, "VAELoader")}
     for key, model in probes.items():
         prompt[key] = {"class_type": "HarmonyProbeLoader", "inputs": {"model": model}}
     change(prompt, "HarmonyClip", seconds=0.48, width=96, height=64)
     change(prompt, "Wan22ImageToVideoLatent", length=13, width=96, height=64)
+    change(prompt, "EmptyLTXVLatentVideo", length=17, width=96, height=64)
+    change(prompt, "LTXVEmptyLatentAudio", frames_number=17)
+    change(prompt, "MiniMaxH3ImageToVideo", length=22, width=96, height=64)
     for scheduler in ("BasicScheduler", "LTXVScheduler", "KSampler"):
         change(prompt, scheduler, steps=STEPS)
     return prompt

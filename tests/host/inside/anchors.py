@@ -10,7 +10,9 @@ from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
-from pack import load_pack, message_of
+from refusals import message_of
+
+from tools.comfyui.pack import load_pack
 
 load_pack(sys.argv[1])
 
@@ -25,7 +27,7 @@ from harmony_pack.nodes.host.registration import register_model  # noqa: E402
 from harmony_pack.nodes.host.text_encoder import encode_captions  # noqa: E402
 from harmony_pack.nodes.loaders import load_checkpoint  # noqa: E402
 from harmony_pack.nodes.sampler import HarmonySampler  # noqa: E402
-from toys import HAS_H3, core_models, h3_text, ltx_text, our_guider, random, run, same  # noqa: E402
+from toys import HAS_H3, core_models, h3_models, h3_text, ltx_text, our_guider, random, run, same  # noqa: E402
 
 
 def clip_of(video: torch.Tensor, audio: torch.Tensor) -> dict[str, Any]:
@@ -150,10 +152,10 @@ def check_ltx() -> None:
 
 
 def check_h3() -> None:
-    vae, audio_vae = core_models.h3_video_vae(), core_models.h3_audio_vae()
+    vae, audio_vae = h3_models.h3_vae(), h3_models.h3_audio_vae()
     video, audio = torch.zeros(1, 24, 12, 4, 4), torch.zeros(1, 32, 2, 65)  # 39 frames at 24 fps
     check_static(vae, audio_vae, 39, video, audio, repeats=False)
-    check_given(core_models.h3(), h3_text(3), vae, audio_vae, clip_of(video, audio), Fraction(24), 39)
+    check_given(h3_models.h3(), h3_text(3), vae, audio_vae, clip_of(video, audio), Fraction(24), 39)
 
 
 def check_wrong_way_round() -> None:

@@ -12,7 +12,7 @@ import math
 import sys
 from fractions import Fraction
 
-from pack import load_pack
+from tools.comfyui.pack import load_pack
 
 load_pack(sys.argv[1])
 

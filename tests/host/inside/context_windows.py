@@ -10,7 +10,9 @@ import sys
 from fractions import Fraction
 from typing import Any
 
-from pack import load_pack, message_of
+from refusals import message_of
+
+from tools.comfyui.pack import load_pack
 
 load_pack(sys.argv[1])
 
@@ -34,6 +36,7 @@ from toys import (  # noqa: E402
     core_guider,
     core_models,
     differ,
+    h3_models,
     h3_text,
     ltx_text,
     nested,
@@ -189,7 +192,7 @@ def check_native() -> None:
     handler = model.model_options["context_handler"]
     assert not handler.callbacks  # the model that others sample with keeps its own
     if HAS_H3:
-        refused = windowed(core_models.h3(), 2, 1)
+        refused = windowed(h3_models.h3(), 2, 1)
         message = message_of(lambda: our_guider(refused, pair(2, H3_VIDEO, H3_AUDIO), h3_text(3)))
         assert "MiniMaxH3 does not say which sound belongs to which frames" in message, message
 

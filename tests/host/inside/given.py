@@ -36,7 +36,7 @@ from harmony_pack.nodes.guidance import HarmonySyncCFG
 from harmony_pack.nodes.host import model, run_hooks
 from harmony_pack.nodes.host.av_latent import nest, split_mask
 from harmony_pack.nodes.host.text_encoder import encode_captions
-from pack import message_of
+from refusals import message_of
 
 SOUND = {"waveform": torch.sin(torch.arange(16000) * 0.1)[None, None], "sample_rate": 16000}
 PICTURE = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))

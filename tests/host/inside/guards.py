@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pack import load_pack
+from tools.comfyui.pack import load_pack
 
 FILES = Path(sys.argv[2]) / "nodes"
 REASON = "ImportError: no such thing"

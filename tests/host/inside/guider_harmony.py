@@ -10,7 +10,9 @@ import logging
 import sys
 import weakref
 
-from pack import load_pack, message_of
+from refusals import message_of
+
+from tools.comfyui.pack import load_pack
 
 load_pack(sys.argv[1])
 

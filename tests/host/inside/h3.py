@@ -8,7 +8,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from pack import load_pack, message_of
+from refusals import message_of
+
+from tools.comfyui.pack import load_pack
 
 load_pack(sys.argv[1])
 
@@ -23,9 +25,9 @@ from toys import (  # noqa: E402
     H3_VIDEO,
     HAS_H3,
     core_guider,
-    core_models,
     counted_passes,
     differ,
+    h3_models,
     h3_text,
     our_guider,
     pair,
@@ -133,5 +135,5 @@ if __name__ == "__main__":
     with torch.no_grad():
         if HAS_H3:
             for check in (check_off, check_on, check_skipped_layer, check_refusals, check_nodes):
-                check(core_models.h3())
+                check(h3_models.h3())
     print("ok" if HAS_H3 else "ok: this core has no MiniMax H3")

@@ -10,7 +10,7 @@ import inspect
 import logging
 import sys
 
-from pack import load_pack
+from tools.comfyui.pack import load_pack
 
 load_pack(sys.argv[1])
 

@@ -15,7 +15,9 @@ import time
 from pathlib import Path
 
 import torch
-from pack import REPOSITORY, load_pack
+
+from tools.comfyui.install import REPOSITORY
+from tools.comfyui.pack import load_pack
 
 TREE = sys.argv[1]  # ComfyUI's own options take its place
 BROUGHT = {"torch", "numpy", "PIL", "av", "safetensors"}  # by ComfyUI's own requirements

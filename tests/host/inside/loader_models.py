@@ -13,7 +13,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pack import load_pack, message_of
+from refusals import message_of
+
+from tools.comfyui.pack import load_pack
 
 TREE, FOLDER = sys.argv[1], Path(sys.argv[2])
 load_pack(TREE)

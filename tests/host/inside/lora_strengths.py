@@ -8,7 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pack import load_pack, message_of
+from refusals import message_of
+
+from tools.comfyui.pack import load_pack
 
 TREE, FOLDER = sys.argv[1], Path(sys.argv[2])
 load_pack(TREE)

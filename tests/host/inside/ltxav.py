@@ -9,7 +9,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from pack import load_pack, message_of
+from refusals import message_of
+
+from tools.comfyui.pack import load_pack
 
 load_pack(sys.argv[1])
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from pack import load_pack
+from tools.comfyui.pack import load_pack
 
 load_pack(sys.argv[1])
 
@@ -30,6 +30,7 @@ from toys import (  # noqa: E402
     core_guider,
     core_models,
     differ,
+    h3_models,
     h3_text,
     ltx_text,
     our_guider,
@@ -100,7 +101,7 @@ def check_native() -> None:
     guiders = [(ltx, ltx_text(3), ltx_text(4), zeros(), pair(2), (3, 3))]
     if HAS_H3:
         shapes = H3_VIDEO, H3_AUDIO
-        guiders.append((core_models.h3(), h3_text(3), None, zeros(*shapes), pair(2, *shapes), (1, 1)))
+        guiders.append((h3_models.h3(), h3_text(3), None, zeros(*shapes), pair(2, *shapes), (1, 1)))
     for patcher, positive, negative, empty, stills, text in guiders:
         one, two = (
             run(our_guider(each, stills, positive, negative, (3, 2), text), empty, sigmas=(0.9, 0.5, 0.0))

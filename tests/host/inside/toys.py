@@ -5,26 +5,28 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
-from pack import REPOSITORY
+from tools.comfyui.install import REPOSITORY
 
-sys.path.append(str(REPOSITORY / "tests" / "host" / "probe_nodes"))
+sys.path.append(str(REPOSITORY / "tests" / "host"))
 
 import comfy.model_base
 import comfy.model_patcher
 import comfy.nested_tensor
 import comfy.samplers
-import core_models
 import torch
 from harmony_pack.harmony_core.diffusion.guidance import SyncCFG, TextCFG
 from harmony_pack.nodes.host.guider import SyncCFGGuider
+from probe_nodes import core_models
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 LTX_VIDEO, LTX_AUDIO = (1, 128, 3, 2, 2), (1, 8, 9, 16)
 H3_VIDEO, H3_AUDIO = (1, 24, 2, 2, 2), (1, 32, 2, 8)
 HAS_H3 = hasattr(comfy.model_base, "MiniMaxH3")
+h3_models = import_module("probe_nodes.h3_models") if HAS_H3 else None
 
 
 def nested(*tensors: torch.Tensor) -> comfy.nested_tensor.NestedTensor:

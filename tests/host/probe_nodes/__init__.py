@@ -7,6 +7,9 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import ComfyExtension, io
 
+CORE = ("umt5", "gemma", "wan22_vae", "mmaudio_vae")
+H3 = ("h3_text", "h3_vae", "h3_audio_vae")
+
 
 class HarmonyProbeLatent(io.ComfyNode):
     """Saves both parts of an audio-video latent, which core's SaveLatent cannot."""
@@ -40,41 +43,48 @@ class HarmonyProbeLoader(io.ComfyNode):
         return io.Schema(
             node_id="HarmonyProbeLoader",
             category="Harmony/test",
-            inputs=[io.Combo.Input("model", options=["umt5", "gemma", "wan22_vae", "mmaudio_vae"])],
+            inputs=[io.Combo.Input("model", options=[*CORE, *H3])],
             outputs=[io.AnyType.Output()],
         )
 
     @classmethod
     def execute(cls, model: str) -> io.NodeOutput:
-        from . import core_models
+        from importlib import import_module
 
-        return io.NodeOutput(getattr(core_models, model)())
+        models = import_module(".h3_models" if model in H3 else ".core_models", __package__)
+        return io.NodeOutput(getattr(models, model)())
 
 
-class HarmonyProbeWriteLTX2(io.ComfyNode):
-    """Writes a small LTX-2 checkpoint with random weights, which core's own loaders load."""
+class HarmonyProbeWrite(io.ComfyNode):
+    """Writes a small model file with random weights, which core's own loaders load."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="HarmonyProbeWriteLTX2",
+            node_id="HarmonyProbeWrite",
             category="Harmony/test",
             is_output_node=True,
             not_idempotent=True,
-            inputs=[io.String.Input("name")],
+            inputs=[io.Combo.Input("model", options=["ltx2", "h3"]), io.String.Input("name")],
         )
 
     @classmethod
-    def execute(cls, name: str) -> io.NodeOutput:
-        from .core_models import write_ltx2
+    def execute(cls, model: str, name: str) -> io.NodeOutput:
+        folder = Path(folder_paths.models_dir)
+        if model == "ltx2":
+            from .core_models import write_ltx2
 
-        write_ltx2(Path(folder_paths.models_dir) / "checkpoints" / name)
+            write_ltx2(folder / "checkpoints" / name)
+        else:
+            from .h3_models import write_h3
+
+            write_h3(folder / "diffusion_models" / name)
         return io.NodeOutput()
 
 
 class ProbeExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [HarmonyProbeLatent, HarmonyProbeLoader, HarmonyProbeWriteLTX2]
+        return [HarmonyProbeLatent, HarmonyProbeLoader, HarmonyProbeWrite]
 
 
 async def comfy_entrypoint() -> ProbeExtension:

@@ -98,20 +98,6 @@ LTX_25 = LTX_23 | {
     "cross_attention_adaln": False,
     "use_keyframes_abs_pos_embedding": True,
 }
-H3 = {
-    "image_model": "minimax_h3",
-    "hidden_size": 64,
-    "num_layers": 2,
-    "token_refiner_num_layers": 1,
-    "num_attention_heads": 2,
-    "attention_head_dim": 96,
-    "ffn_hidden_size": 64,
-    "text_dim": 32,
-    "timestep_input_dim": 16,
-    "time_embed_hidden_size": 32,
-    "time_embed_dim": 16,
-    "rope_inv_freq_len": 16,
-}
 BIGVGAN = {
     "resblock": "1",
     "num_mels": 80,
@@ -147,10 +133,8 @@ def with_random_weights(module: torch.nn.Module) -> torch.nn.Module:
             else:
                 parameter.copy_(noise * 0.05 + float(name.endswith("weight")))
         for name, buffer in module.named_buffers():
-            if "of-means" in name or name in ("latents_mean", "latents_std"):
+            if "of-means" in name:
                 buffer.fill_(float("std" in name))
-            elif "zero_k_bias" in name or "mask_token" in name:
-                buffer.zero_()
             elif "mel_basis" in name:
                 buffer.copy_(torch.rand(buffer.shape, generator=generator))
     return module.eval()
@@ -164,17 +148,17 @@ def wan22_vae() -> comfy.sd.VAE:
     stage = comfy.ldm.wan.vae2_2.WanVAE(
         dim=8, dec_dim=8, z_dim=48, dim_mult=[1, 2, 4, 4], temperal_downsample=[False, True, True]
     )
-    return _vae(known_by, stage)
+    return wrap_vae(known_by, stage)
 
 
 def mmaudio_vae() -> comfy.sd.VAE:
     stage = comfy.ldm.mmaudio.vae.autoencoder.AudioAutoencoder(mode="16k")
     stage.vae = comfy.ldm.mmaudio.vae.vae.VAE(data_dim=80, embed_dim=20, hidden_dim=32)
     stage.vocoder = comfy.ldm.mmaudio.vae.bigvgan.BigVGANVocoder(BIGVGAN)
-    return _vae({"vocoder.activation_post.downsample.lowpass.filter": (1, 1, 12)}, stage)
+    return wrap_vae({"vocoder.activation_post.downsample.lowpass.filter": (1, 1, 12)}, stage)
 
 
-def _vae(known_by: dict[str, tuple[int, ...]], stage: torch.nn.Module) -> comfy.sd.VAE:
+def wrap_vae(known_by: dict[str, tuple[int, ...]], stage: torch.nn.Module) -> comfy.sd.VAE:
     """Core's VAE around a small network. Core tells the kind by these keys and builds full size only, so on meta."""
     with torch.device("meta"):
         vae = comfy.sd.VAE(sd={key: torch.empty(shape) for key, shape in known_by.items()}, dtype=torch.float32)
@@ -235,7 +219,7 @@ def _clip(target: ClipTarget, name: str, sizes: dict[str, int]) -> comfy.sd.CLIP
     return clip
 
 
-def _patcher(config: comfy.supported_models_base.BASE) -> comfy.model_patcher.ModelPatcher:
+def random_patcher(config: comfy.supported_models_base.BASE) -> comfy.model_patcher.ModelPatcher:
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({}, "")
     with_random_weights(model.diffusion_model)
@@ -243,41 +227,14 @@ def _patcher(config: comfy.supported_models_base.BASE) -> comfy.model_patcher.Mo
 
 
 def ltxav(**settings: bool) -> comfy.model_patcher.ModelPatcher:
-    patcher = _patcher(comfy.supported_models.LTXAV(LTXAV | settings))
-    patcher.cached_patcher_init = (_again(ltxav), (settings,))
+    patcher = random_patcher(comfy.supported_models.LTXAV(LTXAV | settings))
+    patcher.cached_patcher_init = (again(ltxav), (settings,))
     return patcher
 
 
-def _again(make: Callable[..., Any]) -> Callable[..., Any]:
+def again(make: Callable[..., Any]) -> Callable[..., Any]:
     """What core calls for another copy, on another device or without dynamic loading."""
     return lambda settings, **_: make(**settings)
-
-
-def h3() -> comfy.model_patcher.ModelPatcher:
-    """MiniMax H3, of cores that have it."""
-    patcher = _patcher(comfy.supported_models.MiniMaxH3(dict(H3)))
-    patcher.model.diffusion_model.rope.inv_freq.copy_(torch.linspace(1, 0.01, H3["rope_inv_freq_len"]))
-    patcher.cached_patcher_init = (_again(h3), ({},))
-    return patcher
-
-
-def h3_video_vae() -> comfy.sd.VAE:
-    import comfy.ldm.minimax.vae as minimax
-
-    stage = minimax.MiniMaxH3VideoVAE(ch=32)
-    stage.decoder = minimax.ViT3DDecoder(num_layers=1, heads=1, dim_head=64)
-    known_by = {
-        "decoder.transformer_blocks.0.scale1": (2048,),
-        "encoder.down.5.block.0.conv1.weight": (1024, 512, 3, 3, 3),
-    }
-    return _vae(known_by, stage.float())
-
-
-def h3_audio_vae() -> comfy.sd.VAE:
-    import comfy.ldm.minimax.audio_vae as minimax
-
-    stage = minimax.MiniMaxH3AudioVAE(encoder_dim=4, latent_dim=64, decoder_dim=256)
-    return _vae({"pre_block.attn.zero_k_bias": (2048,)}, stage)
 
 
 def ltx2_weights() -> dict[str, torch.Tensor]:

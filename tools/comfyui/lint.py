@@ -1,8 +1,9 @@
 """`make check`: independent tools look at the pack and its workflows.
 
-    python -m tests.host.lint
+    python -m tools.comfyui.lint
 
-comfy-lint and comfy-cli's `workflow validate` read every API workflow against a real server's node definitions,
+comfy-lint reads every API workflow against a real server's node definitions; comfy-cli's `workflow validate`, which
+knows dynamic combos, reads it with the inputs that a version has added at their defaults, as it would write it.
 comfy-import-guard resolves each `comfy.*` name that the pack uses in ComfyUI's source, and comfy-cli's `node validate`
 asks what the registry would. The tools live in a venv of their own.
 """
@@ -16,42 +17,45 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .comfyui import (
-    CACHE,
-    REPOSITORY,
-    ComfyServer,
-    ComfyUnavailableError,
-    ensure_python,
-    fetch_tree,
-    install_pack,
-    local_trees,
-)
-from .workflows import MEDIA, touch_weights
+from ..workflows.definitions import completed
+from ..workflows.shipped import MEDIA, NAMES, NEEDS_NEWEST, WORKFLOWS, api_workflow, touch_weights
+from .install import CACHE, ComfyUnavailableError, ensure_python, ensure_tree, wanted_trees
+from .pack import install_pack
+from .server import ComfyServer
 
 TOOLS = ("comfy-cli", "comfy-lint", "comfy-import-guard")
-WORKFLOWS = REPOSITORY / "workflows" / "api"
 
 
 def main() -> int:
-    try:
-        trees = local_trees() or [fetch_tree()]
-    except ComfyUnavailableError as error:
-        print(f"SKIPPED: comfy-lint, comfy-import-guard and comfy-cli need a ComfyUI: {error}", file=sys.stderr)
-        return 0
-    workflows = sorted(WORKFLOWS.glob("*.json"))
     tools = _tools()
+    failed = 0
+    for tree in wanted_trees():
+        try:
+            ensure_tree(tree)
+        except ComfyUnavailableError as error:
+            print(f"SKIPPED: comfy-lint, comfy-import-guard and comfy-cli on {tree.name}: {error}", file=sys.stderr)
+            continue
+        print(f"{tree.name}:")
+        failed |= _lint(tree, tools)
+    return failed
+
+
+def _lint(tree: Path, tools: Path) -> int:
+    names = [name for name in NAMES if name not in NEEDS_NEWEST or tree == wanted_trees()[-1]]
     with tempfile.TemporaryDirectory(prefix="harmony-lint-") as folder:
         base = Path(folder)
         pack = install_pack(base / "custom_nodes")
-        nodes = _node_definitions(trees[0], base, workflows)
+        nodes = _node_definitions(tree, base, names)
+        workflows = [str(WORKFLOWS / "api" / f"{name}.json") for name in names]
+        written = [str(_completed(name, nodes)) for name in names]
         comfy = [str(tools / "comfy"), "--skip-prompt", "--no-enable-telemetry"]
         clones = base / "clones"
         clones.mkdir()
-        (clones / "ComfyUI").symlink_to(trees[0])
+        (clones / "ComfyUI").symlink_to(tree)
         guard = [str(tools / "comfy-import-guard"), "check", "--cache-dir", str(clones), "--comfy-dir", str(base)]
         commands = [
-            [str(tools / "comfy-lint"), "--strict", "--schema-cache", str(nodes), *map(str, workflows)],
-            *([*comfy, "workflow", "validate", "--workflow", str(each), "--input", str(nodes)] for each in workflows),
+            [str(tools / "comfy-lint"), "--strict", "--schema-cache", str(nodes), *workflows],
+            *([*comfy, "workflow", "validate", "--workflow", each, "--input", str(nodes)] for each in written),
             [*guard, "--target", "HEAD", "--no-update", "--strict"],
             [*comfy, "node", "validate"],
         ]
@@ -68,11 +72,11 @@ def _tools() -> Path:
     return venv / "bin"
 
 
-def _node_definitions(tree: Path, base: Path, workflows: list[Path]) -> Path:
+def _node_definitions(tree: Path, base: Path, names: list[str]) -> Path:
     """What a server with the pack, the example media and the workflows' weight files says about its nodes."""
     shutil.copytree(MEDIA, base / "input")
-    for workflow in workflows:
-        touch_weights(base / "models", json.loads(workflow.read_text()))
+    for name in names:
+        touch_weights(base / "models", api_workflow(name))
     server = ComfyServer(tree, base, ensure_python(tree))
     server.start()
     try:
@@ -80,6 +84,13 @@ def _node_definitions(tree: Path, base: Path, workflows: list[Path]) -> Path:
         path.write_bytes(server.get_bytes("/object_info"))
     finally:
         server.stop()
+    return path
+
+
+def _completed(name: str, nodes: Path) -> Path:
+    """A shipped prompt as the version with these definitions would write it."""
+    path = nodes.parent / f"{name}.json"
+    path.write_text(json.dumps(completed(api_workflow(name), json.loads(nodes.read_text()))))
     return path
 
 

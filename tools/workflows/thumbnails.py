@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .checks import read_clip, saved_file
-from .comfyui import ComfyServer
-from .test_browser import CHROMIUM, READY
-from .workflow_graphs import RESULT
-from .workflows import WORKFLOWS, api_workflow, needs_no_download, nodes_of, page_workflow, touch_weights
+from ..comfyui.browser import open_page
+from ..comfyui.outputs import read_clip
+from ..comfyui.server import ComfyServer
+from .graph import RESULT
+from .shipped import WORKFLOWS, api_workflow, needs_no_download, nodes_of, page_workflow, touch_weights
 
 THUMBNAIL = 512  # pixels, both sides
 PAGE, MARGIN = 3 * THUMBNAIL, 20
@@ -54,24 +54,17 @@ def write_thumbnails(server: ComfyServer, names: list[str]) -> None:
         run = server.run(prompt, timeout_s=900)
         if run.error is not None:
             raise RuntimeError(f"{name}: {run.error['node_type']}: {run.error['exception_message']}")
-        _save_thumbnail(name, thumbnail(saved_file(server, run, nodes_of(prompt, "SaveVideo")[-1])))
+        _save_thumbnail(name, thumbnail(server.saved_file(run, nodes_of(prompt, "SaveVideo")[-1])))
     if large := [name for name in names if not needs_no_download(name)]:
         draw_graphs(server, large)
 
 
 def draw_graphs(server: ComfyServer, names: list[str]) -> None:
     """Thumbnails of graphs as ComfyUI's page shows them to somebody who has the weights."""
-    from playwright.sync_api import sync_playwright
-
     for name in names:
         touch_weights(server.base / "models", api_workflow(name))  # else the page marks its loaders red
     server.post("/settings", SETTINGS)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": PAGE, "height": PAGE})
-        page.set_default_timeout(600_000)
-        page.goto(server.url)
-        page.wait_for_function(READY)
+    with open_page(server, PAGE, PAGE) as page:
         page.evaluate(FOCUS)
         page.add_style_tag(content=WITHOUT_MENU_BUTTON)
         for name in names:
@@ -80,7 +73,6 @@ def draw_graphs(server: ComfyServer, names: list[str]) -> None:
             page.wait_for_timeout(2000)  # the page places text fields and notes a frame later
             picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
             _save_thumbnail(name, picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS))
-        browser.close()
 
 
 def _view(graph: dict[str, Any]) -> tuple[float, float, float]:

@@ -1,18 +1,12 @@
-"""A real ComfyUI for tests and demos: finds a tree, gives it a venv of its own, boots it on the CPU with this pack.
-
-Everything lives under ~/.cache/comfyui-harmony. The venv holds ComfyUI's own requirements and nothing else, so a test
-that passes here proves that the pack needs nothing more.
-"""
+"""A real ComfyUI on the CPU, for tests, tools and demos."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
+import re
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.parse
@@ -24,95 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-CACHE = Path.home() / ".cache" / "comfyui-harmony"
-UPSTREAM = "https://github.com/comfyanonymous/ComfyUI.git"
-RELEASE = "v0.20.1"
-TREE_NAMES = ("ComfyUI", "ComfyUI-0.20.1")
-PACK_NAME = "ComfyUI-Harmony"
+from .install import ensure_python
+from .pack import install_pack
+
 BOOT_SECONDS = 900
-
-
-class ComfyUnavailableError(RuntimeError):
-    """No ComfyUI tree here and none could be fetched."""
-
-
-def local_trees() -> list[Path]:
-    """ComfyUI checkouts on this machine: $COMFYUI_PATH alone if set, else those in the cache."""
-    if path := os.environ.get("COMFYUI_PATH"):
-        tree = Path(path).expanduser().resolve()
-        if not (tree / "main.py").is_file():
-            raise ComfyUnavailableError(f"COMFYUI_PATH is {path}, but there is no main.py in it.")
-        return [tree]
-    return [CACHE / name for name in TREE_NAMES if (CACHE / name / "main.py").is_file()]
-
-
-def fetch_tree() -> Path:
-    """Clone the released ComfyUI into the cache. Raises ComfyUnavailableError when that fails."""
-    tree = CACHE / TREE_NAMES[0]
-    CACHE.mkdir(parents=True, exist_ok=True)
-    command = ["git", "clone", "--quiet", "--depth", "1", "--branch", RELEASE, UPSTREAM, str(tree)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ComfyUnavailableError(f"cannot clone ComfyUI: {error}") from error
-    if done.returncode:
-        raise ComfyUnavailableError(f"cannot clone ComfyUI: {done.stderr.strip()}")
-    return tree
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Several test processes may want the venv at once; one builds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _install_torch(python: Path, install: list[str]) -> None:
-    """The newest torch that torchaudio loads with: one built for another CUDA refuses, and neither says so to pip."""
-    wanted = "torch"
-    while True:
-        subprocess.run([*install, wanted, "torchvision", "torchaudio"], check=True)
-        if subprocess.run([python, "-c", "import torchaudio"], capture_output=True).returncode == 0:
-            return
-        version = subprocess.check_output([python, "-c", "import torch; print(torch.__version__)"], text=True)
-        wanted = "torch<" + ".".join(version.split(".")[:2])
-
-
-def ensure_python(tree: Path) -> Path:
-    """The interpreter that runs `tree`: $COMFYUI_PYTHON, else the cache's venv, made on first use (minutes)."""
-    if python := os.environ.get("COMFYUI_PYTHON"):
-        return Path(python)
-    venv = CACHE / "venv"
-    complete, python = venv / "complete", venv / "bin" / "python"
-    with _lock(CACHE / "venv.lock"):
-        if not complete.exists():
-            install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
-            _install_torch(python, install)
-            subprocess.run([*install, "-r", str(tree / "requirements.txt")], check=True)
-            complete.touch()
-    return python
-
-
-def install_pack(custom_nodes: Path) -> Path:
-    """What a clone of this working tree would hold, put into `custom_nodes`."""
-    target = custom_nodes / PACK_NAME
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=REPOSITORY,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    for name in filter(None, listed.split("\0")):
-        source = REPOSITORY / name
-        if source.is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target / name)
-    return target
+LEVEL = re.compile(r"^(?:\x1b\[[0-9;]*m)*\[[A-Z]+\](?:\x1b\[[0-9;]*m)* ", re.MULTILINE)
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def _free_port() -> int:
@@ -160,7 +71,8 @@ class ComfyServer:
 
     @property
     def log(self) -> str:
-        return self.log_path.read_text(errors="replace")
+        """What it wrote, without the coloured levels that newer versions begin their lines with."""
+        return COLOUR.sub("", LEVEL.sub("", self.log_path.read_text(errors="replace")))
 
     def start(self) -> None:
         """Boot and wait until the server answers. Raises RuntimeError with the log's end when it does not."""
@@ -221,6 +133,11 @@ class ComfyServer:
         query = {name: output[name] for name in ("filename", "subfolder", "type")}
         return self.get_bytes(f"/view?{urllib.parse.urlencode(query)}")
 
+    def saved_file(self, run: Run, node_id: str) -> bytes:
+        """The bytes of the one file that a save node reported."""
+        (output,) = run.outputs[node_id]["images"]
+        return self.view(output)
+
     def run(self, prompt: dict[str, Any], timeout_s: float = 300, interrupt_at: int | None = None) -> Run:
         """Queue an API-format prompt, follow it on the websocket, return what happened.
 
@@ -266,3 +183,15 @@ class ComfyServer:
         run.interrupted |= event["type"] == "execution_interrupted"
         # the history is written before this message and after execution_success
         return not (event["type"] == "executing" and event["data"]["node"] is None)
+
+
+@contextmanager
+def serve(tree: Path, base: Path) -> Iterator[ComfyServer]:
+    """A running ComfyUI with this pack over the folder `base`, for a while."""
+    server = ComfyServer(tree, base, ensure_python(tree))
+    install_pack(base / "custom_nodes")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -1,0 +1,28 @@
+"""ComfyUI's own page in Chromium."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .server import ComfyServer
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+READY = "() => window.app && window.app.vueAppReady && window.app.extensionManager"
+
+
+@contextmanager
+def open_page(server: ComfyServer, width: int, height: int) -> Iterator[Any]:
+    """The server's page, ready for use; without a Chromium or Chrome on the machine, in the one that playwright has."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.set_default_timeout(180_000)
+        page.goto(server.url)
+        page.wait_for_function(READY)
+        yield page
+        browser.close()
