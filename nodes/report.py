@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from ..harmony_core.evaluation.plot import describe, sync_plot
-from ..harmony_core.evaluation.sync import measure
+from ..harmony_core.sync.measure import measure
+from ..harmony_core.sync.plot import describe, sync_plot
 from .host.notes import show
 
 

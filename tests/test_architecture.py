@@ -32,6 +32,7 @@ LAYERS = {
     "text": BASE | {"ops"},
     "checkpoints": BASE | {"ops", "model", "autoencoders", "text"},
     "pipelines": BASE | {"ops", "model", "diffusion", "autoencoders", "text", "checkpoints", "media"},
+    "sync": set(),
     "toyworld": set(),
     "cli": {"commands"},
     "__main__": {"cli"},

@@ -1,0 +1,1 @@
+"""How well sound and picture of any clip agree in time."""
