@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..model.interaction import CrossGeometry, FramewiseAttention, KeysValues
 from ..model.transformer import HarmonyTransformer
 from ..ops.rope import apply_rope
-from .plot import HEAT
+from ..sync.plot import HEAT
 
 DIRECTIONS = ("v2a", "a2v")
 OPACITY = 0.6
