@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from comfy_api.latest import io, ui
 
-from ..harmony_core.evaluation.plot import describe, sync_plot
-from ..harmony_core.evaluation.sync import measure
+from ..harmony_core.sync.measure import measure
+from ..harmony_core.sync.plot import describe, sync_plot
 from .host.notes import show
 from .host.pixels import to_bytes, to_images
 

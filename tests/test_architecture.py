@@ -35,8 +35,7 @@ LAYERS = {
     "checkpoints": BASE | {"ops", "model", "autoencoders", "text"},
     "pipelines": BASE | {"ops", "model", "diffusion", "autoencoders", "text", "checkpoints", "media"},
     "toyworld": {"autoencoders"},
-    "sync": BASE | {"ops", "model", "evaluation"},
-    "evaluation": set(),
+    "sync": BASE | {"ops", "model"},
     "cli": {"commands"},
     "__main__": {"cli"},
 }

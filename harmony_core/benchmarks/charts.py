@@ -6,7 +6,7 @@ import math
 
 from PIL import Image, ImageDraw
 
-from ..evaluation.plot import FAINT, GRID, INK, PANEL, PAPER, _font
+from ..sync.plot import FAINT, GRID, INK, PANEL, PAPER, _font
 
 SIZE, LEFT, RIGHT, TOP, BOTTOM = (900, 520), 84, 190, 56, 56
 COLOURS = ((214, 90, 30), (36, 99, 190), (60, 140, 70), (140, 70, 160))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..evaluation.sync import SyncReport
+    from ..sync.measure import SyncReport
 
 VIEWABLE_SIDE = 256  # smaller clips are enlarged to about this when written
 
@@ -43,8 +43,8 @@ def measure_clip(
     frames: np.ndarray, fps: Fraction, samples: np.ndarray, sample_rate: int, plot: Path | None, title: str
 ) -> SyncReport:
     """The sync report, and its plot if there is a path for one."""
-    from ..evaluation.plot import sync_plot
-    from ..evaluation.sync import measure
+    from ..sync.measure import measure
+    from ..sync.plot import sync_plot
 
     report = measure(frames, fps, samples, sample_rate)
     if plot is not None:

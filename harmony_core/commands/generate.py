@@ -35,9 +35,9 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..evaluation.sync import SyncReport
     from ..pipelines import GenerateRequest, Generation, HarmonyPipeline
     from ..pipelines.prompts import Jobs
+    from ..sync.measure import SyncReport
 
 
 def generate(
@@ -199,7 +199,7 @@ def _print_result(clip: Generation, report: SyncReport | None, written: list[str
     if report is None:
         print("no sound: this checkpoint makes pictures alone")
     else:
-        from ..evaluation.plot import describe
+        from ..sync.plot import describe
 
         print(describe(report))
 

@@ -21,8 +21,8 @@ def sync(
     as_json: Json = False,
 ) -> None:
     """Measure how far sound and picture of a file are apart."""
-    from ..evaluation.plot import describe
     from ..media import check_overwrites, prepare_output, read_audio, read_video
+    from ..sync.plot import describe
 
     check_seconds("--seconds", seconds)
     check_suffix("--plot", plot, ".png")

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..evaluation.plot import HEAT
 from ..model.interaction import FramewiseAttention, KeysValues
 from ..model.rope import CrossGeometry
 from ..model.transformer import HarmonyTransformer
 from ..ops.rope import apply_rope
+from .plot import HEAT
 
 DIRECTIONS = ("v2a", "a2v")
 OPACITY = 0.6

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harmony_core.evaluation.plot import WIDTH, describe, sync_plot
-from harmony_core.evaluation.sync import CURVE_RATE, GUESS, av_align, loudness, measure, motion_energy, onset_strength
+from harmony_core.sync.measure import CURVE_RATE, GUESS, av_align, loudness, measure, motion_energy, onset_strength
+from harmony_core.sync.plot import WIDTH, describe, sync_plot
 
 RATE = 16000
 

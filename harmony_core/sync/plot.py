@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .sync import CURVE_RATE, GUESS, SyncReport
+from .measure import CURVE_RATE, GUESS, SyncReport
 
 WIDTH, LEFT, RIGHT = 1200, 92, 24
 STRIP, WAVE, SPECTRUM, CURVES, AXIS, TITLE, GAP = 120, 84, 150, 130, 44, 64, 12
