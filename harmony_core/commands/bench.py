@@ -50,7 +50,7 @@ def ops(
 ) -> None:
     """Frame-wise attention and fused norm with RoPE, beside other ways to do the same."""
     from ..evaluation.bench_ops import Options, bench_ops, comparisons
-    from ..media import prepare_output
+    from ..outputs import prepare_output
 
     if output is not None:
         prepare_output(output)
@@ -73,7 +73,7 @@ def model(
 ) -> None:
     """The transformer beside diffusers', a SyncCFG step beside joint passes, a driven step beside a joint one."""
     from ..evaluation.bench_model import Options, bench_model
-    from ..media import prepare_output
+    from ..outputs import prepare_output
 
     if output is not None:
         prepare_output(output)
@@ -96,7 +96,7 @@ def sampling(
 ) -> None:
     """Whole generations, task by task, and ComfyUI beside the command line."""
     from ..evaluation.bench_sampling import comfyui_step, comparisons, time_tasks
-    from ..media import prepare_output
+    from ..outputs import prepare_output
 
     if output is not None:
         prepare_output(output)
@@ -172,7 +172,7 @@ def quality(
     from tqdm import tqdm
 
     from ..evaluation.quality import CASES, markdown, read_rows, run_cases, summary, write_rows
-    from ..media import prepare_output
+    from ..outputs import prepare_output
 
     if batch < 1:
         raise ValueError(f"--batch is {batch}, but must be a whole number from 1.")

@@ -21,7 +21,7 @@ def convert(
 ) -> None:
     """Turn pickled or foreign weight files into safetensors."""
     from ..checkpoints.convert import convert as write
-    from ..media import prepare_output
+    from ..outputs import prepare_output
 
     prepare_output(output)
     keys = write(sources, output, kind)

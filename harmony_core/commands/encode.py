@@ -22,7 +22,8 @@ def encode(
     """Encode a file with a checkpoint's autoencoders, and look at what they keep."""
     from ..checkpoints.write import write_safetensors
     from ..diffusion.latents import AVLatents
-    from ..media import check_overwrites, fit_audio, fit_video, prepare_output, read_audio, read_video
+    from ..media import fit_audio, fit_video, read_audio, read_video
+    from ..outputs import check_overwrites, prepare_output
     from ..pipelines import GenerateRequest
 
     check_suffix("-o", output, ".safetensors")

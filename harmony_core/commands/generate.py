@@ -149,7 +149,7 @@ def generate(
     output = output or Path("out/harmony.mp4")
     check_suffix("-o", output, ".mp4")
     check_suffix("--save-latents", save_latents, ".safetensors")
-    from ..media import check_overwrites, prepare_output
+    from ..outputs import check_overwrites, prepare_output
 
     plot_path = output.with_suffix(".png") if plot else None
     weights = [Path(model), audio_model, video_vae, *(audio_vae or []), text_encoder, tokenizer]

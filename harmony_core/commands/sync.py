@@ -22,7 +22,8 @@ def sync(
 ) -> None:
     """Measure how far sound and picture of a file are apart."""
     from ..evaluation.plot import describe
-    from ..media import check_overwrites, prepare_output, read_audio, read_video
+    from ..media import read_audio, read_video
+    from ..outputs import check_overwrites, prepare_output
 
     check_seconds("--seconds", seconds)
     check_suffix("--plot", plot, ".png")

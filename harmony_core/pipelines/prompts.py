@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import HarmonyConfig
-from ..media import prepare_output, read_audio, read_image, read_video
+from ..media import read_audio, read_image, read_video
+from ..outputs import prepare_output
 from .request import INTEGERS, MEDIA, NUMBERS, GenerateRequest, check_numbers
 
 KNOWN = ("output", *(item.name for item in fields(GenerateRequest)))

@@ -25,13 +25,13 @@ from harmony_core.media import (
     fit_image,
     fit_video,
     has_audio,
-    prepare_output,
     read_audio,
     read_image,
     read_video,
     resample,
     write_video,
 )
+from harmony_core.outputs import OutputError, prepare_output
 
 RED, BLUE = (200, 60, 10), (20, 60, 210)
 
@@ -360,9 +360,9 @@ def test_a_cut_off_file_is_an_error(tmp_path: Path, synced_mp4: Path) -> None:
 
 def test_outputs_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(MediaError, match=r"Cannot write .*choose another output"):
+    with pytest.raises(OutputError, match=r"Cannot write .*choose another output"):
         prepare_output(tmp_path / "file" / "a.mp4")
-    with pytest.raises(MediaError, match=r"Cannot write"):
+    with pytest.raises(OutputError, match=r"Cannot write"):
         prepare_output(tmp_path)
     assert prepare_output(tmp_path / "new" / "a.mp4").parent.is_dir()
     assert not (tmp_path / "new" / "a.mp4").exists()

@@ -247,7 +247,7 @@ def test_bench_quality_needs_a_batch(harmony, random_checkpoint: Path) -> None:
 
 
 def test_bench_plots_takes_its_own_tables(harmony, tmp_path: Path) -> None:
-    ops, model = (Path(__file__).parent.parent / "benchmarks" / f"{name}.csv" for name in ("ops", "model"))
+    ops, model = (Path(__file__).parents[2] / "benchmarks" / f"{name}.csv" for name in ("ops", "model"))
     code, printed, err = harmony("bench", "plots", ops, model, "-o", tmp_path)
     assert code == 0, err
     assert len(printed.splitlines()) == len(list(tmp_path.iterdir())) == 6
@@ -268,7 +268,7 @@ def test_train_names_the_configs_it_has(harmony, tmp_path: Path) -> None:
 def test_a_wrong_option_is_one_error() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "harmony_core", "generate", "a", "--stepz", "3"],
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
     )

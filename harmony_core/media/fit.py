@@ -1,0 +1,106 @@
+"""Clips to the lengths, rates and sizes of a model's clip.
+
+Shape suffixes: F frames, H height, W width, C audio channels, N samples.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..geometry import ClipGeometry
+from .clips import AudioClip, VideoClip
+
+
+def fit_video(clip: VideoClip, geometry: ClipGeometry) -> tuple[np.ndarray, tuple[str, ...]]:
+    """`geometry.num_frames` frames of the clip at the geometry's rate and size, and what was changed, in words.
+
+    Frames are the nearest in time; sizes are covered and cropped at the centre; a short clip holds its last frame.
+
+    Returns:
+        uint8 [F,H,W,3], notes.
+    """
+    count, notes = len(clip.frames), []
+    available = max(1, round(count / clip.fps * geometry.fps))
+    if clip.fps != geometry.fps:
+        notes.append(f"{clip.name}: {float(clip.fps):g} fps -> {float(geometry.fps):g} fps")
+    notes += _length_note(clip.name, available / geometry.fps, geometry.duration_s, "its last frame")
+    shown = [min(round(k * clip.fps / geometry.fps), count - 1) for k in range(geometry.num_frames)]
+    fitted = [fit_image(clip.frames[k], geometry.height, geometry.width, clip.name, clip.size) for k in shown]
+    return np.stack([frame for frame, _ in fitted]), (*notes, *fitted[0][1])
+
+
+def fit_image(
+    image: np.ndarray, height: int, width: int, name: str = "image", size: tuple[int, int] | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The picture, uint8 [H,W,3], scaled to cover height x width and cropped at the centre, and notes.
+
+    `size` is the width and height that the notes state, of a picture that was shrunk before.
+    """
+    source_height, source_width = image.shape[:2]
+    stated_width, stated_height = size or (source_width, source_height)
+    if (source_height, source_width) == (stated_height, stated_width) == (height, width):
+        return image, ()
+    scale = max(height / source_height, width / source_width)
+    crop_height, crop_width = height / scale, width / scale
+    top, left = (source_height - crop_height) / 2, (source_width - crop_width) / 2
+    box = (left, top, left + crop_width, top + crop_height)
+    fitted = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC, box=box)
+    note = f"{name}: {stated_width}x{stated_height} -> {width}x{height}"
+    cropped = source_width - crop_width >= 0.5 or source_height - crop_height >= 0.5
+    return np.array(fitted), (note + (", cropped at the centre" if cropped else ""),)
+
+
+def fit_reference_image(image: np.ndarray, height: int, width: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The whole picture, uint8 [H,W,3], as large as it fits, centred on white (as DreamID-Omni does), and notes."""
+    source_height, source_width = image.shape[:2]
+    if (source_height, source_width) == (height, width):
+        return image, ()
+    fitted = ImageOps.pad(Image.fromarray(image), (width, height), Image.Resampling.LANCZOS, color="white")
+    return np.array(fitted), (f"reference image: {source_width}x{source_height} -> {width}x{height}, whole",)
+
+
+def fit_audio(clip: AudioClip, num_samples: int, sample_rate: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """`num_samples` mono samples of the clip at `sample_rate`, and what was changed, in words.
+
+    Channels are averaged; a short clip is followed by silence.
+
+    Returns:
+        float32 [N], notes.
+    """
+    channels, notes = len(clip.samples), []
+    fitted_N = resample(clip.samples.mean(0, dtype=np.float32), clip.sample_rate, sample_rate)
+    if (clip.sample_rate, channels) != (sample_rate, 1):
+        kind = {1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
+        notes.append(f"{clip.name}: {clip.sample_rate} Hz {kind} -> {sample_rate} Hz mono")
+    notes += _length_note(clip.name, len(fitted_N) / sample_rate, num_samples / sample_rate, "silence")
+    fitted_N = np.pad(fitted_N[:num_samples], (0, max(0, num_samples - len(fitted_N))))
+    return fitted_N, tuple(notes)
+
+
+def resample(samples: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
+    """Band-limited resampling of one channel between any two rates: [N] -> float32 [round(N * target / source)].
+
+    FFmpeg's, because torchaudio's kernel takes gigabytes when the rates share no divisor.
+    """
+    if source_rate == target_rate:
+        return samples.astype(np.float32)
+    # A second of silence either side, a whole number of samples at any rate, takes in the filter's edges.
+    padded_CN = np.pad(samples, source_rate)[None].astype(np.float32)
+    frame = av.AudioFrame.from_ndarray(padded_CN, "fltp", "mono")
+    frame.sample_rate = source_rate
+    converter = av.AudioResampler(format="fltp", layout="mono", rate=target_rate)
+    chunks = [out.to_ndarray()[0] for part in (frame, None) for out in converter.resample(part)]
+    length = round(len(samples) * target_rate / source_rate)
+    return np.concatenate(chunks)[target_rate : target_rate + length]
+
+
+def _length_note(name: str, have_s: float | Fraction, want_s: float | Fraction, filler: str) -> list[str]:
+    have_s, want_s = float(have_s), float(want_s)
+    if abs(have_s - want_s) < 0.005:
+        return []
+    how = "cut to" if have_s > want_s else f"continued with {filler} to"
+    return [f"{name}: {have_s:.2f} s {how} {want_s:.2f} s"]
