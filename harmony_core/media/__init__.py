@@ -1,9 +1,10 @@
 """Video, sound and pictures: files to arrays, arrays to the lengths of a clip, arrays to MP4."""
 
-from .clips import MAX_SIDE, AudioClip, MediaError, VideoClip
+from .clips import MAX_SIDE, AudioClip, MediaError, VideoClip, check_size
 from .fit import fit_audio, fit_image, fit_reference_image, fit_video, resample
-from .read import has_audio, read_audio, read_image, read_video
-from .write import check_size, write_video
+from .images import read_image, read_picture
+from .read import has_audio, own_frames, read_audio, read_video
+from .write import write_video
 
 __all__ = [
     "MAX_SIDE",
@@ -16,8 +17,10 @@ __all__ = [
     "fit_reference_image",
     "fit_video",
     "has_audio",
+    "own_frames",
     "read_audio",
     "read_image",
+    "read_picture",
     "read_video",
     "resample",
     "write_video",

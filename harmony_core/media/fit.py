@@ -6,6 +6,7 @@ Shape suffixes: F frames, H height, W width, C audio channels, N samples.
 from __future__ import annotations
 
 from fractions import Fraction
+from math import floor
 
 import av
 import numpy as np
@@ -13,6 +14,8 @@ from PIL import Image, ImageOps
 
 from ..geometry import ClipGeometry
 from .clips import AudioClip, VideoClip
+from .mix import loudness_notes, to_mono
+from .times import nearest_frame
 
 
 def fit_video(clip: VideoClip, geometry: ClipGeometry) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -23,12 +26,12 @@ def fit_video(clip: VideoClip, geometry: ClipGeometry) -> tuple[np.ndarray, tupl
     Returns:
         uint8 [F,H,W,3], notes.
     """
-    count, notes = len(clip.frames), []
-    available = max(1, round(count / clip.fps * geometry.fps))
+    count, notes = len(clip.frames), list(clip.notes)
+    available = max(1, floor(count / clip.fps * geometry.fps + Fraction(1, 2)))
     if clip.fps != geometry.fps:
         notes.append(f"{clip.name}: {float(clip.fps):g} fps -> {float(geometry.fps):g} fps")
     notes += _length_note(clip.name, available / geometry.fps, geometry.duration_s, "its last frame")
-    shown = [min(round(k * clip.fps / geometry.fps), count - 1) for k in range(geometry.num_frames)]
+    shown = [min(nearest_frame(k, clip.fps, geometry.fps), count - 1) for k in range(geometry.num_frames)]
     fitted = [fit_image(clip.frames[k], geometry.height, geometry.width, clip.name, clip.size) for k in shown]
     return np.stack([frame for frame, _ in fitted]), (*notes, *fitted[0][1])
 
@@ -66,19 +69,21 @@ def fit_reference_image(image: np.ndarray, height: int, width: int) -> tuple[np.
 def fit_audio(clip: AudioClip, num_samples: int, sample_rate: int) -> tuple[np.ndarray, tuple[str, ...]]:
     """`num_samples` mono samples of the clip at `sample_rate`, and what was changed, in words.
 
-    Channels are averaged; a short clip is followed by silence.
+    Channels are mixed as `to_mono` does; a short clip is followed by silence.
 
     Returns:
         float32 [N], notes.
     """
-    channels, notes = len(clip.samples), []
-    fitted_N = resample(clip.samples.mean(0, dtype=np.float32), clip.sample_rate, sample_rate)
+    channels, notes = len(clip.samples), list(clip.notes)
+    mono_N, mixed = to_mono(clip)
+    fitted_N = resample(mono_N, clip.sample_rate, sample_rate)
     if (clip.sample_rate, channels) != (sample_rate, 1):
         kind = {1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
         notes.append(f"{clip.name}: {clip.sample_rate} Hz {kind} -> {sample_rate} Hz mono")
+    notes += mixed
     notes += _length_note(clip.name, len(fitted_N) / sample_rate, num_samples / sample_rate, "silence")
     fitted_N = np.pad(fitted_N[:num_samples], (0, max(0, num_samples - len(fitted_N))))
-    return fitted_N, tuple(notes)
+    return fitted_N, (*notes, *loudness_notes(clip.name, fitted_N))
 
 
 def resample(samples: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:

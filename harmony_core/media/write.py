@@ -13,18 +13,10 @@ import numpy as np
 from PIL import Image
 
 from ..outputs import prepare_output
-from .clips import MAX_SIDE, MediaError
-from .read import one_line
+from .clips import MediaError, check_size
+from .containers import as_file, one_line
 
 AAC_BIT_RATE = 160_000
-
-
-def check_size(width: int, height: int) -> None:
-    """Raises MediaError for a picture that H.264 does not take."""
-    if width % 2 or height % 2:
-        raise MediaError(f"H.264 needs even sizes, not {width}x{height}; crop by one pixel.")
-    if max(width, height) > MAX_SIDE:
-        raise MediaError(f"A video of {width}x{height} is too large, H.264 goes to {MAX_SIDE}; take a smaller scale.")
 
 
 def write_video(
@@ -77,7 +69,7 @@ def _encode(
     smooth: bool,
 ) -> None:
     """As `write_video`, straight to the file."""
-    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+    with av.open(as_file(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         # No B-frames: they would need an edit list, which some readers ignore, and the video would come late.
         video = container.add_stream("libx264", rate=fps, options={"crf": "16", "preset": "slow", "bf": "0"})
         video.width, video.height, video.pix_fmt = frames.shape[2] * scale, frames.shape[1] * scale, "yuv420p"

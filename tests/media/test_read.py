@@ -1,0 +1,479 @@
+"""Reading any video and sound file."""
+
+from __future__ import annotations
+
+import io
+import os
+import wave
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from harmony_core.evaluation.bench import Meter
+from harmony_core.media import (
+    MediaError,
+    fit_video,
+    has_audio,
+    own_frames,
+    read_audio,
+    read_image,
+    read_video,
+    write_video,
+)
+from tests.media.files import order, shades, tone, write_audio, write_frames
+from tests.media.test_fit import tiny_geometry
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "rate", "layout"),
+    [
+        ("a.wav", "pcm_s16le", 44100, "stereo"),
+        ("a.wav", "pcm_u8", 8000, "mono"),
+        ("a.wav", "pcm_s24le", 96000, "mono"),
+        ("a.flac", "flac", 22050, "5.1"),
+        ("a.mp3", "libmp3lame", 44100, "stereo"),
+        ("a.ogg", "libopus", 48000, "mono"),
+        ("a.m4a", "aac", 32000, "stereo"),
+        ("a.mkv", "aac", 48000, "mono"),
+    ],
+)
+def test_any_sound_is_read_in_full_and_on_time(tmp_path: Path, name: str, codec: str, rate: int, layout: str) -> None:
+    samples = np.zeros(rate, np.float32)
+    samples[rate // 2 : rate // 2 + rate // 20] = tone(0.05, rate, 1000)
+    write_audio(tmp_path / name, codec, rate, layout, samples)
+    clip = read_audio(tmp_path / name)
+    assert clip.sample_rate == rate
+    assert clip.samples.dtype == np.float32
+    assert len(clip.samples) == av.AudioLayout(layout).nb_channels
+    assert clip.duration_s == pytest.approx(1.0, abs=0.06)
+    loud = np.flatnonzero(np.abs(clip.samples[0]) > 0.2) / rate
+    assert loud[[0, -1]] == pytest.approx([0.5, 0.55], abs=0.005)
+    assert np.abs(clip.samples[0]).max() == pytest.approx(0.5, abs=0.08)
+
+
+@pytest.mark.parametrize("channels", [7, 8, 16])
+def test_sound_of_many_channels_is_read_channel_by_channel(tmp_path: Path, channels: int) -> None:
+    samples_NC = np.random.default_rng(0).integers(-30000, 30000, (800, channels)).astype("<i2")
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((channels, 2, 8000, 0, "NONE", ""))
+        file.writeframes(samples_NC.tobytes())
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav").samples, samples_NC.T / np.float32(32768))
+
+
+@pytest.mark.parametrize("rate", [1, 7])
+def test_a_few_samples_a_second_are_no_sound(tmp_path: Path, rate: int) -> None:
+    with wave.open(str(tmp_path / "slow.wav"), "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.writeframes(bytes(40))
+    with pytest.raises(MediaError, match=rf"slow\.wav has {rate} samples of sound a second; export it at 16000"):
+        read_audio(tmp_path / "slow.wav")
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mkv", "ffv1"), ("a.avi", "mpeg4"), ("a.webm", "libvpx")])
+def test_any_video_is_read(tmp_path: Path, name: str, codec: str) -> None:
+    write_frames(tmp_path / name, codec, shades(12), list(range(12)), Fraction(1, 20))
+    clip = read_video(tmp_path / name)
+    assert clip.fps == 20
+    assert order(clip.frames) == list(range(12))
+
+
+def test_variable_frame_rate_goes_by_timestamps(tmp_path: Path) -> None:
+    # 0 is shown for 100 ms, 1 for 300 ms, 2 and 3 for 100 ms each.
+    write_frames(tmp_path / "a.mkv", "ffv1", shades(4), [0, 100, 400, 500], Fraction(1, 1000))
+    clip = read_video(tmp_path / "a.mkv")
+    shown = [order(clip.frames)[min(round(t * clip.fps), len(clip.frames) - 1)] for t in (0.0, 0.1, 0.2, 0.4, 0.5)]
+    assert shown == [0, 1, 1, 2, 3]
+
+
+def test_a_webm_that_states_no_rate_goes_by_timestamps(tmp_path: Path) -> None:
+    """As browsers record it. FFmpeg would take its clock, 1000 a second, for the rate."""
+    path = tmp_path / "a.webm"
+    write_frames(path, "libvpx", shades(2), [0, 50], Fraction(1, 1000))
+    data = path.read_bytes()
+    duration = data.index(bytes.fromhex("23E38383"))  # DefaultDuration, of 3 bytes
+    path.write_bytes(data[:duration] + bytes.fromhex("EC85") + bytes(5) + data[duration + 7 :])  # a Void of its length
+    clip = read_video(path)
+    assert clip.fps == 20
+    assert order(clip.frames) == [0, 1]
+
+
+def test_a_change_of_size_is_an_error(tmp_path: Path) -> None:
+    parts = []
+    for height in (48, 64):
+        buffer = io.BytesIO()
+        Image.new("RGB", (64, height)).save(buffer, "jpeg")
+        parts += [buffer.getvalue()] * 2
+    (tmp_path / "a.mjpeg").write_bytes(b"".join(parts))
+    with pytest.raises(MediaError, match=r"a\.mjpeg changes from 64x48 to 64x64 at 0.08 s; convert it to one size"):
+        read_video(tmp_path / "a.mjpeg")
+
+
+def test_frames_are_held_once(tmp_path: Path) -> None:
+    """Measured on Linux alone."""
+    write_video(tmp_path / "a.mp4", np.zeros((320, 256, 256, 3), np.uint8), Fraction(25), None, 0)
+    _, peak_mb = Meter(torch.device("cpu"))(lambda: read_video(tmp_path / "a.mp4"), fresh=True)
+    assert peak_mb < 1.5 * 320 * 256 * 256 * 3 / 2**20
+
+
+def test_a_late_track_stays_late(tmp_path: Path) -> None:
+    path = tmp_path / "late.mkv"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("ffv1", rate=20)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        for index, picture in enumerate(shades(20)):
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 20)
+            container.mux(video.encode(frame))
+        sound = av.AudioFrame.from_ndarray((tone(0.5, 16000) * 32767).astype(np.int16)[None], "s16", "mono")
+        sound.sample_rate, sound.pts, sound.time_base = 16000, 4000, Fraction(1, 16000)
+        container.mux(audio.encode(sound))
+        container.mux(audio.encode(None))
+    samples = read_audio(path).samples[0]
+    assert np.flatnonzero(np.abs(samples) > 0.1)[0] / 16000 == pytest.approx(0.25, abs=0.003)
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+def test_rotation_metadata_is_respected(tmp_path: Path, turn: int) -> None:
+    picture = np.zeros((48, 96, 3), np.uint8)
+    picture[:24, :48] = 250  # bright top left
+    write_frames(tmp_path / "a.mp4", "libx264", [picture] * 4, [0, 1, 2, 3], Fraction(1, 10))
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 40
+    cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[turn]
+    for cell, value in enumerate((cos, sin, 0, -sin, cos, 0)):
+        scale = 1 << (30 if cell % 3 == 2 else 16)
+        data[matrix + 4 * cell : matrix + 4 * cell + 4] = (value * scale).to_bytes(4, "big", signed=True)
+    (tmp_path / "turned.mp4").write_bytes(data)
+    frame = read_video(tmp_path / "turned.mp4").frames[0]
+    expected = np.rot90(picture, -turn // 90)  # tkhd's angle is clockwise
+    assert frame.shape == expected.shape
+    assert np.abs(frame.astype(int) - expected).mean() < 8
+
+
+def test_reading_can_stop_early_and_shrink(synced_mp4: Path) -> None:
+    clip = read_video(synced_mp4, seconds=1.0, short_side=32)
+    assert clip.frames.shape == (25, 32, 48, 3)
+    assert fit_video(clip, tiny_geometry(1.0))[1][-1] == "synced.mp4: 96x64 -> 64x64, cropped at the centre"
+    assert read_audio(synced_mp4, seconds=1.0).samples.shape == (1, 16000)
+
+
+@pytest.mark.parametrize("read", [read_video, read_audio, read_image])
+def test_unreadable_files_are_named(tmp_path: Path, read) -> None:
+    garbage = tmp_path / "garbage.mp4"
+    garbage.write_bytes(b"this is not media" * 100)
+    (tmp_path / "empty.mp4").touch()
+    for path in (garbage, tmp_path / "empty.mp4", tmp_path / "missing.mp4", tmp_path):
+        with pytest.raises(MediaError, match=path.name):
+            read(path)
+
+
+def test_missing_tracks_are_named(tmp_path: Path, synced_mp4: Path) -> None:
+    write_video(tmp_path / "mute.mp4", read_video(synced_mp4).frames, Fraction(25), None, 0)
+    with pytest.raises(MediaError, match=r"mute.mp4 has no audio track"):
+        read_audio(tmp_path / "mute.mp4")
+    write_audio(tmp_path / "a.wav", "pcm_s16le", 16000, "mono", tone(0.5, 16000))
+    with pytest.raises(MediaError, match=r"a.wav has no video track"):
+        read_video(tmp_path / "a.wav")
+    with wave.open(str(tmp_path / "none.wav"), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+    with pytest.raises(MediaError, match=r"none.wav"):
+        read_audio(tmp_path / "none.wav")
+
+
+def test_a_cut_off_file_is_an_error(tmp_path: Path, synced_mp4: Path) -> None:
+    (tmp_path / "cut.mp4").write_bytes(synced_mp4.read_bytes()[:500])  # within the index
+    with pytest.raises(MediaError, match=r"cut.mp4"):
+        read_video(tmp_path / "cut.mp4")
+
+
+def write_sound_at(path: Path, parts: list[tuple[float, np.ndarray]], rate: int, codec: str = "pcm_s16le") -> None:
+    """Mono float [N] each, beginning at a time in seconds; cut into packets of 20 ms."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        for start_s, samples in parts:
+            for place in range(0, len(samples), rate // 50):
+                piece = (samples[place : place + rate // 50] * 32767).astype(np.int16)[None]
+                frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), "s16", "mono")
+                frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+                frame.pts = round(start_s * rate) + place
+                container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def test_a_gap_in_the_sound_is_silence(tmp_path: Path) -> None:
+    """What follows it stays on time."""
+    sound = tone(1.0, 16000)
+    write_sound_at(tmp_path / "a.mkv", [(0.0, sound), (2.5, sound), (4.0, sound)], 16000)
+    clip = read_audio(tmp_path / "a.mkv")
+    expected = np.concatenate([sound, np.zeros(24000), sound, np.zeros(8000), sound])
+    assert abs(clip.samples.shape[1] - len(expected)) <= 32
+    np.testing.assert_allclose(clip.samples[0, :16000], sound, atol=1e-4)
+    assert not clip.samples[0, 16032:39968].any()
+    onsets = [16000 * start + np.flatnonzero(np.abs(clip.samples[0, 16000 * start :]) > 0.05)[0] for start in (1, 3)]
+    onsets[1] = 56000 + np.flatnonzero(np.abs(clip.samples[0, 56000:]) > 0.05)[0]
+    assert onsets == pytest.approx([40000, 64000], abs=32)
+    assert clip.notes == ("a.mkv: 2 gaps in the sound filled with 2.00 s of silence",)
+    assert read_audio(tmp_path / "a.mkv", seconds=1.5).samples.shape == (1, 24000)
+
+
+def test_jitter_of_timestamps_is_no_gap(tmp_path: Path) -> None:
+    """Matroska rounds to milliseconds: at 44100 Hz hardly a packet begins where the one before ended."""
+    sound = tone(1.0, 44100)
+    write_sound_at(tmp_path / "a.mkv", [(0.0, sound)], 44100)
+    clip = read_audio(tmp_path / "a.mkv")
+    np.testing.assert_allclose(clip.samples[0], sound, atol=1e-4)
+    assert clip.notes == ()
+
+
+def test_sound_that_begins_after_hours_takes_no_memory(tmp_path: Path) -> None:
+    write_sound_at(tmp_path / "a.mkv", [(0.0, np.zeros(320)), (100_000.0, tone(0.5, 16000))], 16000)
+    clip, peak_mb = None, 0.0
+
+    def read() -> None:
+        nonlocal clip
+        clip = read_audio(tmp_path / "a.mkv", seconds=0.5)
+
+    _, peak_mb = Meter(torch.device("cpu"))(read, fresh=True)
+    assert clip.samples.shape == (1, 8000)
+    assert peak_mb < 5
+    with pytest.raises(MediaError, match=r"a\.mkv has more than 3600 s of sound; ask for fewer seconds"):
+        read_audio(tmp_path / "a.mkv")
+
+
+def test_frames_hours_apart_take_no_memory(tmp_path: Path) -> None:
+    write_frames(tmp_path / "a.mkv", "ffv1", shades(5), [0, 40, 5_000_000, 5_000_040, 10_000_000], Fraction(1, 1000))
+    clip = read_video(tmp_path / "a.mkv", seconds=2.0)
+    assert clip.fps == 25
+    assert order(clip.frames) == [0] + [1] * 49
+    with pytest.raises(MediaError, match=r"a\.mkv is longer than 3600 s; ask for fewer seconds"):
+        read_video(tmp_path / "a.mkv")
+    write_frames(tmp_path / "b.mkv", "ffv1", shades(4, 480, 640), [0, 40, 80, 3_000_000], Fraction(1, 1000))
+    with pytest.raises(MediaError, match=r"b\.mkv takes 64\.4 GiB when read, more than 4; ask for fewer seconds"):
+        read_video(tmp_path / "b.mkv")
+
+
+def test_a_header_that_states_a_thousand_frames_a_second_is_not_believed(tmp_path: Path) -> None:
+    write_frames(tmp_path / "a.webm", "libvpx", shades(20), [40 * k for k in range(20)], Fraction(1, 1000))
+    with av.open(str(tmp_path / "a.webm")) as container:
+        assert container.streams.video[0].average_rate == 1000
+    clip = read_video(tmp_path / "a.webm")
+    assert clip.fps == 25
+    assert order(clip.frames) == list(range(20))
+
+
+def test_a_fragmented_mp4_goes_by_its_timestamps(tmp_path: Path) -> None:
+    """FFmpeg divides by a length that has the last fragment's rounding in it."""
+    path = tmp_path / "a.mp4"
+    options = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    with av.open(str(path), "w", options=options) as container:
+        video = container.add_stream("libx264", rate=30, options={"g": "10"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for index in range(61):
+            frame = av.VideoFrame.from_ndarray(shades(20)[index % 20], "rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 30)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    clip = read_video(path)
+    assert clip.fps == 30
+    assert len(clip.frames) == 61
+
+
+def write_tracks(path: Path, default: int | None) -> None:
+    """Two mono tracks, 440 and 880 Hz."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("pcm_s16le", rate=16000, layout="mono") for _ in range(2)]
+        for index, stream in enumerate(streams):
+            stream.metadata["language"] = ("fra", "eng")[index]
+            flag = stream.disposition.__class__
+            stream.disposition = flag.default if index == default else flag(0)
+        for stream, hertz in zip(streams, (440, 880), strict=True):
+            samples = (tone(0.5, 16000, hertz) * 32767).astype(np.int16)[None]
+            frame = av.AudioFrame.from_ndarray(samples, "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16000, 0, Fraction(1, 16000)
+            container.mux(stream.encode(frame))
+
+
+@pytest.mark.parametrize(
+    ("default", "track", "hertz", "note"),
+    [
+        (1, None, 880, "a.mkv: audio track 2 of 2 (eng), flagged default"),
+        (0, None, 440, "a.mkv: audio track 1 of 2 (fra), flagged default"),
+        (None, None, 440, "a.mkv: audio track 1 of 2 (fra), none is flagged default"),
+        (1, 1, 440, "a.mkv: audio track 1 of 2 (fra), as asked"),
+    ],
+)
+def test_the_default_track_is_taken_and_another_by_number(
+    tmp_path: Path, default: int | None, track: int | None, hertz: int, note: str
+) -> None:
+    write_tracks(tmp_path / "a.mkv", default)
+    clip = read_audio(tmp_path / "a.mkv", track=track)
+    np.testing.assert_allclose(clip.samples[0], tone(0.5, 16000, hertz), atol=1e-4)
+    assert clip.notes == (note,)
+    with pytest.raises(MediaError, match=r"a\.mkv has no audio track 3; choose one from 1 to 2"):
+        read_audio(tmp_path / "a.mkv", track=3)
+
+
+BARS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (128, 128, 128), (255, 255, 255)]
+
+
+def write_bars(path: Path, height: int, tags: dict[str, int], codes: list, pix_fmt: str, matrix: str) -> None:
+    """Bars of the given 16-bit RGB codes, lossless."""
+    picture = np.repeat(np.array(codes, np.uint16), height // 4, axis=0)[None].repeat(height, 0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width = picture.shape[:2]
+        stream.pix_fmt = pix_fmt
+        for name, value in tags.items():
+            setattr(stream.codec_context, name, value)
+        for index in range(2):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb48le")
+            frame = frame.reformat(format=pix_fmt, dst_colorspace=matrix)
+            frame.colorspace = tags.get("colorspace", 2)
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def bars_read(path: Path) -> np.ndarray:
+    frame = read_video(path).frames[0]
+    width = frame.shape[1] // 5
+    return frame[frame.shape[0] // 2, width // 2 :: width].astype(int)
+
+
+@pytest.mark.parametrize(("height", "matrix", "notes"), [(720, "itu709", 1), (480, "itu601", 0)])
+def test_untagged_video_is_of_the_matrix_of_its_size(tmp_path: Path, height: int, matrix: str, notes: int) -> None:
+    codes = [[257 * value for value in bar] for bar in BARS]
+    write_bars(tmp_path / "a.mkv", height, {}, codes, "yuv444p", matrix)
+    np.testing.assert_allclose(bars_read(tmp_path / "a.mkv"), BARS, atol=2)
+    said = ("a.mkv: no colour matrix is stated, read as BT.709",)
+    assert read_video(tmp_path / "a.mkv").notes == said[:notes]
+
+
+TO_BT2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+
+
+def pq(nits: np.ndarray) -> np.ndarray:
+    power = (nits / 10_000) ** 0.1593017578125
+    return ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
+
+
+def hlg(nits: np.ndarray) -> np.ndarray:
+    """Of a screen of 1000 cd/m2."""
+    luminance = (nits / 1000) @ np.array([0.2627, 0.6780, 0.0593])
+    scene = nits / 1000 * luminance.clip(1e-9)[:, None] ** (1 / 1.2 - 1)
+    return np.where(
+        scene <= 1 / 12, np.sqrt(3 * scene), 0.17883277 * np.log((12 * scene - 0.28466892).clip(1e-9)) + 0.55991073
+    )
+
+
+@pytest.mark.parametrize(("name", "transfer", "encode"), [("PQ", 16, pq), ("HLG", 18, hlg)])
+def test_hdr_is_tone_mapped(tmp_path: Path, name: str, transfer: int, encode) -> None:
+    """SDR bars with their white at 203 cd/m2 come back as they were, but for the shoulder that highlights need."""
+    linear = np.where(np.array(BARS) > 127, (np.array(BARS) / 255) ** 2.2, 0)
+    codes = (encode(linear * 203 @ TO_BT2020.T) * 65535).round().astype(int)
+    tags = {"color_trc": transfer, "color_primaries": 9, "colorspace": 9, "color_range": 1}
+    write_bars(tmp_path / "a.mkv", 240, tags, codes, "yuv444p10le", "bt2020")
+    read = bars_read(tmp_path / "a.mkv")
+    np.testing.assert_allclose(read, BARS, atol=11)
+    np.testing.assert_allclose(read[3], 128, atol=3)
+    brighter = (encode(np.array([[1000.0, 1000, 1000]] * 5)) * 65535).round().clip(0, 65535).astype(int)
+    write_bars(tmp_path / "b.mkv", 240, tags, brighter, "yuv444p10le", "bt2020")
+    assert bars_read(tmp_path / "b.mkv").min() >= 253 > read[4].max() > 240
+    assert read_video(tmp_path / "a.mkv").notes == (f"a.mkv: HDR ({name}) tone-mapped to SDR",)
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size"), [(Fraction(2), (192, 48)), (Fraction(1, 2), (96, 96)), (Fraction(99), (96, 48))]
+)
+def test_pixels_are_made_square(tmp_path: Path, aspect: Fraction, size: tuple[int, int]) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = 96, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = aspect
+        picture = np.full((48, 96, 3), 64, np.uint8)
+        picture[12:36, 24:72] = 255
+        frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")
+        frame.pts, frame.time_base = 0, Fraction(1, 10)
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    clip = read_video(path)
+    assert clip.size == size
+    frame = clip.frames[0]
+    assert frame.shape[:2] == size[::-1]
+    np.testing.assert_allclose(frame[size[1] // 2, [2, size[0] // 2, -3], 0], [64, 255, 64], atol=2)
+    assert len(clip.notes) == (size != (96, 48))
+    assert read_video(path, short_side=24).frames.shape[1:3] == (24, round(24 * size[0] / size[1]))
+
+
+def test_transparent_video_shows_white(tmp_path: Path) -> None:
+    picture = np.full((48, 64, 4), (250, 0, 250, 0), np.uint8)
+    picture[:, :32] = 30, 60, 90, 255
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuva444p"
+        frame = av.VideoFrame.from_ndarray(picture, "rgba").reformat(format="yuva444p")
+        frame.pts, frame.time_base = 0, Fraction(1, 10)
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    clip = read_video(tmp_path / "a.mkv")
+    np.testing.assert_allclose(clip.frames[0][20, 10], (30, 60, 90), atol=2)
+    assert (clip.frames[0][20, 50] == 255).all()
+    assert clip.notes == ("a.mkv: transparent parts are shown on white",)
+
+
+def test_own_frames_are_the_files_own(tmp_path: Path) -> None:
+    pictures = [np.random.default_rng(k).integers(0, 255, (48, 64, 3), np.uint8) for k in range(4)]
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
+        for time, picture in zip((0, 1, 4, 5), pictures, strict=True):
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="bgr0")
+            frame.pts, frame.time_base = time, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    clip = read_video(tmp_path / "a.mkv", short_side=16)
+    assert clip.frames.shape[1:3] == (16, 21)
+    own = list(own_frames(clip))
+    assert len(own) == len(clip.frames) == 6
+    for frame, index in zip(own, (0, 1, 1, 1, 2, 3), strict=True):
+        np.testing.assert_array_equal(frame, pictures[index])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.mp4", "ffconcat version 1.0\nfile other.mkv\n"),
+        ("a.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nother.mkv\n"),
+        ("a.mp4", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nother.mkv\n#EXT-X-ENDLIST\n"),
+        ("a.sdp", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=a\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n"),
+        ("a.mpd", '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic"></MPD>'),
+    ],
+)
+@pytest.mark.parametrize("read", [read_video, read_audio, has_audio])
+def test_lists_of_other_files_are_not_followed(tmp_path: Path, name: str, text: str, read) -> None:
+    write_frames(tmp_path / "other.mkv", "ffv1", shades(3), [0, 1, 2], Fraction(1, 10))
+    (tmp_path / name).write_text(text)
+    with pytest.raises(MediaError, match=rf"{name} cannot be read as media"):
+        read(tmp_path / name)
+
+
+def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("tcp:127.0.0.1:9", "a:b.mkv", "file:c.mkv", "concat:a|b", "-i"):
+        write_frames(tmp_path / "plain.mkv", "ffv1", shades(3), [0, 1, 2], Fraction(1, 10))
+        (tmp_path / "plain.mkv").rename(tmp_path / name)
+        assert order(read_video(Path(name)).frames) == [0, 1, 2]
+    with pytest.raises(MediaError, match=r"tcp:127.0.0.1:8 is missing"):
+        read_video("tcp:127.0.0.1:8")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    for read in (read_video, read_audio, read_image):
+        with pytest.raises(MediaError, match=r"a\.mp4 is no ordinary file"):
+            read(tmp_path / "a.mp4")
