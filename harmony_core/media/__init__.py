@@ -4,7 +4,7 @@ from .clips import MAX_SIDE, AudioClip, MediaError, VideoClip, check_size
 from .fit import fit_audio, fit_image, fit_reference_image, fit_video, resample
 from .images import read_image, read_picture
 from .read import has_audio, own_frames, read_audio, read_video
-from .write import write_video
+from .write import encode_video, write_video
 
 __all__ = [
     "MAX_SIDE",
@@ -12,6 +12,7 @@ __all__ = [
     "MediaError",
     "VideoClip",
     "check_size",
+    "encode_video",
     "fit_audio",
     "fit_image",
     "fit_reference_image",

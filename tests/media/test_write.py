@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harmony_core.media import MediaError, check_size, has_audio, read_audio, read_video, write_video
-from harmony_core.outputs import OutputError, prepare_output
+from harmony_core.outputs import OutputError
 from tests.media.files import BLUE, RED
 
 
@@ -63,28 +63,50 @@ def test_colours_survive_and_small_clips_are_enlarged(tmp_path: Path) -> None:
     assert not has_audio(tmp_path / "a.mp4")
 
 
-def test_outputs_that_cannot_be_written(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"Cannot write .*choose another output"):
-        prepare_output(tmp_path / "file" / "a.mp4")
-    with pytest.raises(OutputError, match=r"Cannot write"):
-        prepare_output(tmp_path)
-    assert prepare_output(tmp_path / "new" / "a.mp4").parent.is_dir()
-    assert not (tmp_path / "new" / "a.mp4").exists()
     frames = np.zeros((3, 16, 16, 3), np.uint8)
+    with pytest.raises(OutputError, match=r"Cannot write .*choose another output"):
+        write_video(tmp_path / "file" / "a.mp4", frames, Fraction(10), None, 0)
     with pytest.raises(MediaError, match=r"\.mp4"):
         write_video(tmp_path / "a.webm", frames, Fraction(10), None, 0)
     with pytest.raises(MediaError, match="even"):
         write_video(tmp_path / "a.mp4", frames[:, :15], Fraction(10), None, 0)
     with pytest.raises(MediaError, match="frame"):
         write_video(tmp_path / "a.mp4", frames[:0], Fraction(10), None, 0)
-    assert not list(tmp_path.glob("a.mp4*"))
+    with pytest.raises(MediaError, match="AAC has no rate of 22254 Hz; resample it to one of 8000, "):
+        write_video(tmp_path / "a.mp4", frames, Fraction(10), np.zeros((1, 4800), np.float32), 22254)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a:b.mp4", "tcp:127.0.0.1:9.mp4"):
+        write_video(name, np.zeros((3, 16, 16, 3), np.uint8), Fraction(10), None, 0)
+        assert len(read_video(name).frames) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a:b.mp4", "tcp:127.0.0.1:9.mp4"]
+
+
+@pytest.mark.parametrize("channels", [("FC",), ("FL", "FR"), ("FL", "FR", "FC"), ("FL", "FR", "FC", "LFE", "SL", "SR")])
+def test_channels_stay_where_they_are(tmp_path: Path, channels: tuple[str, ...]) -> None:
+    samples = np.stack([0.3 * np.sin(np.arange(48000) * 0.01 * (k + 1)) for k in range(len(channels))])
+    frames = np.zeros((25, 16, 16, 3), np.uint8)
+    options = {"channels": channels, "bit_rate": 256_000 * len(channels), "comment": '{"prompt": "é"}'}
+    write_video(tmp_path / "a.mp4", iter(frames), Fraction(25), samples.astype(np.float32), 48000, **options)
+    clip = read_audio(tmp_path / "a.mp4")
+    assert len(clip.channels) == len(channels)
+    for name, wanted in zip(channels, samples, strict=True):
+        if name != "LFE":  # AAC keeps its lowest frequencies alone
+            place = clip.channels.index(name.replace("S", "B"))
+            np.testing.assert_allclose(clip.samples[place], wanted[: clip.samples.shape[1]], atol=0.03)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert container.metadata["comment"] == options["comment"]
 
 
 def test_a_failed_write_leaves_the_old_clip(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"the old clip")
-    with pytest.raises(ValueError, match="equal `2` but got `3`"):
-        write_video(tmp_path / "a.mp4", np.zeros((3, 16, 16, 3), np.uint8), Fraction(10), np.zeros((3, 4800)), 16000)
+    with pytest.raises(ValueError, match="AAC is written with 1 to 6 channels, not 7"):
+        write_video(tmp_path / "a.mp4", np.zeros((3, 16, 16, 3), np.uint8), Fraction(10), np.zeros((7, 4800)), 16000)
     assert (tmp_path / "a.mp4").read_bytes() == b"the old clip"
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
