@@ -1,20 +1,32 @@
 """Video, sound and pictures: files to arrays, arrays to the lengths of a clip, arrays to MP4."""
 
-from .clips import MAX_SIDE, AudioClip, MediaError, VideoClip, check_size
-from .fit import fit_audio, fit_image, fit_reference_image, fit_video, resample
+from .clips import AudioClip, MediaError, VideoClip, check_size
+from .fit import (
+    fit_audio,
+    fit_count,
+    fit_image,
+    fit_length,
+    fit_reference_image,
+    fit_video,
+    resample,
+    resample_channels,
+)
 from .images import read_image, read_picture
+from .mix import to_mono
 from .read import has_audio, own_frames, read_audio, read_video
-from .write import encode_video, write_video
+from .write import AAC_RATES, encode_video, write_video
 
 __all__ = [
-    "MAX_SIDE",
+    "AAC_RATES",
     "AudioClip",
     "MediaError",
     "VideoClip",
     "check_size",
     "encode_video",
     "fit_audio",
+    "fit_count",
     "fit_image",
+    "fit_length",
     "fit_reference_image",
     "fit_video",
     "has_audio",
@@ -24,5 +36,7 @@ __all__ = [
     "read_picture",
     "read_video",
     "resample",
+    "resample_channels",
+    "to_mono",
     "write_video",
 ]

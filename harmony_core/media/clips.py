@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-MAX_SIDE = 8192  # pixels; players take no larger H.264
+from ..geometry import MAX_SIDE
+
 MAX_SECONDS = 3600  # of a file, where no length is asked for
 MAX_BYTES = 4 * 2**30  # of frames, or of sound, held at once
 

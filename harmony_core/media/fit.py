@@ -5,7 +5,9 @@ Shape suffixes: F frames, H height, W width, C audio channels, N samples.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from itertools import islice, repeat
 from math import floor
 
 import av
@@ -34,6 +36,21 @@ def fit_video(clip: VideoClip, geometry: ClipGeometry) -> tuple[np.ndarray, tupl
     shown = [min(nearest_frame(k, clip.fps, geometry.fps), count - 1) for k in range(geometry.num_frames)]
     fitted = [fit_image(clip.frames[k], geometry.height, geometry.width, clip.name, clip.size) for k in shown]
     return np.stack([frame for frame, _ in fitted]), (*notes, *fitted[0][1])
+
+
+def fit_length(samples_CN: np.ndarray, num_samples: int) -> np.ndarray:
+    """[C,N] cut, or followed by silence, to `num_samples`."""
+    return np.pad(samples_CN[:, :num_samples], ((0, 0), (0, max(0, num_samples - samples_CN.shape[1]))))
+
+
+def fit_count(frames: Iterable[np.ndarray], num_frames: int) -> Iterator[np.ndarray]:
+    """The first `num_frames` frames; a short clip holds its last."""
+    shown, frame = 0, None
+    for frame in islice(frames, num_frames):
+        shown += 1
+        yield frame
+    if frame is not None:
+        yield from repeat(frame, num_frames - shown)
 
 
 def fit_image(
@@ -84,6 +101,11 @@ def fit_audio(clip: AudioClip, num_samples: int, sample_rate: int) -> tuple[np.n
     notes += _length_note(clip.name, len(fitted_N) / sample_rate, num_samples / sample_rate, "silence")
     fitted_N = np.pad(fitted_N[:num_samples], (0, max(0, num_samples - len(fitted_N))))
     return fitted_N, (*notes, *loudness_notes(clip.name, fitted_N))
+
+
+def resample_channels(samples_CN: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
+    """`resample`, channel by channel: [C,N]."""
+    return np.stack([resample(channel_N, source_rate, target_rate) for channel_N in samples_CN])
 
 
 def resample(samples: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:

@@ -17,7 +17,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from .clips import MAX_BYTES, MAX_SECONDS, MAX_SIDE, AudioClip, MediaError, VideoClip, check_bytes
+from ..geometry import MAX_SIDE
+from .clips import MAX_BYTES, MAX_SECONDS, AudioClip, MediaError, VideoClip, check_bytes
 from .colour import FrameReader
 from .containers import open_media, pick_stream
 from .times import FALLBACK_FPS, frames_shown, rate_of
