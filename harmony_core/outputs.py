@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
+SYNC_PLOT = "sync plot of harmony_core"  # in the picture's metadata
 PART = ".harmony-*.part"  # what is being written, under a name that no other process has
 
 
@@ -62,6 +63,17 @@ def numbered(path: Path) -> Iterator[Path]:
     yield path
     for number in count(2):
         yield path.with_stem(f"{path.stem}-{number}")
+
+
+def plot_beside(output: Path) -> Path:
+    """Where a clip's sync plot goes."""
+    return output.with_suffix(".sync.png")
+
+
+def is_sync_plot(path: Path) -> bool:
+    """Whether a picture is a plot that was drawn here before, and may be drawn anew."""
+    with path.open("rb") as file:
+        return SYNC_PLOT.encode() in file.read(4096)
 
 
 @contextmanager

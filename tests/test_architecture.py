@@ -25,6 +25,8 @@ LAYERS = {
     "config": set(),
     "geometry": {"config"},
     "outputs": set(),
+    "pixels": set(),
+    "request": {"config", "geometry", "media"},
     "media": {"geometry", "outputs"},
     "ops": BASE,
     "model": BASE | {"ops"},
@@ -32,7 +34,9 @@ LAYERS = {
     "autoencoders": BASE | {"ops"},
     "text": BASE | {"ops"},
     "checkpoints": BASE | {"ops", "model", "autoencoders", "text", "outputs"},
-    "pipelines": BASE | {"ops", "model", "diffusion", "autoencoders", "text", "checkpoints", "media", "outputs"},
+    "pipelines": BASE
+    | {"ops", "model", "diffusion", "autoencoders", "text", "checkpoints", "media", "outputs"}
+    | {"pixels", "request"},
     "toyworld": set(),
     "cli": {"commands"},
     "__main__": {"cli"},

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .clips import write_clip
-from .options import Device, Dtype, Model, check_suffix, load_pipeline, read_config
+from .options import AudioTrack, Device, Dtype, Model, Overwrite, check_suffix, load_pipeline, read_config
 
 
 def encode(
@@ -18,6 +18,8 @@ def encode(
     model: Model = "harmony-tiny",
     device: Device = "auto",
     dtype: Dtype = "float32",
+    audio_track: AudioTrack = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Encode a file with a checkpoint's autoencoders, and look at what they keep."""
     from ..checkpoints.write import write_safetensors
@@ -28,12 +30,12 @@ def encode(
 
     check_suffix("-o", output, ".safetensors")
     check_suffix("--preview", preview, ".mp4")
-    check_overwrites({"-o": output, "--preview": preview}, [file, Path(model)])
+    check_overwrites({"-o": output, "--preview": preview}, [file, Path(model)], overwrite)
     for path in (output, preview):
         if path is not None:
             prepare_output(path)
     config = read_config(model)
-    video, audio = read_video(file, short_side=max(config.width, config.height)), read_audio(file)
+    video, audio = read_video(file, short_side=max(config.width, config.height)), read_audio(file, track=audio_track)
     pipeline = load_pipeline(model, device, dtype)
     geometry = pipeline.geometry(GenerateRequest(prompt="", video=video))
     frames, video_notes = fit_video(video, geometry)

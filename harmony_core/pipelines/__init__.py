@@ -1,6 +1,7 @@
 """From a request to a finished clip."""
 
-from .generate import GenerateRequest, Generation, HarmonyPipeline
+from ..request import GenerateRequest, Generation
+from .generate import HarmonyPipeline
 from .parts import PartFiles
 
 __all__ = ["GenerateRequest", "Generation", "HarmonyPipeline", "PartFiles"]

@@ -36,20 +36,31 @@ def test_generate_writes_video_sound_plot_and_latents(harmony, random_checkpoint
     code, printed, err = harmony(*arguments, "--seconds", "0.8", "--save-latents", latents, "--json")
     assert code == 0, err
     facts = json.loads(printed)
-    assert facts["written"] == [str(out), str(out.with_suffix(".png")), str(latents)]
+    assert facts["written"] == [str(out), str(out.with_suffix(".sync.png")), str(latents)]
     assert (facts["seed"], facts["frames"], facts["fps"], facts["samples"]) == (0, 10, 12.5, 12800)
     clip, sound = read_video(out), read_audio(out)
     assert clip.frames.shape == (10, 256, 256, 3)
     assert sound.duration_s == pytest.approx(0.8, abs=0.01)
-    assert Image.open(out.with_suffix(".png")).width > 1000
+    assert Image.open(out.with_suffix(".sync.png")).width > 1000
     first = load_file(latents)
     assert first["video"].shape[2] == 4
-    harmony(*arguments, "--seconds", "0.8", "--save-latents", latents, "--no-plot")
+    harmony(*arguments, "--seconds", "0.8", "--save-latents", latents, "--no-plot", "--overwrite")
     assert all((load_file(latents)[name] == first[name]).all() for name in first)
 
 
 def test_the_driver_cache_changes_no_clip(harmony, random_checkpoint: Path, tmp_path: Path) -> None:
-    common = ("generate", "a ball", "-m", random_checkpoint, "--steps", 2, "--video-sync-scale", 2, "--no-plot")
+    common = (
+        "generate",
+        "a ball",
+        "-m",
+        random_checkpoint,
+        "--steps",
+        2,
+        "--video-sync-scale",
+        2,
+        "--no-plot",
+        "--overwrite",
+    )
     latents = []
     for where in ("device", "off"):
         files = ("-o", tmp_path / "a.mp4", "--save-latents", tmp_path / f"{where}.safetensors")
@@ -70,12 +81,12 @@ def test_generate_says_what_it_did(harmony, random_checkpoint: Path, tmp_path: P
 
 
 def test_given_media_set_the_length(harmony, random_checkpoint: Path, synced_mp4: Path, tmp_path: Path) -> None:
-    common = ("-m", random_checkpoint, "-o", tmp_path / "a.mp4", "--steps", 1, "--json", "--no-plot")
+    common = ("-m", random_checkpoint, "-o", tmp_path / "a.mp4", "--steps", 1, "--json", "--no-plot", "--overwrite")
     for option in ("--audio", "--video"):
-        code, printed, err = harmony("generate", "", option, synced_mp4, *common)
+        code, printed, err = harmony("generate", "", option, synced_mp4, "--given", "model", *common)
         assert code == 0, err
         facts = json.loads(printed)
-        assert facts["frames"] == 38  # 3 s at 12.5 fps, rounded to even
+        assert facts["frames"] == 38  # 3 s at 12.5 fps, a tie
         assert any(note.startswith("synced.mp4: 25 fps") for note in facts["notes"]) == (option == "--video")
     Image.fromarray(np.full((80, 60, 3), 99, np.uint8)).save(tmp_path / "first.png")
     given = ("--image", tmp_path / "first.png", "--reference-audio", synced_mp4, "--seconds", "0.4")
@@ -115,11 +126,13 @@ def test_generate_refuses_before_it_works(harmony, hollow: Path, synced_mp4: Pat
 
 def test_no_output_overwrites_an_input_or_another_output(harmony, hollow: Path, tmp_path: Path) -> None:
     """Before any work: the file has to be as it was."""
-    ball, clip, weights = tmp_path / "ball.png", tmp_path / "v.mp4", tmp_path / "w.safetensors"
+    ball, clip, weights = tmp_path / "ball.sync.png", tmp_path / "v.mp4", tmp_path / "w.safetensors"
     for file in (ball, clip, weights):
         file.write_bytes(b"precious")
     image = ("generate", "", "--image", ball, "-m", hollow)
-    assert_error(harmony(*image, "-o", tmp_path / "ball.mp4"), "-o's sync plot would overwrite an input", "ball.png")
+    assert_error(
+        harmony(*image, "-o", tmp_path / "ball.mp4"), "-o's sync plot would overwrite an input", "ball.sync.png"
+    )
     assert_error(harmony("generate", "", "--video", clip, "-o", clip, "-m", hollow), "-o would overwrite an input")
     (tmp_path / "link.mp4").symlink_to(clip)
     assert_error(harmony("generate", "", "--video", clip, "-o", tmp_path / "link.mp4", "-m", hollow), "an input")
