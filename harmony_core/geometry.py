@@ -155,14 +155,11 @@ class ClipGeometry:
 def beyond_training(geometry: ClipGeometry, config: HarmonyConfig) -> tuple[str, ...]:
     """What a checkpoint was not trained for in a clip's size, rate and length, in words."""
     notes = []
-    width, height = config.width, config.height
-    area, shape = geometry.width * geometry.height, geometry.width / geometry.height
-    if not 1 / AREA_SLACK <= area / (width * height) <= AREA_SLACK or not (
-        1 / SHAPE_SLACK <= shape / (width / height) <= SHAPE_SLACK
-    ):
-        notes.append(
-            f"{geometry.width}x{geometry.height} is not a size this checkpoint was trained at ({width}x{height})."
-        )
+    (width, height), (own_width, own_height) = (geometry.width, geometry.height), (config.width, config.height)
+    area = width * height / (own_width * own_height)
+    shape = max(width, height) / min(width, height) / (max(own_width, own_height) / min(own_width, own_height))
+    if not (1 / AREA_SLACK <= area <= AREA_SLACK and 1 / SHAPE_SLACK <= shape <= SHAPE_SLACK):
+        notes.append(f"{width}x{height} is not a size this checkpoint was trained at ({own_width}x{own_height}).")
     rate, trained = float(geometry.fps), float(as_fps(config.fps))
     if abs(rate / trained - 1) > RATE_SLACK:
         notes.append(f"{rate:g} fps is not the rate this checkpoint was trained at ({trained:g} fps).")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .clips import write_clip
-from .options import AudioTrack, Device, Dtype, Model, Overwrite, check_suffix, load_pipeline, read_config
+from .options import AudioTrack, Device, Dtype, Model, Overwrite, check_suffix, load_pipeline, read_config, say
 
 
 def encode(
@@ -47,5 +47,5 @@ def encode(
         decoded_frames, decoded_samples = pipeline.decode(latents, geometry)
         write_clip(preview, decoded_frames, geometry.fps, decoded_samples, geometry.sample_rate)
     for note in (*geometry.snapped, *video_notes, *audio_notes):
-        print(f"note: {note}")
+        say(f"note: {note}")
     print(f"{output}: video {list(latents.video.shape)}, audio {list(latents.audio.shape)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +25,7 @@ from .options import (
     check_suffix,
     from_fields,
     lack_of_memory_named,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _run_job(job: Job, pipeline: HarmonyPipeline, out: OutputOptions) -> None:
     _write(final, job.output, out.scale, as_comment(job.record))
     _measure(final, job.plot, request.prompt)
     replaced = ", replaced one of another request" if job.replaces else ""
-    print(f"line {job.line}: {job.output}, seed {clip.seed}{replaced}")
+    say(f"line {job.line}: {job.output}, seed {clip.seed}{replaced}")
 
 
 def _generate_one(settings: dict[str, Any], out: OutputOptions, models: ModelOptions) -> None:
@@ -173,13 +174,13 @@ def _make_clip(
 
     def announce(notes: Sequence[tuple[str, ...]]) -> None:
         for note in () if out.as_json else notes[0]:
-            print(f"{line and line + ': '}note: {note}", flush=True)
+            say(f"{line and line + ': '}note: {note}")
 
     with _progress_bar(line or "sampling") as progress:
         clip = pipeline(request, progress, announce)
     final = final_clip(clip, request, out.given)
     for note in () if out.as_json else final.notes:
-        print(f"{line and line + ': '}note: {note}")
+        say(f"{line and line + ': '}note: {note}")
     return clip, final
 
 
@@ -202,7 +203,7 @@ def _print_result(
         print(json.dumps(facts))
         return
     length = f"{float(len(final.frames) / final.fps):g} s"
-    print(f"{', '.join(written)}: {length}, seed {clip.seed}, {clip.passes_per_step:g} passes a step")
+    say(f"{', '.join(written)}: {length}, seed {clip.seed}, {clip.passes_per_step:g} passes a step")
     if report is None:
         print("no sound: this checkpoint makes pictures alone")
     else:
@@ -251,12 +252,16 @@ def _measure(final: FinalClip, plot: Path | None, title: str) -> SyncReport | No
 
 @contextmanager
 def _progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that appears with the first step, so that notes come before it."""
     from tqdm import tqdm
 
-    with tqdm(desc=title, unit="step", leave=False) as bar:
+    with ExitStack() as shown:
+        bar = None
 
         def update(done: int, total: int) -> None:
-            bar.total = total
+            nonlocal bar
+            if bar is None:
+                bar = shown.enter_context(tqdm(desc=title, unit="step", total=total, leave=False))
             bar.update(done - bar.n)
 
         yield update

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import Field, dataclass, fields
@@ -46,6 +47,16 @@ AudioTrack = Annotated[
     int | None, typer.Option(help="Which sound track of a file, from 1; default: the one flagged default.", min=1)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def say(line: str, error: bool = False) -> None:
+    """Print a line with what it quotes of files and their names: control characters would be obeyed by a terminal."""
+    print(printable(line), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def printable(text: str) -> str:
+    """On one line, characters that show nothing as `?`."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
 def check_seconds(option: str, seconds: float | None) -> None:

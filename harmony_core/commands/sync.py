@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .clips import measure_clip
-from .options import AudioTrack, Json, Overwrite, check_seconds, check_suffix
+from .options import AudioTrack, Json, Overwrite, check_seconds, check_suffix, say
 
 PREVIEW_SIDE = 160  # frames of a measured file, enough for the film strip
 
@@ -41,7 +41,7 @@ def sync(
         print(json.dumps({"file": str(file), **report.to_dict(), "notes": notes}))
         return
     for note in notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     print(describe(report))
     print(f"{len(report.video_events)} events in the picture at {_times(report.video_events)}")
     print(f"{len(report.audio_events)} onsets in the sound at {_times(report.audio_events)}")

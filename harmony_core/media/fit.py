@@ -14,8 +14,8 @@ import av
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..geometry import ClipGeometry
-from .clips import AudioClip, VideoClip
+from ..geometry import ClipGeometry, as_fraction
+from .clips import AudioClip, MediaError, VideoClip
 from .mix import loudness_notes, to_mono
 from .times import nearest_frame
 
@@ -101,6 +101,31 @@ def fit_audio(clip: AudioClip, num_samples: int, sample_rate: int) -> tuple[np.n
     notes += _length_note(clip.name, len(fitted_N) / sample_rate, num_samples / sample_rate, "silence")
     fitted_N = np.pad(fitted_N[:num_samples], (0, max(0, num_samples - len(fitted_N))))
     return fitted_N, (*notes, *loudness_notes(clip.name, fitted_N))
+
+
+def fit_reference_audio(
+    clip: AudioClip, seconds: float, unit: int, sample_rate: int
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The first `seconds` of the clip, or what there is of them, in whole latents, and what was changed, in words.
+
+    Args:
+        unit: samples of one audio latent at `sample_rate`.
+
+    Returns:
+        float32 [N], N a multiple of `unit`; notes.
+
+    Raises:
+        MediaError: less than one latent.
+    """
+    asked, there = int(as_fraction(seconds) * sample_rate) // unit, int(clip.duration_s * sample_rate) // unit
+    count = min(asked, there)
+    if count < 1:
+        short = f"reference_seconds is {seconds:g}," if asked < 1 else f"{clip.name} is"
+        raise MediaError(f"{short} shorter than one audio latent ({unit / sample_rate:g} s); take at least 0.3 s.")
+    samples_N, notes = fit_audio(clip, count * unit, sample_rate)
+    if there < asked:
+        notes = (*notes, f"{clip.name}: {count * unit / sample_rate:g} s are there, not {seconds:g} s")
+    return samples_N, notes
 
 
 def resample_channels(samples_CN: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:

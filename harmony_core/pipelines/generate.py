@@ -21,7 +21,7 @@ from ..diffusion.guidance import MUTE_AUDIO, NEGATIVE_TEXT, STATIC_VIDEO
 from ..diffusion.latents import AVLatents, draw_noise, stack
 from ..diffusion.solvers import solver
 from ..geometry import ClipGeometry, as_fraction, beyond_training
-from ..media import fit_audio, fit_image, fit_reference_image, fit_video
+from ..media import fit_audio, fit_image, fit_reference_audio, fit_reference_image, fit_video
 from ..pixels import from_pixels, to_pixels
 from ..request import GenerateRequest, Generation, check_batch, check_supported
 from ..text import ovi
@@ -306,17 +306,12 @@ class HarmonyPipeline:
 
     def _reference_audio(self, request: GenerateRequest, notes: list[str]) -> Tensor:
         """Latents [1, C, T_r] of the first `reference_seconds` of the clip, or of what there is of it."""
-        clip, rate, unit = request.reference_audio, self.config.sample_rate, self.audio_vae.samples_per_latent
-        asked, there = int(as_fraction(request.reference_seconds) * rate) // unit, int(clip.duration_s * rate) // unit
-        count = min(asked, there)
-        if count < 1:
-            short = f"reference_seconds is {request.reference_seconds:g}" if asked < 1 else f"{clip.name} is"
-            raise ValueError(f"{short} shorter than one audio latent ({unit / rate:g} s); take at least 0.3 s.")
-        samples, said = fit_audio(clip, count * unit, rate)
+        unit = self.audio_vae.samples_per_latent
+        samples, said = fit_reference_audio(
+            request.reference_audio, request.reference_seconds, unit, self.config.sample_rate
+        )
         notes.extend(said)
-        if there < asked:
-            notes.append(f"{clip.name}: {count * unit / rate:g} s are there, not {request.reference_seconds:g} s")
-        return self.encode_audio(samples, count)
+        return self.encode_audio(samples, len(samples) // unit)
 
     def _anchors(self, request: GenerateRequest, geometry: ClipGeometry) -> AVLatents:
         """Static video and mute audio, fixed for the run."""

@@ -265,3 +265,24 @@ def test_the_request_is_in_the_clip_without_places(made, tmp_path: Path, synced_
     assert re.fullmatch("[0-9a-f]{64}", record["audio"]["sha256"])
     assert record["weights"][0]["file"] == "random.safetensors"
     assert str(tmp_path.parent) not in json.dumps(record)
+
+
+def test_control_characters_of_files_are_not_obeyed(harmony, random_checkpoint: Path, tmp_path: Path) -> None:
+    name = "\x1b[2Jmissing.wav"
+    code, _, err = harmony(
+        "generate", "a", "-m", random_checkpoint, "--audio", tmp_path / name, "-o", tmp_path / "a.mp4"
+    )
+    assert code == 2
+    assert "?[2Jmissing.wav is missing" in err
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        streams = [container.add_stream("pcm_s16le", rate=16000, layout="mono") for _ in range(2)]
+        streams[0].metadata["title"] = "com\x1b]0;mentary\x07"
+        for stream in streams:
+            frame = av.AudioFrame.from_ndarray((tone(0.4, 16000) * 32767).astype(np.int16)[None], "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16000, 0, Fraction(1, 16000)
+            container.mux(stream.encode(frame))
+    common = ("generate", "a", "-m", random_checkpoint, *QUICK, "--audio", tmp_path / "a.mkv", "--no-plot")
+    code, printed, err = harmony(*common, "-o", tmp_path / "a.mp4")
+    assert code == 0, err
+    assert "note: a.mkv: audio track 1 of 2 (com?]0;mentary?), none is flagged default\n" in printed
+    assert "\x1b" not in printed

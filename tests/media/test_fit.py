@@ -9,7 +9,16 @@ import pytest
 
 from harmony_core.config import preset
 from harmony_core.geometry import ClipGeometry
-from harmony_core.media import AudioClip, VideoClip, fit_audio, fit_image, fit_video, resample
+from harmony_core.media import (
+    AudioClip,
+    MediaError,
+    VideoClip,
+    fit_audio,
+    fit_image,
+    fit_reference_audio,
+    fit_video,
+    resample,
+)
 from tests.media.files import order, shades, tone
 
 
@@ -76,3 +85,21 @@ def test_resampling_is_exact_in_time_and_level(source: int, target: int) -> None
 def test_half_rates_show_each_frame_equally_long() -> None:
     clip = VideoClip(np.stack(shades(20)), Fraction(25, 4))
     assert order(fit_video(clip, tiny_geometry(1.0))[0]) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6]
+
+
+def test_a_reference_is_what_there_is_of_it() -> None:
+    """No silence joins a voice."""
+    voice = AudioClip(tone(0.5, 44100)[None], 44100, "voice.wav")
+    samples, notes = fit_reference_audio(voice, 10.0, 640, 16000)
+    assert len(samples) == 12 * 640  # 0.48 of the half second: whole latents
+    assert np.abs(samples[-640:]).max() > 0.4
+    assert notes[-1] == "voice.wav: 0.48 s are there, not 10 s"
+    samples, notes = fit_reference_audio(voice, 0.3, 640, 16000)
+    assert len(samples) == 7 * 640
+    assert not any("are there" in note for note in notes)
+    with pytest.raises(
+        MediaError, match=r"voice\.wav is shorter than one audio latent \(0\.04 s\); take at least 0\.3 s"
+    ):
+        fit_reference_audio(AudioClip(tone(0.03, 16000)[None], 16000, "voice.wav"), 1.0, 640, 16000)
+    with pytest.raises(MediaError, match=r"reference_seconds is 0\.01, shorter than one audio latent"):
+        fit_reference_audio(voice, 0.01, 640, 16000)
