@@ -129,6 +129,8 @@ def _generate_one(settings: dict[str, Any], out: OutputOptions, models: ModelOpt
         raise ValueError("There is no prompt; give one in quotes, or --prompts FILE.")
     if settings["video"] is not None and settings["audio"] is not None:
         raise ValueError("--video and --audio are both given, so nothing is left to generate; leave one of them out.")
+    if out.audio_track is not None and settings["audio"] is None and settings["reference_audio"] is None:
+        raise ValueError("--audio-track is given, but no --audio or --reference-audio; leave it out.")
     check_suffix("-o", out.output, ".mp4")
     check_suffix("--save-latents", out.save_latents, ".safetensors")
     settings["reference_images"] = settings["reference_images"] or []
@@ -168,7 +170,7 @@ def _make_clip(
     """The clip and what is written of it, unless that could not be. What is to be known is said before sampling."""
     from ..pipelines.final import check_given, final_clip
 
-    check_given(request, out.given)
+    check_given(request, out.given, out.scale or 1)
     geometry = pipeline.geometry(request)
     enlargement(geometry.height, geometry.width, out.scale)
 

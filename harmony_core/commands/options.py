@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..config import HarmonyConfig
     from ..pipelines import HarmonyPipeline
 
+LONGEST_LINE = 10_000  # characters that a line quotes
 DTYPES = ("float32", "bfloat16", "float16")
 DRIVER_CACHES = ("auto", "device", "host", "off")
 
@@ -55,8 +56,10 @@ def say(line: str, error: bool = False) -> None:
 
 
 def printable(text: str) -> str:
-    """On one line, characters that show nothing as `?`."""
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+    """On one line that is not endless, characters that show nothing as `?`."""
+    line = " ".join(text[: 2 * LONGEST_LINE].split())
+    line = line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def check_seconds(option: str, seconds: float | None) -> None:

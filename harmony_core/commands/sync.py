@@ -24,7 +24,7 @@ def sync(
 ) -> None:
     """Measure how far sound and picture of a file are apart."""
     from ..evaluation.plot import describe
-    from ..media import read_audio, read_video, to_mono
+    from ..media import on_frames, read_audio, read_video, to_mono
     from ..outputs import check_overwrites, prepare_output
 
     check_seconds("--seconds", seconds)
@@ -35,7 +35,8 @@ def sync(
     audio = read_audio(file, seconds=seconds, track=audio_track)
     video = read_video(file, seconds=seconds, short_side=PREVIEW_SIDE)
     mono_N, mixed = to_mono(audio)
-    report = measure_clip(video.frames, video.fps, mono_N[None], audio.sample_rate, plot, file.name)
+    samples_CN = on_frames(video, mono_N[None], audio.sample_rate)
+    report = measure_clip(video.frames, video.fps, samples_CN, audio.sample_rate, plot, file.name)
     notes = [*video.notes, *audio.notes, *mixed]
     if as_json:
         print(json.dumps({"file": str(file), **report.to_dict(), "notes": notes}))

@@ -9,6 +9,7 @@ from .fit import (
     fit_reference_audio,
     fit_reference_image,
     fit_video,
+    on_frames,
     resample,
     resample_channels,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "fit_reference_image",
     "fit_video",
     "has_audio",
+    "on_frames",
     "own_frames",
     "read_audio",
     "read_image",

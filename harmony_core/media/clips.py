@@ -27,7 +27,8 @@ class VideoClip:
 
     `frames` is uint8 RGB [F,H,W,3]; `size` is width and height before any shrinking. `notes` says in words what was
     chosen and converted in reading. `source` is the file and `picks` which of its frames each of `frames` is, so that
-    `own_frames` finds them again in their own size.
+    `own_frames` finds them again in their own size. `late_s`, at most half a frame, is how much later than
+    their places the frames were taken: a track need not begin on the grid of its rate.
     """
 
     frames: np.ndarray
@@ -37,6 +38,7 @@ class VideoClip:
     notes: tuple[str, ...] = ()
     source: Path | None = None
     picks: tuple[int, ...] = ()
+    late_s: Fraction = Fraction(0)
 
     @property
     def duration_s(self) -> Fraction:

@@ -43,6 +43,12 @@ def fit_length(samples_CN: np.ndarray, num_samples: int) -> np.ndarray:
     return np.pad(samples_CN[:, :num_samples], ((0, 0), (0, max(0, num_samples - samples_CN.shape[1]))))
 
 
+def on_frames(clip: VideoClip, samples_CN: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Sound read with a clip, [C,N], moved by the less than half a frame by which its pictures were."""
+    late = round(clip.late_s * sample_rate)
+    return samples_CN[:, late:] if late >= 0 else np.pad(samples_CN, ((0, 0), (-late, 0)))
+
+
 def fit_count(frames: Iterable[np.ndarray], num_frames: int) -> Iterator[np.ndarray]:
     """The first `num_frames` frames; a short clip holds its last."""
     shown, frame = 0, None

@@ -21,9 +21,10 @@ from ..geometry import MAX_SIDE
 from .clips import MAX_BYTES, MAX_SECONDS, AudioClip, MediaError, VideoClip, check_bytes
 from .colour import FrameReader
 from .containers import open_media, pick_stream
-from .times import FALLBACK_FPS, frames_shown, rate_of
+from .times import FALLBACK_FPS, frames_shown, off_grid, rate_of
 
 SAMPLE_RATES = (100, 768_000)  # Hz; FFmpeg makes nothing of a few samples a second
+MAX_CODED_SIDE = 16_384  # pixels; a header may state any
 PIXEL_ASPECTS = (Fraction(1, 8), Fraction(8))  # what lies beyond is a damaged header
 JITTER_S = Fraction(1, 50)  # of sound timestamps; what is further off is a gap or an overlap
 RESTART_S = 1  # a jump back by more is a clock that began anew, not an overlap
@@ -62,12 +63,13 @@ def read_video(path: str | Path, *, seconds: float | None = None, short_side: in
     if not times:
         raise MediaError(f"{path} has a video track without a single frame; the file is damaged or was cut short.")
     frames_FHWC.resize((len(times), *frames_FHWC.shape[1:]), refcheck=False)
-    end = times[-1] + 1 / fps
-    shown = frames_shown(times, fps, Fraction(str(seconds)) if more else end)
+    late_s = off_grid(times, fps)
+    end = Fraction(str(seconds)) if more else times[-1] + 1 / fps
+    shown = frames_shown([time - late_s for time in times], fps, end - late_s)
     check_bytes(path, len(shown) * frames_FHWC[0].nbytes)
     if shown != tuple(range(len(times))):
         frames_FHWC = frames_FHWC[list(shown)]
-    return VideoClip(frames_FHWC, fps, path.name, decoder.size, (*notes, *decoder.notes), path, shown)
+    return VideoClip(frames_FHWC, fps, path.name, decoder.size, (*notes, *decoder.notes), path, shown, late_s)
 
 
 def _expected_frames(container: av.container.InputContainer, stream: av.VideoStream, seconds: float | None) -> int:
@@ -104,6 +106,11 @@ class _Pictures:
         self.stated_fps = (stream.average_rate, stream.guessed_rate, stream.base_rate)
         self.size: tuple[int, int] | None = None
         self.notes: tuple[str, ...] = ()
+        context = stream.codec_context
+        if max(context.width, context.height) > MAX_CODED_SIDE:
+            raise MediaError(
+                f"{path} is {context.width}x{context.height}; films are read up to {MAX_CODED_SIDE} pixels a side."
+            )
         stream.thread_type = "AUTO"
 
     def __iter__(self) -> Iterator[tuple[Fraction, np.ndarray]]:

@@ -46,6 +46,11 @@ def rate_of(times: Sequence[Fraction], stated: Iterable[Fraction | None], tick: 
     return min(Fraction(MAX_FPS), (1 / step).limit_denominator(1000))
 
 
+def off_grid(times: Sequence[Fraction], fps: Fraction) -> Fraction:
+    """How much later than ticks of `fps` from 0 most frames were taken, less than half a frame either way."""
+    return median(time - floor(time * fps + Fraction(1, 2)) / fps for time in times)
+
+
 def frames_shown(times: Sequence[Fraction], fps: Fraction, end: Fraction) -> tuple[int, ...]:
     """Which frame is to be seen at each tick of `fps` from 0 to `end` seconds: the last that came, to half a tick."""
     seconds = np.array([float(time) for time in times])

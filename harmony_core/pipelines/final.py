@@ -49,8 +49,8 @@ class FinalClip:
     notes: tuple[str, ...] = ()
 
 
-def check_given(request: GenerateRequest, given: str) -> None:
-    """Before any work: a given film can be written as it is.
+def check_given(request: GenerateRequest, given: str, scale: int = 1) -> None:
+    """Before any work: a given film can be written as it is, `scale` times as large.
 
     Raises:
         ValueError: another word than those of `GIVEN`; MediaError for a film that is too large.
@@ -61,7 +61,7 @@ def check_given(request: GenerateRequest, given: str) -> None:
         width, height = _even(request.video)
         if max(width, height) > MAX_SIDE or min(width, height) < 2:
             raise MediaError(f"{request.video.name} is {width}x{height}, which H.264 does not take; use --given model.")
-        check_size(width, height)
+        check_size(width * scale, height * scale)
 
 
 def final_clip(clip: Generation, request: GenerateRequest, given: str) -> FinalClip:

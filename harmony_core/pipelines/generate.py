@@ -162,7 +162,7 @@ class HarmonyPipeline:
         self.placement.use(self.transformer)
         latents = solve(denoiser, start, schedule, report)
         latents = latents.map(lambda x, given, mask: x * mask + given * (1 - mask), given, masks)
-        _check_finite(latents)
+        _check_finite(pictures=latents.video, sound=latents.audio)
         generations = []
         for row, request in enumerate(requests):
             own = latents.map(lambda x, row=row: x[row : row + 1])
@@ -198,11 +198,13 @@ class HarmonyPipeline:
         """uint8 frames [F0, H, W, 3] and float32 samples [1, N], exactly as long as asked."""
         self.placement.use(self.video_vae)
         video_BCFHW = self.video_vae.decode(latents.video)
+        _check_finite(pictures=video_BCFHW)
         frames = to_pixels(video_BCFHW[0].transpose(0, 1))[: geometry.num_frames_asked]
         if latents.audio is None:
             return frames, None
         self.placement.use(self.audio_vae)
         samples_BN = self.audio_vae.decode(latents.audio).float().cpu()
+        _check_finite(sound=samples_BN)
         samples_BN = torch.nn.functional.pad(samples_BN, (0, max(0, geometry.num_samples - samples_BN.shape[1])))
         return frames, samples_BN[:, : geometry.num_samples].numpy()
 
@@ -336,10 +338,8 @@ class HarmonyPipeline:
         return still
 
 
-def _check_finite(latents: AVLatents) -> None:
-    """Raises ValueError for sampling that ended in what is no number."""
-    for name, part in latents._asdict().items():
+def _check_finite(**parts: Tensor | None) -> None:
+    """Raises ValueError for results that are no numbers."""
+    for name, part in parts.items():
         if part is not None and not bool(part.isfinite().all()):
-            raise ValueError(
-                f"Sampling gave {name} latents that are not numbers; lower the scales, or take --dtype float32."
-            )
+            raise ValueError(f"The {name} came out as values that are not numbers; lower the scales, or take float32.")

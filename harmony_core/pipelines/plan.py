@@ -40,4 +40,12 @@ def unused_settings(request: GenerateRequest, passes: set[str]) -> tuple[str, ..
         for name in ("negative_prompt", "negative_audio_prompt"):
             if getattr(request, name) is not None:
                 notes.append(f"{name} is not used: both text scales are 1.")
+    absent = {
+        "reference_seconds": request.reference_audio is None,
+        "video_reference_scale": not request.reference_images,
+    }
+    absent["audio_reference_scale"] = request.reference_audio is None
+    for name, nothing in absent.items():
+        if nothing and getattr(request, name) not in (None, 1, GenerateRequest.reference_seconds):
+            notes.append(f"{name} is not used: there is no reference.")
     return tuple(notes)

@@ -17,6 +17,7 @@ from harmony_core.evaluation.bench import Meter
 from harmony_core.media import (
     MediaError,
     fit_video,
+    on_frames,
     own_frames,
     read_audio,
     read_image,
@@ -298,3 +299,36 @@ def test_own_frames_are_the_files_own(tmp_path: Path) -> None:
     assert len(own) == len(clip.frames) == 6
     for frame, index in zip(own, (0, 1, 1, 1, 2, 3), strict=True):
         np.testing.assert_array_equal(frame, pictures[index])
+
+
+@pytest.mark.parametrize(("late_ms", "moved_ms"), [(10, 10), (30, 30 - 50), (60, 10)])
+def test_a_track_that_begins_off_its_grid_takes_the_sound_along(tmp_path: Path, late_ms: int, moved_ms: int) -> None:
+    """Frames 50 ms apart, the first some milliseconds late; each has a click at its time."""
+    pictures = shades(20)
+    times = [late_ms + 50 * k for k in range(20)]
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        video = container.add_stream("ffv1", rate=20)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.codec_context.time_base = Fraction(1, 1000)
+        audio = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        sound = np.zeros((1, 16000), np.int16)
+        sound[0, [16 * time for time in times if time < 1000]] = 20000
+        for time, picture in zip(times, pictures, strict=True):
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(video.encode(frame))
+        frame = av.AudioFrame.from_ndarray(sound, "s16", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = 16000, 0, Fraction(1, 16000)
+        container.mux(audio.encode(frame))
+    clip, heard = read_video(tmp_path / "a.mkv"), read_audio(tmp_path / "a.mkv")
+    assert (clip.fps, clip.late_s) == (20, Fraction(moved_ms, 1000))
+    clicks = np.flatnonzero(on_frames(clip, heard.samples, 16000)[0] > 0.3) / 16000 * 20
+    np.testing.assert_allclose(clicks, clicks.round(), atol=1e-6)
+    shown = order(clip.frames)
+    assert [shown[round(click)] for click in clicks[:10]] == list(range(10))
+
+
+def test_a_header_of_giants_is_refused(tmp_path: Path) -> None:
+    write_frames(tmp_path / "a.mkv", "ffv1", shades(2, 2, 20000), [0, 1], Fraction(1, 10))
+    with pytest.raises(MediaError, match=r"a\.mkv is 20000x2; films are read up to 16384 pixels a side"):
+        read_video(tmp_path / "a.mkv")

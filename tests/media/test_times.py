@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from harmony_core.media.times import frames_shown, nearest_frame, rate_of
+from harmony_core.media.times import frames_shown, nearest_frame, off_grid, rate_of
 
 MS = Fraction(1, 1000)
 
@@ -51,3 +51,12 @@ def test_frames_are_held_until_the_next() -> None:
 def test_the_nearest_frame_and_of_two_the_earlier() -> None:
     assert [nearest_frame(k, Fraction(25), Fraction(50)) for k in range(6)] == [0, 0, 1, 1, 2, 2]
     assert [nearest_frame(k, Fraction(30), Fraction(25, 2)) for k in range(5)] == [0, 2, 5, 7, 10]
+
+
+def test_most_frames_tell_how_far_a_track_is_off_its_grid() -> None:
+    """As where sound in front of a fragmented file moves every frame but the first."""
+    times = [Fraction(0), *(Fraction(k, 30) + Fraction(21, 1000) for k in range(1, 40))]
+    late = off_grid(times, Fraction(30))
+    assert late == Fraction(21, 1000) - Fraction(1, 30)
+    assert frames_shown([time - late for time in times], Fraction(30), Fraction(4, 30)) == (0, 0, 1, 2)
+    assert off_grid([Fraction(k, 25) for k in range(9)], Fraction(25)) == 0
