@@ -21,7 +21,7 @@ $(READY): pyproject.toml
 	touch $@
 
 demo: setup
-	$(BIN)/harmony generate "a red ball bounces on metal" --audio-prompt "a ball hits metal" --seed 7 -o out/demo.mp4
+	$(BIN)/harmony generate "a red ball bounces on metal" --audio-prompt "a ball hits metal" --seed 7 -o out/demo.mp4 --overwrite
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup

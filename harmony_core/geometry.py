@@ -6,16 +6,27 @@ Audio latent j is centred at (j + 1/2) / audio_latent_rate seconds. All times ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
-from math import ceil
+from math import ceil, floor
 
 from .config import HarmonyConfig
 
+MAX_SIDE = 8192  # pixels; players take no larger H.264
+# What people write for the rates of NTSC.
+NTSC = {
+    **dict.fromkeys(("23.976", "23.98"), Fraction(24000, 1001)),
+    **{"29.97": Fraction(30000, 1001), "47.952": Fraction(48000, 1001)},
+    **{"59.94": Fraction(60000, 1001), "119.88": Fraction(120000, 1001)},
+}
+AREA_SLACK, SHAPE_SLACK = 1.1, 2.5  # how far a size may be off one that was trained; models see several shapes
+RATE_SLACK = 0.01  # 23.976 for 24
+SHORTEST, LONGEST = 0.5, 1.25  # of a trained length
+
 
 def as_fraction(value: float | str | Fraction) -> Fraction:
-    """The decimal a person wrote (12.5, 23.976, "30000/1001"), not its nearest binary float.
+    """The decimal a person wrote (12.5, "30000/1001"), not its nearest binary float.
 
     Raises:
         ValueError: not a finite number.
@@ -24,6 +35,17 @@ def as_fraction(value: float | str | Fraction) -> Fraction:
         return value if isinstance(value, Fraction) else Fraction(str(value))
     except (ValueError, ZeroDivisionError) as error:
         raise ValueError(f"{value} is not a number of seconds or fps; write it like 12.5 or 30000/1001.") from error
+
+
+def as_fps(value: float | str | Fraction) -> Fraction:
+    """A frame rate as `as_fraction` reads it, but 23.976, 29.97 and their like are the rates that they round."""
+    rate = as_fraction(value)
+    return NTSC.get(f"{float(rate):.6g}", rate)
+
+
+def rounded_up(value: Fraction) -> int:
+    """The nearest whole number, ties upwards."""
+    return floor(value + Fraction(1, 2))
 
 
 @dataclass(frozen=True)
@@ -56,23 +78,27 @@ class ClipGeometry:
         Raises:
             ValueError: not one whole frame, or a size that the model cannot tile.
         """
-        seconds, fps = as_fraction(seconds), as_fraction(fps)
+        seconds, fps = as_fraction(seconds), as_fps(fps)
         if fps <= 0:
             raise _bad_fps(fps, config)
-        asked = round(seconds * fps)
+        asked = rounded_up(seconds * fps)
         if asked < 1:
             raise ValueError(
                 f"{float(seconds):g} s at {float(fps):g} fps is less than one frame; "
                 f"ask for at least {1 / float(fps):g} s."
             )
-        return cls.from_frames(asked, fps, height, width, config)
+        geometry = cls.from_frames(asked, fps, height, width, config)
+        if abs(asked / fps - seconds) < Fraction(1, 2000):
+            return geometry
+        said = f"{float(seconds):g} s at {float(fps):g} fps is {float(asked / fps):g} s: {asked} whole frames."
+        return replace(geometry, snapped=(said, *geometry.snapped))
 
     @classmethod
     def from_frames(
         cls, num_frames_asked: int, fps: float | Fraction, height: int, width: int, config: HarmonyConfig
     ) -> ClipGeometry:
         """Lengths for exactly `num_frames_asked` frames at `fps`. Raises ValueError as `from_seconds` does."""
-        fps, stride = as_fraction(fps), config.temporal_stride
+        fps, stride = as_fps(fps), config.temporal_stride
         if fps <= 0:
             raise _bad_fps(fps, config)
         if num_frames_asked < 1:
@@ -119,6 +145,24 @@ class ClipGeometry:
     def audio_shape(self, batch: int, channels: int) -> tuple[int, int, int]:
         """[B, C, T_a] of the audio latents."""
         return batch, channels, self.num_audio_latents
+
+
+def beyond_training(geometry: ClipGeometry, config: HarmonyConfig) -> tuple[str, ...]:
+    """What a checkpoint was not trained for in a clip's size, rate and length, in words."""
+    notes = []
+    (width, height), (own_width, own_height) = (geometry.width, geometry.height), (config.width, config.height)
+    area = width * height / (own_width * own_height)
+    shape = max(width, height) / min(width, height) / (max(own_width, own_height) / min(own_width, own_height))
+    if not (1 / AREA_SLACK <= area <= AREA_SLACK and 1 / SHAPE_SLACK <= shape <= SHAPE_SLACK):
+        notes.append(f"{width}x{height} is not a size this checkpoint was trained at ({own_width}x{own_height}).")
+    rate, trained = float(geometry.fps), float(as_fps(config.fps))
+    if abs(rate / trained - 1) > RATE_SLACK:
+        notes.append(f"{rate:g} fps is not the rate this checkpoint was trained at ({trained:g} fps).")
+    if geometry.num_latent_frames not in dict(config.num_audio_latents):
+        trained = float(as_fraction(config.seconds))
+        if not SHORTEST * trained <= geometry.duration_s <= LONGEST * trained:
+            notes.append(f"{geometry.duration_s:g} s is not a length this checkpoint was trained at ({trained:.3g} s).")
+    return tuple(f"{note} Expect a worse clip." for note in notes)
 
 
 def _bad_fps(fps: Fraction, config: HarmonyConfig) -> ValueError:

@@ -26,14 +26,19 @@ LAYERS = {
     "config": {"strict"},
     "presets": {"config"},
     "geometry": {"config"},
-    "media": {"geometry"},
+    "outputs": set(),
+    "pixels": set(),
+    "request": {"config", "geometry", "media"},
+    "media": {"geometry", "outputs"},
     "ops": BASE,
     "model": BASE | {"ops"},
     "diffusion": BASE | {"ops", "model"},
     "autoencoders": BASE | {"ops"},
     "text": BASE | {"ops"},
-    "checkpoints": BASE | {"ops", "model", "autoencoders", "text"},
-    "pipelines": BASE | {"ops", "model", "diffusion", "autoencoders", "text", "checkpoints", "media"},
+    "checkpoints": BASE | {"ops", "model", "autoencoders", "text", "outputs"},
+    "pipelines": BASE
+    | {"ops", "model", "diffusion", "autoencoders", "text", "checkpoints", "media", "outputs"}
+    | {"pixels", "request"},
     "toyworld": {"autoencoders"},
     "sync": BASE | {"ops", "model"},
     "cli": {"commands"},
@@ -96,7 +101,7 @@ def none_of(wrong: list[object]) -> None:
 
 def test_the_walk_sees_imports() -> None:
     assert len(CORE_IMPORTS) > 100
-    assert any(core_target(found) == "geometry" for found in CORE_IMPORTS if found.file.name == "media.py")
+    assert any(core_target(found) == "geometry" for found in CORE_IMPORTS if found.file.name == "fit.py")
     assert any(not found.at_top for found in CORE_IMPORTS)
 
 
@@ -215,3 +220,15 @@ def test_the_version_stands_twice_and_agrees() -> None:
 def test_importing_the_package_or_its_help_loads_no_torch() -> None:
     code = "import sys, harmony_core.commands, harmony_core.media; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_command_that_reads_no_media_loads_no_media_library(tmp_path: Path) -> None:
+    """An output's path is tried without PyAV."""
+    code = (
+        "import sys, torch; from harmony_core.cli import main; torch.save({'a': torch.ones(1)}, sys.argv[1] + '/a.pt');"
+        "sys.argv = ['harmony', 'convert', sys.argv[1] + '/a.pt', '-o', sys.argv[1] + '/a.safetensors'];"
+        "\ntry: main()\nexcept SystemExit as stop: assert not stop.code\nsys.exit('av' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.safetensors").is_file()

@@ -9,8 +9,10 @@ import pytest
 from harmony_core.geometry import (
     ClipGeometry,
     a2v_windows,
+    as_fps,
     as_fraction,
     audio_centre,
+    beyond_training,
     clip_fps,
     group_windows,
     latent_frame_span,
@@ -30,6 +32,46 @@ def test_fractions_are_the_decimals_that_people_write() -> None:
     assert as_fraction(12.5) == Fraction(25, 2)
     assert as_fraction(0.1) == Fraction(1, 10)
     assert as_fraction("30000/1001") == Fraction(30000, 1001)
+
+
+def test_rates_of_ntsc_are_what_they_round() -> None:
+    for written in (23.976, "23.976", "23.98", Fraction("23.976"), "24000/1001", 23.976023976):
+        assert as_fps(written) == Fraction(24000, 1001)
+    assert [as_fps(rate) for rate in ("29.97", "59.94", 119.88)] == [Fraction(n * 30000, 1001) for n in (1, 2, 4)]
+    assert [as_fps(rate) for rate in (24, "25", 12.5, "29.9", "23.97")] == [
+        24,
+        25,
+        Fraction(25, 2),
+        Fraction(299, 10),
+        Fraction(2397, 100),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "frames"),
+    [(0.04, 1), (0.12, 2), (0.2, 3), (0.28, 4), (0.36, 5), (1.0, 13), (3.0, 38), (5.0, 63), (0.5, 6), (3.3, 41)],
+)
+def test_ties_go_up_and_every_difference_is_said(seconds: float, frames: int) -> None:
+    geometry = tiny(seconds)
+    assert geometry.num_frames_asked == frames
+    said = f"{seconds:g} s at 12.5 fps is {frames / 12.5:g} s: {frames} whole frames."
+    assert geometry.snapped[0] == said
+    assert said not in ClipGeometry.from_frames(frames, "12.5", 64, 64, TINY).snapped
+
+
+def test_what_was_not_trained_is_said() -> None:
+    def said(config, seconds: str, fps: str, height: int, width: int) -> list[str]:
+        geometry = ClipGeometry.from_seconds(as_fraction(seconds), fps, height, width, config)
+        return [note.split(" is not ")[0] for note in beyond_training(geometry, config)]
+
+    assert said(TINY, "2", "12.5", 64, 64) == []
+    assert said(TINY, "2", "24", 64, 64) == ["24 fps"]
+    assert said(TINY, "2", "12.5", 128, 128) == ["128x128"]
+    assert said(TINY, "2", "12.5", 32, 128) == ["128x32"], "of the same area"
+    assert said(TINY, "0.8", "12.5", 64, 64) == ["0.8 s"]
+    assert said(TINY, "4", "12.5", 64, 64) == ["4 s"]
+    assert said(BIG, "121/24", "23.976", 1280, 704) == [], "upright, and close to the rate"
+    assert said(OVI, "241/24", "24", 512, 992) == [], "a length and a shape of its own"
 
 
 def test_two_seconds_of_the_embedded_checkpoint() -> None:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from ..outputs import whole_file
 from .errors import CheckpointError
 from .files import DTYPES
 
@@ -52,11 +53,8 @@ def write_safetensors(
             "shape": list(tensor.shape),
             "data_offsets": [start, end],
         }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
+    with whole_file(path) as part, part.open("wb") as file:
         _write(file.write, json.dumps(header).encode(), (tensors[key] for key in order))
-    part.replace(path)
 
 
 def _write(write: Callable[[bytes], int], header: bytes, tensors: Iterable[Tensor]) -> None:

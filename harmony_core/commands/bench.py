@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Device, Dtype, Json, Model, find_device, load_pipeline
+from .options import Device, Dtype, Json, Model, Overwrite, find_device, load_pipeline
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -50,7 +50,7 @@ def ops(
 ) -> None:
     """Frame-wise attention and fused norm with RoPE, beside other ways to do the same."""
     from ..benchmarks.ops import OpsOptions, bench_ops, comparisons
-    from ..media import prepare_output
+    from ..outputs import prepare_output
 
     if output is not None:
         prepare_output(output)
@@ -73,7 +73,7 @@ def model(
 ) -> None:
     """The transformer beside diffusers', a SyncCFG step beside joint passes, a driven step beside a joint one."""
     from ..benchmarks.model import ModelOptions, bench_model
-    from ..media import prepare_output
+    from ..outputs import prepare_output
 
     if output is not None:
         prepare_output(output)
@@ -94,7 +94,7 @@ def sampling(
 ) -> None:
     """Whole generations, task by task."""
     from ..benchmarks.sampling import comparisons, time_tasks
-    from ..media import prepare_output
+    from ..outputs import prepare_output
 
     if output is not None:
         prepare_output(output)
@@ -109,9 +109,11 @@ def plots(
     ops_table: Annotated[Path, typer.Argument(help="CSV of `harmony bench ops`.")],
     model_table: Annotated[Path, typer.Argument(help="CSV of `harmony bench model`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path("benchmarks"),
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw what `ops` and `model` measured."""
     from ..benchmarks.charts import framewise_curves, growth_curves
+    from ..outputs import check_overwrites, prepare_output, whole_file
 
     measured = ("seconds_p50", "peak_mb")
     attention = _read_table(ops_table, ("op", "mode", "way", "clip_seconds", *measured), "ops")
@@ -125,10 +127,12 @@ def plots(
         pictures[f"growth_{unit.split()[0].lower()}"] = _draw(
             model_table, curves, "One joint pass", "video tokens", unit
         )
-    output.mkdir(parents=True, exist_ok=True)
+    files = {name: prepare_output(output / f"{name}.png") for name in pictures}
+    check_overwrites(files, [], overwrite)
     for name, picture in pictures.items():
-        picture.save(output / f"{name}.png")
-        print(output / f"{name}.png")
+        with whole_file(files[name]) as part:
+            picture.save(part, "PNG")
+        print(files[name])
 
 
 def _read_table(path: Path, columns: tuple[str, ...], command: str) -> list[dict[str, str]]:
@@ -155,6 +159,7 @@ def _draw(table: Path, curves: Curves, title: str, x_name: str, unit: str) -> Im
 def quality(
     cases: Annotated[list[str] | None, typer.Argument(help="Which cases; default: all.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV to write.")] = None,
+    overwrite: Overwrite = False,
     clips: Annotated[int, typer.Option(help="Held-out scenes, balls and faces in turn.")] = 144,
     batch: Annotated[int, typer.Option(help="Clips generated together.")] = 16,
     merge: Annotated[list[Path] | None, typer.Option(help="CSV of an earlier part of the same bench.")] = None,
@@ -167,10 +172,11 @@ def quality(
     from tqdm import tqdm
 
     from ..benchmarks.quality import CASES, markdown, read_rows, run_cases, summary, write_rows
-    from ..media import prepare_output
+    from ..outputs import check_overwrites, prepare_output
 
     if batch < 1:
         raise ValueError(f"--batch is {batch}, but must be a whole number from 1.")
+    check_overwrites({"-o": output}, merge or [], overwrite)
     if output is not None:
         prepare_output(output)
     rows = read_rows(merge or [])

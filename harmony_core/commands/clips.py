@@ -7,17 +7,21 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..outputs import SYNC_PLOT, whole_file
+
 if TYPE_CHECKING:
     import numpy as np
 
     from ..sync.measure import SyncReport
 
+TITLE = 200  # characters of a plot's title
 VIEWABLE_SIDE = 256  # smaller clips are enlarged to about this when written
 
 
 def enlargement(height: int, width: int, scale: int | None = None) -> int:
     """How many times larger a clip is written: `scale`, or None to be viewable. Raises MediaError for too large."""
-    from ..media import MAX_SIDE, check_size
+    from ..geometry import MAX_SIDE
+    from ..media import check_size
 
     if scale is None:
         scale = max(1, min(math.ceil(VIEWABLE_SIDE / min(height, width)), MAX_SIDE // max(height, width)))
@@ -43,10 +47,15 @@ def measure_clip(
     frames: np.ndarray, fps: Fraction, samples: np.ndarray, sample_rate: int, plot: Path | None, title: str
 ) -> SyncReport:
     """The sync report, and its plot if there is a path for one."""
+    from PIL.PngImagePlugin import PngInfo
+
     from ..sync.measure import measure
     from ..sync.plot import sync_plot
 
     report = measure(frames, fps, samples, sample_rate)
     if plot is not None:
-        sync_plot(report, frames, samples, sample_rate, title).save(plot)
+        facts = PngInfo()
+        facts.add_text("Software", SYNC_PLOT)
+        with whole_file(plot) as part:
+            sync_plot(report, frames, samples, sample_rate, title[:TITLE]).save(part, "PNG", pnginfo=facts)
     return report

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .options import Overwrite
+
 
 def convert(
     sources: Annotated[list[Path], typer.Argument(help=".pth, .pt, .ckpt, .bin or .safetensors files.")],
@@ -18,11 +20,13 @@ def convert(
             "model in Harmony's layout."
         ),
     ] = "weights",
+    overwrite: Overwrite = False,
 ) -> None:
     """Turn pickled or foreign weight files into safetensors."""
     from ..checkpoints.convert import convert as write
-    from ..media import prepare_output
+    from ..outputs import check_overwrites, prepare_output
 
+    check_overwrites({"-o": output}, sources, overwrite)
     prepare_output(output)
     keys = write(sources, output, kind)
     print(f"{output}: {len(keys)} tensors")

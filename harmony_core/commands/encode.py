@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .clips import write_clip
-from .options import Device, Dtype, Model, check_suffix, load_pipeline, read_config
+from .options import AudioTrack, Device, Dtype, Model, Overwrite, check_suffix, load_pipeline, read_config, say
 
 
 def encode(
@@ -18,21 +18,24 @@ def encode(
     model: Model = "harmony-tiny",
     device: Device = "auto",
     dtype: Dtype = "float32",
+    audio_track: AudioTrack = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Encode a file with a checkpoint's autoencoders, and look at what they keep."""
     from ..checkpoints.write import write_safetensors
     from ..diffusion.latents import AVLatents
-    from ..media import check_overwrites, fit_audio, fit_video, prepare_output, read_audio, read_video
+    from ..media import fit_audio, fit_video, read_audio, read_video
+    from ..outputs import check_overwrites, prepare_output
     from ..pipelines import GenerateRequest
 
     check_suffix("-o", output, ".safetensors")
     check_suffix("--preview", preview, ".mp4")
-    check_overwrites({"-o": output, "--preview": preview}, [file, Path(model)])
+    check_overwrites({"-o": output, "--preview": preview}, [file, Path(model)], overwrite)
     for path in (output, preview):
         if path is not None:
             prepare_output(path)
     config = read_config(model)
-    video, audio = read_video(file, short_side=max(config.width, config.height)), read_audio(file)
+    video, audio = read_video(file, short_side=max(config.width, config.height)), read_audio(file, track=audio_track)
     pipeline = load_pipeline(model, device, dtype)
     geometry = pipeline.geometry(GenerateRequest(prompt="", video=video))
     frames, video_notes = fit_video(video, geometry)
@@ -44,5 +47,5 @@ def encode(
         decoded_frames, decoded_samples = pipeline.decode(latents, geometry)
         write_clip(preview, decoded_frames, geometry.fps, decoded_samples, geometry.sample_rate)
     for note in (*geometry.snapped, *video_notes, *audio_notes):
-        print(f"note: {note}")
+        say(f"note: {note}")
     print(f"{output}: video {list(latents.video.shape)}, audio {list(latents.audio.shape)}")

@@ -4,214 +4,214 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .clips import enlargement, measure_clip, write_clip
+from ..geometry import as_fps
+from ..outputs import check_overwrites, is_sync_plot, plot_beside, prepare_output, whole_file, write_numbered
+from ..request import MEDIA, GenerateRequest, check_numbers
+from .clips import enlargement, measure_clip
 from .options import (
-    AudioModel,
-    AudioVae,
-    Compile,
-    Device,
-    DriverCache,
-    Dtype,
+    AudioTrack,
     Json,
-    Model,
-    Offload,
-    Preset,
-    ReferenceImage,
-    TextEncoder,
-    Tokenizer,
-    VideoVae,
+    ModelOptions,
+    Overwrite,
     check_seconds,
     check_suffix,
+    from_fields,
     lack_of_memory_named,
-    load_pipeline,
-    read_config,
+    say,
 )
 
 if TYPE_CHECKING:
-    from ..pipelines import GenerateRequest, Generation, HarmonyPipeline
-    from ..pipelines.prompts import Jobs
+    from ..pipelines import Generation, HarmonyPipeline
+    from ..pipelines.final import FinalClip
+    from ..pipelines.prompts import Job, Jobs
     from ..sync.measure import SyncReport
 
+DEFAULT_OUTPUT = Path("out/harmony.mp4")
 
-def generate(
-    prompt: Annotated[str | None, typer.Argument(help="What is to be seen.")] = None,
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is written, and where."""
+
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="MP4 to write; with --prompts a folder.", show_default="out")
-    ] = None,
-    prompts: Annotated[Path | None, typer.Option(help="JSON lines, a request each; see pipelines/prompts.py.")] = None,
-    audio_prompt: Annotated[str, typer.Option(help="What is to be heard.")] = "",
-    transcript: Annotated[str, typer.Option(help="Words to be spoken.")] = "",
-    negative_prompt: Annotated[
-        str | None, typer.Option(help="What is not to be seen (text guidance); default: the model's.")
-    ] = None,
-    negative_audio_prompt: Annotated[
-        str | None, typer.Option(help="What is not to be heard (text guidance); default: the model's.")
-    ] = None,
-    image: Annotated[Path | None, typer.Option(help="First frame.")] = None,
-    video: Annotated[Path | None, typer.Option(help="Video that gets a sound.")] = None,
-    audio: Annotated[Path | None, typer.Option(help="Sound that gets a picture.")] = None,
-    reference_audio: Annotated[Path | None, typer.Option(help="Voice or timbre to follow.")] = None,
-    reference_seconds: Annotated[float, typer.Option(help="How much of the reference is heard.")] = 0.48,
-    reference_image: ReferenceImage = None,
-    seconds: Annotated[float | None, typer.Option(help="Length; default: the given media's, else the model's.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames a second; default: the model's.")] = None,
-    width: Annotated[int | None, typer.Option(help="Default: the model's.")] = None,
-    height: Annotated[int | None, typer.Option(help="Default: the model's.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same clip.")] = 0,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps; default: the model's.")] = None,
-    shift: Annotated[float | None, typer.Option(help="Of the noise schedule; default: the model's.")] = None,
-    solver: Annotated[str, typer.Option(help="Name of a solver; a wrong one lists them.")] = "euler",
-    video_sync_scale: Annotated[float | None, typer.Option(help="SyncCFG of the video; 1 is off, no cost.")] = None,
-    audio_sync_scale: Annotated[float | None, typer.Option(help="SyncCFG of the sound; 1 is off, no cost.")] = None,
-    video_text_scale: Annotated[float | None, typer.Option(help="Text guidance of the video; 1 is off.")] = None,
-    audio_text_scale: Annotated[float | None, typer.Option(help="Text guidance of the sound; 1 is off.")] = None,
-    video_reference_scale: Annotated[
-        float | None, typer.Option(help="How closely the video follows the reference images; 1 is off.")
-    ] = None,
-    audio_reference_scale: Annotated[
-        float | None, typer.Option(help="How closely the sound follows appended reference audio; 1 is off.")
-    ] = None,
-    static_video: Annotated[str, typer.Option(help="SyncCFG's still: auto, grey, image or estimate.")] = "auto",
-    scale: Annotated[int | None, typer.Option(help="Enlarge the saved video; default: to be viewable.")] = None,
-    plot: Annotated[bool, typer.Option(help="Also write the sync plot, a PNG beside the video.")] = True,
-    save_latents: Annotated[Path | None, typer.Option(help="Also write both latents (.safetensors).")] = None,
-    model: Model = "harmony-tiny",
-    audio_model: AudioModel = None,
-    video_vae: VideoVae = None,
-    audio_vae: AudioVae = None,
-    text_encoder: TextEncoder = None,
-    tokenizer: Tokenizer = None,
-    preset: Preset = None,
-    offload: Offload = "none",
-    driver_cache: DriverCache = "auto",
-    compile_layers: Compile = False,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    as_json: Json = False,
-) -> None:
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="MP4 to write; with --prompts a folder.", show_default="out/harmony.mp4, numbered"
+        ),
+    ] = None
+    prompts: Annotated[Path | None, typer.Option(help="JSON lines, a request each; see pipelines/prompts.py.")] = None
+    audio_track: AudioTrack = None
+    given: Annotated[
+        str, typer.Option(help="A given film or sound is written as it was (original), or as the model has it (model).")
+    ] = "original"
+    scale: Annotated[int | None, typer.Option(help="Enlarge the saved video; default: to be viewable.")] = None
+    plot: Annotated[bool, typer.Option(help="Also write the sync plot, NAME.sync.png beside the video.")] = True
+    save_latents: Annotated[Path | None, typer.Option(help="Also write both latents (.safetensors).")] = None
+    overwrite: Overwrite = False
+    as_json: Json = False
+
+    def written(self) -> dict[str, Any]:
+        """What belongs to a clip's request beside the request itself."""
+        return {"given": self.given, "scale": self.scale}
+
+
+@from_fields(GenerateRequest, OutputOptions, ModelOptions)
+def generate(settings: dict[str, Any], out: OutputOptions, models: ModelOptions) -> None:
     """Make a clip with sound from a prompt, and from a given first frame, video, sound, voice or look."""
-    settings = {
-        "negative_prompt": negative_prompt,
-        "negative_audio_prompt": negative_audio_prompt,
-        "seconds": seconds,
-        "fps": fps,
-        "width": width,
-        "height": height,
-        "reference_seconds": reference_seconds,
-        "steps": steps,
-        "shift": shift,
-        "solver": solver,
-        "video_sync_scale": video_sync_scale,
-        "audio_sync_scale": audio_sync_scale,
-        "video_text_scale": video_text_scale,
-        "audio_text_scale": audio_text_scale,
-        "video_reference_scale": video_reference_scale,
-        "audio_reference_scale": audio_reference_scale,
-        "static_video": static_video,
-    }
-    files = {
-        "audio_model": audio_model,
-        "video_vae": video_vae,
-        "audio_vae": audio_vae,
-        "text_encoder": text_encoder,
-        "tokenizer": tokenizer,
-        "preset": preset,
-    }
-    media = {"image": image, "video": video, "audio": audio, "reference_audio": reference_audio}
-    media["reference_images"] = reference_image or []
-    if scale is not None and scale < 1:
-        raise ValueError(f"--scale is {scale}, but must be a whole number from 1.")
-    check_seconds("--seconds", seconds)
-    check_seconds("--reference-seconds", reference_seconds)
+    if out.scale is not None and out.scale < 1:
+        raise ValueError(f"--scale is {out.scale}, but must be a whole number from 1.")
+    check_seconds("--seconds", settings["seconds"])
+    check_seconds("--reference-seconds", settings["reference_seconds"])
+    if settings["fps"] is not None:
+        settings["fps"] = as_fps(settings["fps"])
+    settings["audio_track"] = out.audio_track
+    if out.prompts is not None:
+        _generate_lines(settings, out, models)
+    else:
+        _generate_one(settings, out, models)
 
-    def load() -> HarmonyPipeline:
-        return load_pipeline(model, device, dtype, offload, driver_cache, compile_layers, **files)
 
-    if prompts is not None:
-        own = {"PROMPT": prompt, "--audio-prompt": audio_prompt, "--transcript": transcript, **media}
-        own |= {"--save-latents": save_latents, "--json": as_json}
-        given = [name for name, value in own.items() if value]
-        if given:
-            raise ValueError(f"--prompts has a request a line; leave {', '.join(given)} out.")
-        _run_jobs(_read_jobs(prompts, output or Path("out"), settings, seed, plot), load, scale)
-        return
-    if prompt is None:
+def _generate_lines(settings: dict[str, Any], out: OutputOptions, models: ModelOptions) -> None:
+    """Every waiting clip of this process; a line that fails costs no other. Raises ValueError at the end if any did."""
+    own = {_option(name): settings.pop(name) for name in (*LINE_OWN, *MEDIA, "reference_images")}
+    own |= {"--save-latents": out.save_latents, "--json": out.as_json}
+    given = [name for name, value in own.items() if value]
+    if given:
+        raise ValueError(f"--prompts has a request a line; leave {', '.join(given)} out.")
+    from ..pipelines.prompts import read_jobs
+
+    seed, folder = settings.pop("seed"), out.output or Path("out")
+    share = [int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1))]
+    weights, written = models.weights(), out.written()
+    jobs = read_jobs(out.prompts, folder, settings, seed, out.plot, *share, weights, written, out.overwrite)
+    for line in jobs.done:
+        print(f"line {line}: made before")
+    _run_jobs(jobs, models, out)
+
+
+LINE_OWN = ("prompt", "audio_prompt", "transcript")
+
+
+def _option(name: str) -> str:
+    """How a setting is written on the command line."""
+    return {"prompt": "PROMPT", "reference_images": "--reference-image"}.get(name, f"--{name.replace('_', '-')}")
+
+
+def _run_jobs(jobs: Jobs, models: ModelOptions, out: OutputOptions) -> None:
+    pipeline = models.load() if jobs.waiting else None
+    for job in jobs.waiting:
+        with jobs.catching(job.line), lack_of_memory_named():
+            _run_job(job, pipeline, out)
+    jobs.raise_errors()
+
+
+def _run_job(job: Job, pipeline: HarmonyPipeline, out: OutputOptions) -> None:
+    from ..pipelines.record import as_comment
+
+    request = job.request(pipeline.config)
+    clip, final = _make_clip(pipeline, request, out, f"line {job.line}")
+    _write(final, job.output, out.scale, as_comment(job.record))
+    _measure(final, job.plot, request.prompt)
+    replaced = ", replaced one of another request" if job.replaces else ""
+    say(f"line {job.line}: {job.output}, seed {clip.seed}{replaced}")
+
+
+def _generate_one(settings: dict[str, Any], out: OutputOptions, models: ModelOptions) -> None:
+    if settings["prompt"] is None:
         raise ValueError("There is no prompt; give one in quotes, or --prompts FILE.")
-    if video is not None and audio is not None:
+    if settings["video"] is not None and settings["audio"] is not None:
         raise ValueError("--video and --audio are both given, so nothing is left to generate; leave one of them out.")
-    output = output or Path("out/harmony.mp4")
-    check_suffix("-o", output, ".mp4")
-    check_suffix("--save-latents", save_latents, ".safetensors")
-    from ..media import check_overwrites, prepare_output
+    if out.audio_track is not None and settings["audio"] is None and settings["reference_audio"] is None:
+        raise ValueError("--audio-track is given, but no --audio or --reference-audio; leave it out.")
+    check_suffix("-o", out.output, ".mp4")
+    check_suffix("--save-latents", out.save_latents, ".safetensors")
+    settings["reference_images"] = settings["reference_images"] or []
+    media = [*(settings[name] for name in MEDIA), *settings["reference_images"]]
+    _check_outputs(out, [*media, *models.files])
+    from ..pipelines.prompts import read_request
+    from ..pipelines.record import as_comment, make_record
 
-    plot_path = output.with_suffix(".png") if plot else None
-    weights = [Path(model), audio_model, video_vae, *(audio_vae or []), text_encoder, tokenizer]
-    check_overwrites(
-        {"-o": output, "-o's sync plot": plot_path, "--save-latents": save_latents},
-        [image, video, audio, reference_audio, *media["reference_images"], *weights],
-    )
-    for path in (output, plot_path, save_latents):
+    check_numbers(settings)
+    request = read_request(settings, models.config())
+    comment = as_comment(make_record({**settings, **out.written()}, models.weights()))
+    clip, final = _make_clip(models.load(), request, out)
+    output = _write(final, out.output, out.scale, comment)
+    plot = plot_beside(output) if out.plot else None
+    report = _measure(final, plot, request.prompt)
+    if out.save_latents is not None:
+        _save_latents(clip, out.save_latents)
+    made = (output, None if report is None else plot, out.save_latents)
+    _print_result(clip, final, report, [str(path) for path in made if path is not None], out.as_json)
+
+
+def _check_outputs(out: OutputOptions, inputs: list[Path | None]) -> None:
+    """Before any work: every output can be written, and nothing is lost by it. Raises OutputError."""
+    plot = plot_beside(out.output) if out.plot and out.output is not None else None
+    drawn_before = plot is not None and plot.is_file() and is_sync_plot(plot)
+    named = {"-o": out.output, "--save-latents": out.save_latents}
+    check_overwrites({**named, "-o's sync plot": plot}, inputs, overwrite=True)
+    check_overwrites(named if drawn_before else {**named, "-o's sync plot": plot}, [], out.overwrite)
+    for path in (out.output or DEFAULT_OUTPUT, plot, out.save_latents):
         if path is not None:
             prepare_output(path)
 
-    from ..pipelines import GenerateRequest
-    from ..pipelines.prompts import read_media
-    from ..pipelines.request import check_numbers
 
-    settings |= {"prompt": prompt, "audio_prompt": audio_prompt, "transcript": transcript, "seed": seed}
-    check_numbers(settings)
-    request = GenerateRequest(**settings, **read_media(settings | media, read_config(model, audio_model, preset)))
-    clip = _make_clip(load(), request, scale)
-    report = _save_clip(clip, output, scale, plot_path, prompt)
-    if save_latents is not None:
-        _save_latents(clip, save_latents)
-    made = (output, None if report is None else plot_path, save_latents)
-    _print_result(clip, report, [str(path) for path in made if path is not None], seed, as_json)
+def _make_clip(
+    pipeline: HarmonyPipeline, request: GenerateRequest, out: OutputOptions, line: str = ""
+) -> tuple[Generation, FinalClip]:
+    """The clip and what is written of it, unless that could not be. What is to be known is said before sampling."""
+    from ..pipelines.final import check_given, final_clip
+
+    check_given(request, out.given, out.scale or 1)
+    geometry = pipeline.geometry(request)
+    enlargement(geometry.height, geometry.width, out.scale)
+
+    def announce(notes: Sequence[tuple[str, ...]]) -> None:
+        for note in () if out.as_json else notes[0]:
+            say(f"{line and line + ': '}note: {note}")
+
+    with _progress_bar(line or "sampling") as progress:
+        clip = pipeline(request, progress, announce)
+    final = final_clip(clip, request, out.given)
+    for note in () if out.as_json else final.notes:
+        say(f"{line and line + ': '}note: {note}")
+    return clip, final
 
 
-def _print_result(clip: Generation, report: SyncReport | None, written: list[str], seed: int, as_json: bool) -> None:
+def _print_result(
+    clip: Generation, final: FinalClip, report: SyncReport | None, written: list[str], as_json: bool
+) -> None:
     if as_json:
         facts = {
             "written": written,
-            "seed": seed,
-            "frames": len(clip.frames),
-            "fps": float(clip.fps),
-            "size": [clip.frames.shape[2], clip.frames.shape[1]],
-            "samples": 0 if clip.samples is None else clip.samples.shape[1],
-            "sample_rate": clip.sample_rate,
+            "seed": clip.seed,
+            "frames": len(final.frames),
+            "fps": float(final.fps),
+            "size": list(final.size),
+            "samples": 0 if final.samples is None else final.samples.shape[1],
+            "sample_rate": final.sample_rate,
             "passes_per_step": clip.passes_per_step,
-            "notes": clip.notes,
+            "notes": [*clip.notes, *final.notes],
             "sync": None if report is None else report.to_dict(),
         }
         print(json.dumps(facts))
         return
-    for note in clip.notes:
-        print(f"note: {note}")
-    length = f"{float(len(clip.frames) / clip.fps):g} s"
-    print(f"{', '.join(written)}: {length}, seed {seed}, {clip.passes_per_step:g} passes a step")
+    length = f"{float(len(final.frames) / final.fps):g} s"
+    say(f"{', '.join(written)}: {length}, seed {clip.seed}, {clip.passes_per_step:g} passes a step")
     if report is None:
         print("no sound: this checkpoint makes pictures alone")
     else:
         from ..sync.plot import describe
 
         print(describe(report))
-
-
-def _make_clip(
-    pipeline: HarmonyPipeline, request: GenerateRequest, scale: int | None, title: str = "sampling"
-) -> Generation:
-    """The clip, unless it could not be written."""
-    geometry = pipeline.geometry(request)
-    enlargement(geometry.height, geometry.width, scale)
-    with _progress_bar(title) as progress:
-        return pipeline(request, progress)
 
 
 def _save_latents(clip: Generation, path: Path) -> None:
@@ -222,48 +222,48 @@ def _save_latents(clip: Generation, path: Path) -> None:
     write_safetensors(path, latents, {"fps": str(clip.fps), "sample_rate": str(clip.sample_rate)})
 
 
-def _save_clip(clip: Generation, output: Path, scale: int | None, plot: Path | None, title: str) -> SyncReport | None:
-    """Where it has sound the sync plot and its report, then the video: with --prompts a video that exists is done."""
-    report = None
-    if clip.samples is not None:
-        report = measure_clip(clip.frames, clip.fps, clip.samples, clip.sample_rate, plot, title)
-    write_clip(output, clip.frames, clip.fps, clip.samples, clip.sample_rate, scale)
-    return report
+def _write(final: FinalClip, output: Path | None, scale: int | None, comment: str) -> Path:
+    """The MP4, under the next free default name where it has none of its own. A given film is not enlarged unasked."""
+    from ..media import encode_video
+
+    width, height = final.size
+    times = scale or 1 if final.given_film else enlargement(height, width, scale)
+    sound = {"channels": final.channels, "bit_rate": final.bit_rate}
+
+    def write(part: Path) -> None:
+        encode_video(
+            part, final.written(), final.fps, final.samples, final.sample_rate, times, comment=comment, **sound
+        )
+
+    if output is None:
+        return write_numbered(DEFAULT_OUTPUT, lambda path: not plot_beside(path).exists(), write)
+    with whole_file(output) as part:
+        write(part)
+    return output
 
 
-def _read_jobs(prompts: Path, folder: Path, settings: dict[str, Any], seed: int, plot: bool) -> Jobs:
-    """This process's share of the lines."""
-    from ..pipelines.prompts import read_jobs
+def _measure(final: FinalClip, plot: Path | None, title: str) -> SyncReport | None:
+    """The sync report of what was written and its plot, where it has sound."""
+    if final.samples is None:
+        return None
+    from ..media import AudioClip, to_mono
 
-    rank, world_size = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
-    jobs = read_jobs(prompts, folder, settings, seed, plot, rank, world_size)
-    for line in jobs.done:
-        print(f"line {line}: made before")
-    return jobs
-
-
-def _run_jobs(jobs: Jobs, load: Callable[[], HarmonyPipeline], scale: int | None) -> None:
-    """Every waiting clip; a line that fails costs no other. Raises ValueError at the end if any failed."""
-    pipeline = load() if jobs.waiting else None
-    for job in jobs.waiting:
-        with jobs.catching(job.line), lack_of_memory_named():
-            request = job.request(pipeline.config)
-            clip = _make_clip(pipeline, request, scale, f"line {job.line}")
-            _save_clip(clip, job.output, scale, job.plot, request.prompt)
-            for note in clip.notes:
-                print(f"line {job.line}: note: {note}")
-            print(f"line {job.line}: {job.output}, seed {request.seed}")
-    jobs.raise_errors()
+    mono_N, _ = to_mono(AudioClip(final.samples, final.sample_rate, channels=final.channels))
+    return measure_clip(final.frames, final.fps, mono_N[None], final.sample_rate, plot, title)
 
 
 @contextmanager
 def _progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that appears with the first step, so that notes come before it."""
     from tqdm import tqdm
 
-    with tqdm(desc=title, unit="step", leave=False) as bar:
+    with ExitStack() as shown:
+        bar = None
 
         def update(done: int, total: int) -> None:
-            bar.total = total
+            nonlocal bar
+            if bar is None:
+                bar = shown.enter_context(tqdm(desc=title, unit="step", total=total, leave=False))
             bar.update(done - bar.n)
 
         yield update

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import Field, dataclass, fields
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+
+from ..request import SETTINGS, GenerateRequest, Setting
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +23,7 @@ if TYPE_CHECKING:
     from ..config import HarmonyConfig
     from ..pipelines import HarmonyPipeline
 
+LONGEST_LINE = 10_000  # characters that a line quotes
 DTYPES = ("float32", "bfloat16", "float16")
 DRIVER_CACHES = ("auto", "device", "host", "off")
 
@@ -36,11 +43,23 @@ DriverCache = Annotated[
     str, typer.Option(help="Where what a given stream contributes is kept between steps: auto, device, host or off.")
 ]
 Compile = Annotated[bool, typer.Option("--compile", help="torch.compile the layers; the first step waits for it.")]
-ReferenceImage = Annotated[
-    list[Path] | None,
-    typer.Option(help="Somebody or something to be seen again; once for each picture (DreamID-Omni)."),
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+AudioTrack = Annotated[
+    int | None, typer.Option(help="Which sound track of a file, from 1; default: the one flagged default.", min=1)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def say(line: str, error: bool = False) -> None:
+    """Print a line with what it quotes of files and their names: control characters would be obeyed by a terminal."""
+    print(printable(line), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def printable(text: str) -> str:
+    """On one line that is not endless, characters that show nothing as `?`."""
+    line = " ".join(text[: 2 * LONGEST_LINE].split())
+    line = line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def check_seconds(option: str, seconds: float | None) -> None:
@@ -79,6 +98,95 @@ def find_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {name} cannot be used here; try cpu. ({str(error).splitlines()[0]})") from error
     return device
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which weights, and how they run: the options of every command that makes clips from any kind of file."""
+
+    model: Model = "harmony-tiny"
+    audio_model: AudioModel = None
+    video_vae: VideoVae = None
+    audio_vae: AudioVae = None
+    text_encoder: TextEncoder = None
+    tokenizer: Tokenizer = None
+    preset: Preset = None
+    offload: Offload = "none"
+    driver_cache: DriverCache = "auto"
+    compile_layers: Compile = False
+    device: Device = "auto"
+    dtype: Dtype = "float32"
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that is named, an embedded checkpoint's own name aside."""
+        paths = [self.audio_model, self.video_vae, *(self.audio_vae or []), self.text_encoder, self.tokenizer]
+        return [Path(self.model), *(path for path in paths if path is not None)]
+
+    def weights(self) -> list[Path]:
+        """Files and folders that clips are made with. Raises CheckpointError for a model that is none."""
+        from ..checkpoints import embedded_checkpoints, resolve
+
+        named = self.files
+        if self.model in embedded_checkpoints() or not named[0].is_dir():
+            named[0] = resolve(self.model)
+        return named
+
+    def config(self) -> HarmonyConfig:
+        return read_config(self.model, self.audio_model, self.preset)
+
+    def load(self) -> HarmonyPipeline:
+        parts = {
+            name: getattr(self, name) for name in ("video_vae", "audio_vae", "text_encoder", "tokenizer", "preset")
+        }
+        how = (self.offload, self.driver_cache, self.compile_layers, self.audio_model)
+        return load_pipeline(self.model, self.device, self.dtype, *how, **parts)
+
+
+def from_fields(*classes: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes `command(*values)` a command of typer: its options are the fields of dataclasses, `values` one of each.
+
+    A field's annotation is its option; those of `GenerateRequest` are made from its settings, and come as a dictionary.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        groups = [_parameters(cls) for cls in classes]
+
+        def run(**options: Any) -> None:
+            values = [{parameter.name: options[parameter.name] for parameter in group} for group in groups]
+            made = [each if cls is GenerateRequest else cls(**each) for cls, each in zip(classes, values, strict=True)]
+            command(*made)
+
+        parameters = [parameter for group in groups for parameter in group]
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__signature__ = inspect.Signature(parameters)
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate
+
+
+def _parameters(cls: type) -> list[inspect.Parameter]:
+    if cls is GenerateRequest:
+        return [_request_parameter(item, item.metadata["setting"]) for item in fields(cls) if item.name in SETTINGS]
+    hints = get_type_hints(cls, include_extras=True)
+    return [_parameter(item.name, hints[item.name], item.default) for item in fields(cls)]
+
+
+def _request_parameter(item: Field, setting: Setting) -> inspect.Parameter:
+    """A setting as an option: None leaves it to the checkpoint."""
+    if item.name == "prompt":
+        return _parameter(item.name, Annotated[str | None, typer.Argument(help=setting.help)], None)
+    if item.name == "reference_images":  # one a time
+        option = typer.Option("--reference-image", help=setting.help)
+        return _parameter(item.name, Annotated[list[Path] | None, option], None)
+    written = str if setting.kind is Fraction else setting.kind
+    kind = written | None if item.default is None else written
+    return _parameter(item.name, Annotated[kind, typer.Option(help=setting.help)], item.default)
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def read_config(model: str, audio_model: Path | None = None, preset: str | None = None) -> HarmonyConfig:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .clips import measure_clip
-from .options import Json, check_seconds, check_suffix
+from .options import AudioTrack, Json, Overwrite, check_seconds, check_suffix, say
 
 PREVIEW_SIDE = 160  # frames of a measured file, enough for the film strip
 
@@ -18,23 +18,31 @@ def sync(
     file: Annotated[Path, typer.Argument(help="Any video file with sound.")],
     seconds: Annotated[float, typer.Option(help="How much of the file is measured.")] = 60.0,
     plot: Annotated[Path | None, typer.Option(help="PNG to write.")] = None,
+    audio_track: AudioTrack = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Measure how far sound and picture of a file are apart."""
-    from ..media import check_overwrites, prepare_output, read_audio, read_video
+    from ..media import on_frames, read_audio, read_video, to_mono
+    from ..outputs import check_overwrites, prepare_output
     from ..sync.plot import describe
 
     check_seconds("--seconds", seconds)
     check_suffix("--plot", plot, ".png")
-    check_overwrites({"--plot": plot}, [file])
+    check_overwrites({"--plot": plot}, [file], overwrite)
     if plot is not None:
         prepare_output(plot)
-    audio = read_audio(file, seconds=seconds)
+    audio = read_audio(file, seconds=seconds, track=audio_track)
     video = read_video(file, seconds=seconds, short_side=PREVIEW_SIDE)
-    report = measure_clip(video.frames, video.fps, audio.samples, audio.sample_rate, plot, file.name)
+    mono_N, mixed = to_mono(audio)
+    samples_CN = on_frames(video, mono_N[None], audio.sample_rate)
+    report = measure_clip(video.frames, video.fps, samples_CN, audio.sample_rate, plot, file.name)
+    notes = [*video.notes, *audio.notes, *mixed]
     if as_json:
-        print(json.dumps({"file": str(file), **report.to_dict()}))
+        print(json.dumps({"file": str(file), **report.to_dict(), "notes": notes}))
         return
+    for note in notes:
+        say(f"note: {note}")
     print(describe(report))
     print(f"{len(report.video_events)} events in the picture at {_times(report.video_events)}")
     print(f"{len(report.audio_events)} onsets in the sound at {_times(report.audio_events)}")

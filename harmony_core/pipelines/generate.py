@@ -21,16 +21,18 @@ from ..diffusion.flow import sigmas
 from ..diffusion.guidance import MUTE_AUDIO, NEGATIVE_TEXT, STATIC_VIDEO
 from ..diffusion.latents import AVLatents, draw_noise, stack
 from ..diffusion.solvers import solver
-from ..geometry import ClipGeometry, as_fraction
-from ..media import fit_audio, fit_image, fit_reference_image, fit_video
+from ..geometry import ClipGeometry, as_fraction, beyond_training
+from ..media import fit_audio, fit_image, fit_reference_audio, fit_reference_image, fit_video
 from ..model.inputs import AudioInput, AVInput, VideoInput, clean_sigma
+from ..pixels import from_pixels, to_pixels
+from ..request import GenerateRequest, Generation, check_batch, check_supported
 from ..text import ovi_caption
 from ..text.transcripts import tokenize_transcript
 from .offload import Placement
-from .plan import guidance_plan
-from .request import GenerateRequest, Generation, check_batch, check_supported
+from .plan import guidance_plan, unused_settings
 
 Progress = Callable[[int, int], None]
+Announce = Callable[[Sequence[tuple[str, ...]]], None]
 
 
 class HarmonyPipeline:
@@ -84,20 +86,28 @@ class HarmonyPipeline:
         """Load published files, a part each. Raises as `load_parts`."""
         return cls(load_parts(files, dtype), device, offload, driver_cache)
 
-    def __call__(self, request: GenerateRequest, progress: Progress | None = None) -> Generation:
+    def __call__(
+        self, request: GenerateRequest, progress: Progress | None = None, announce: Announce | None = None
+    ) -> Generation:
         """Generate one clip; see `batch`."""
-        return self.batch([request], progress)[0]
+        return self.batch([request], progress, announce)[0]
 
     @torch.no_grad()
-    def batch(self, requests: Sequence[GenerateRequest], progress: Progress | None = None) -> list[Generation]:
+    def batch(
+        self,
+        requests: Sequence[GenerateRequest],
+        progress: Progress | None = None,
+        announce: Announce | None = None,
+    ) -> list[Generation]:
         """Generate several clips of one shape together. Each comes out as it would alone.
 
         Args:
             progress: called after every step with (steps done, steps in all).
+            announce: called once before sampling with the notes of every clip.
 
         Raises:
-            ValueError: a request that cannot be met, or requests that differ in more than texts, seeds and media;
-                the message names the value and the fix.
+            ValueError: a request that cannot be met, requests that differ in more than texts, seeds and media, or
+                results that are not numbers; the message names the value and the fix.
         """
         check_batch(requests)
         for request in requests:
@@ -106,7 +116,8 @@ class HarmonyPipeline:
         geometry = geometries[0]
         if any(other != geometry for other in geometries):
             raise ValueError("Requests of one batch differ in length or size; pass seconds, or run them apart.")
-        notes: list[list[str]] = [list(geometry.snapped) for _ in requests]
+        shared_notes = (*beyond_training(geometry, self.config), *geometry.snapped)
+        notes: list[list[str]] = [[*shared_notes, *request.notes] for request in requests]
         parts = [self._given(request, geometry, said) for request, said in zip(requests, notes, strict=True)]
         given = stack([part[0] for part in parts]).map(lambda x: x.to(self.device))
         masks = stack([part[1] for part in parts]).map(lambda x: x.to(self.device))
@@ -114,7 +125,10 @@ class HarmonyPipeline:
         schedule = sigmas(steps, shared.shift if shared.shift is not None else self.config.shift)
         plan = guidance_plan(shared, self.config, steps, masks)
         passes = {name for step in range(steps) for name in plan.passes(step)}
-        anchors = None
+        unused = unused_settings(shared, passes)
+        anchors, still = None, None
+        if STATIC_VIDEO in passes and shared.static_video == "estimate":
+            still = self._estimated_still(geometry)
         if passes & {MUTE_AUDIO, STATIC_VIDEO}:
             anchors = stack([self._anchors(request, geometry) for request in requests])
             anchors = anchors.map(lambda x: x.to(self.device))
@@ -129,10 +143,13 @@ class HarmonyPipeline:
             negative=negative,
             masks=masks,
             anchors=anchors,
-            static_anchor=self._estimated_still(geometry) if shared.static_video == "estimate" else None,
+            static_anchor=still,
             driver_cache=self.driver_cache,
         )
         solve = solver(shared.solver)
+        said = [tuple(dict.fromkeys((*each, *unused))) for each in notes]
+        if announce is not None:
+            announce(said)
         audio_shape = given.audio[:1].shape if self.config.audio else None
         noise = stack([draw_noise(given.video[:1].shape, audio_shape, each.seed) for each in requests])
         noise = noise.map(lambda x, like: x.to(like), given)
@@ -145,6 +162,7 @@ class HarmonyPipeline:
         self.placement.use(self.transformer)
         latents = solve(denoiser, start, schedule, report)
         latents = latents.map(lambda x, given, mask: x * mask + given * (1 - mask), given, masks)
+        _check_finite(pictures=latents.video, sound=latents.audio)
         generations = []
         for row, request in enumerate(requests):
             own = latents.map(lambda x, row=row: x[row : row + 1])
@@ -157,7 +175,7 @@ class HarmonyPipeline:
                     sample_rate=geometry.sample_rate,
                     latents_video=own.video,
                     latents_audio=own.audio,
-                    notes=tuple(dict.fromkeys(notes[row])),
+                    notes=said[row],
                     passes_per_step=plan.passes_per_step,
                     seed=request.seed,
                 )
@@ -180,19 +198,20 @@ class HarmonyPipeline:
         """uint8 frames [F0, H, W, 3] and float32 samples [1, N], exactly as long as asked."""
         self.placement.use(self.video_vae)
         video_BCFHW = self.video_vae.decode(latents.video)
-        frames = ((video_BCFHW[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 3, 0)
-        frames = frames[: geometry.num_frames_asked].cpu().numpy()
+        _check_finite(pictures=video_BCFHW)
+        frames = to_pixels(video_BCFHW[0].transpose(0, 1))[: geometry.num_frames_asked]
         if latents.audio is None:
             return frames, None
         self.placement.use(self.audio_vae)
         samples_BN = self.audio_vae.decode(latents.audio).float().cpu()
+        _check_finite(sound=samples_BN)
         samples_BN = torch.nn.functional.pad(samples_BN, (0, max(0, geometry.num_samples - samples_BN.shape[1])))
         return frames, samples_BN[:, : geometry.num_samples].numpy()
 
     def encode_video(self, frames: np.ndarray) -> Tensor:
         """uint8 [F, H, W, 3], F = 4n + 1, to latents [1, C, T_v, h, w]."""
         self.placement.use(self.video_vae)
-        return self.video_vae.encode(_pixels(frames).transpose(0, 1)[None])
+        return self.video_vae.encode(from_pixels(frames).transpose(0, 1)[None])
 
     def encode_audio(self, samples_N: np.ndarray, num_latents: int) -> Tensor:
         """Mono samples at the checkpoint's rate, padded with silence or cut, to latents [1, C, num_latents]."""
@@ -293,23 +312,19 @@ class HarmonyPipeline:
         return torch.cat(latents, dim=2)
 
     def _reference_audio(self, request: GenerateRequest, notes: list[str]) -> Tensor:
-        """Latents [1, C, T_r] of the first `reference_seconds` of the clip."""
-        rate = self.config.sample_rate
-        count = int(request.reference_seconds * rate) // self.audio_vae.samples_per_latent
-        if count < 1:
-            raise ValueError(
-                f"reference_seconds is {request.reference_seconds:g}, shorter than one audio latent "
-                f"({self.audio_vae.samples_per_latent / rate:g} s); ask for at least 0.3."
-            )
-        samples, said = fit_audio(request.reference_audio, count * self.audio_vae.samples_per_latent, rate)
+        """Latents [1, C, T_r] of the first `reference_seconds` of the clip, or of what there is of it."""
+        unit = self.audio_vae.samples_per_latent
+        samples, said = fit_reference_audio(
+            request.reference_audio, request.reference_seconds, unit, self.config.sample_rate
+        )
         notes.extend(said)
-        return self.encode_audio(samples, count)
+        return self.encode_audio(samples, len(samples) // unit)
 
     def _anchors(self, request: GenerateRequest, geometry: ClipGeometry) -> AVLatents:
         """Static video and mute audio, fixed for the run."""
         image = None
         if request.image is not None and request.static_video in ("auto", "image"):
-            image = _pixels(fit_image(request.image, geometry.height, geometry.width)[0])
+            image = from_pixels(fit_image(request.image, geometry.height, geometry.width)[0])
         self.placement.use(self.video_vae)
         video = static_video(self.video_vae, geometry, image)
         self.placement.use(self.audio_vae)
@@ -328,6 +343,8 @@ class HarmonyPipeline:
         return still
 
 
-def _pixels(frames: np.ndarray) -> Tensor:
-    """uint8 [..., H, W, 3] to float [..., 3, H, W] in -1..1."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -3).float() / 127.5 - 1
+def _check_finite(**parts: Tensor | None) -> None:
+    """Raises ValueError for results that are no numbers."""
+    for name, part in parts.items():
+        if part is not None and not bool(part.isfinite().all()):
+            raise ValueError(f"The {name} came out as values that are not numbers; lower the scales, or take float32.")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..config import HarmonyConfig
-from ..diffusion.guidance import GuidancePlan, ReferenceCFG, SyncCFG, TextCFG
+from ..diffusion.guidance import NEGATIVE_TEXT, STATIC_VIDEO, GuidancePlan, ReferenceCFG, SyncCFG, TextCFG
 from ..diffusion.latents import AVLatents
-from .request import GenerateRequest
+from ..request import GenerateRequest
 
 
 def guidance_plan(request: GenerateRequest, config: HarmonyConfig, steps: int, masks: AVLatents) -> GuidancePlan:
@@ -29,3 +29,23 @@ def guidance_plan(request: GenerateRequest, config: HarmonyConfig, steps: int, m
     )
     generates_audio = masks.audio is not None and bool(masks.audio.any())
     return GuidancePlan(guidances, steps, bool(masks.video.any()), generates_audio)
+
+
+def unused_settings(request: GenerateRequest, passes: set[str]) -> tuple[str, ...]:
+    """Settings that were asked for and change nothing, in words: no pass of the run reads them."""
+    notes = []
+    if request.static_video != "auto" and STATIC_VIDEO not in passes:
+        notes.append(f"static_video {request.static_video!r} is not used: no sound is made, or audio_sync_scale is 1.")
+    if NEGATIVE_TEXT not in passes:
+        for name in ("negative_prompt", "negative_audio_prompt"):
+            if getattr(request, name) is not None:
+                notes.append(f"{name} is not used: both text scales are 1.")
+    absent = {
+        "reference_seconds": request.reference_audio is None,
+        "video_reference_scale": not request.reference_images,
+    }
+    absent["audio_reference_scale"] = request.reference_audio is None
+    for name, nothing in absent.items():
+        if nothing and getattr(request, name) not in (None, 1, GenerateRequest.reference_seconds):
+            notes.append(f"{name} is not used: there is no reference.")
+    return tuple(notes)

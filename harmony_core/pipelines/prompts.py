@@ -1,38 +1,56 @@
 """Many clips from a file of JSON lines.
 
 A line is an object with the fields of `GenerateRequest` (media as paths, beside the file or absolute;
-`reference_images` a list of them) and optionally `output`, a file name. A field may be left out; an unknown one is an
-error, and an error costs its own line alone.
+`reference_images` a list of them) and optionally `output`, a file name, and `audio_track`, a number. A field may be
+left out or null; an unknown one is an error, and an error costs its own line alone. Empty lines and those that begin
+with # are left out. A clip keeps its request: a line whose clip was made from the same is done, one whose clip was made
+from another is an error.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ..config import HarmonyConfig
-from ..media import prepare_output, read_audio, read_image, read_video
-from .request import INTEGERS, MEDIA, NUMBERS, GenerateRequest, check_numbers
+from ..geometry import as_fps
+from ..media import MediaError, read_audio, read_picture, read_video
+from ..outputs import OutputError, is_sync_plot, plot_beside, prepare_output
+from ..request import MEDIA, SETTINGS, GenerateRequest, check_numbers
+from .record import differences, make_record, read_record
 
-KNOWN = ("output", *(item.name for item in fields(GenerateRequest)))
+READING = ("audio_track",)  # how a line's files are read
+KNOWN = ("output", *SETTINGS, *READING)
+LONGEST_NAME = 240  # bytes; file systems take 255
+MOST_TOLD = 20  # lines that one error names
+LONGEST_TOLD = 300  # characters of each, and 60 of a value
 
 
 @dataclass(frozen=True)
 class Job:
-    """One line: a request whose media are still paths. `plot`, its sync plot, lies beside the clip."""
+    """One line: a request whose media are still paths.
+
+    `plot`, its sync plot, lies beside the clip; `record` is what the clip keeps of the request. `replaces` says that a
+    clip of another request is there and may go.
+    """
 
     line: int
     output: Path
     plot: Path | None
     values: dict[str, Any]
+    record: dict[str, Any] = field(default_factory=dict)
+    replaces: bool = False
 
     def request(self, config: HarmonyConfig) -> GenerateRequest:
         """Reads the media for a checkpoint of this config. Raises ValueError."""
-        return GenerateRequest(**self.values | read_media(self.values, config))
+        return read_request(self.values, config)
 
 
 @dataclass
@@ -49,13 +67,15 @@ class Jobs:
         try:
             yield
         except (ValueError, OSError) as error:
-            self.errors[line] = str(error)
+            self.errors[line] = _short(str(error), LONGEST_TOLD)
 
     def raise_errors(self) -> None:
         """Raises ValueError that names every wrong line."""
         if self.errors:
-            listed = " ".join(f"line {line}: {error}" for line, error in sorted(self.errors.items()))
-            raise ValueError(f"{len(self.errors)} of the lines failed. {listed}")
+            told = sorted(self.errors.items())
+            listed = " ".join(f"line {line}: {error}" for line, error in told[:MOST_TOLD])
+            more = f" And {len(told) - MOST_TOLD} more." if len(told) > MOST_TOLD else ""
+            raise ValueError(f"{len(told)} of the lines failed. {listed}{more}")
 
 
 def read_jobs(
@@ -66,47 +86,84 @@ def read_jobs(
     plots: bool = True,
     rank: int = 0,
     world_size: int = 1,
+    weights: Sequence[Path] = (),
+    written: Mapping[str, Any] = MappingProxyType({}),
+    overwrite: bool = False,
 ) -> Jobs:
-    """The lines of a file, empty ones left out.
+    """The lines of a file, empty ones and comments left out.
 
     Args:
-        folder: where clips go, by default as `00001.mp4` after the line; a clip that is there counts as done.
+        folder: where clips go, by default as `00001.mp4` after the line; a clip there of the same request is done.
         settings: for what a line leaves out.
         seed: of the first line; line n without a seed of its own has `seed + n - 1`, whatever else is made.
         plots: whether every clip gets a sync plot.
         rank, world_size: of this process, which gets every `world_size`-th line, whichever were done before.
+        weights, written: files that the clips are made with, and how they are written; part of a clip's request.
+        overwrite: whether a clip of another request is made anew; else it is an error.
 
     Raises:
         ValueError: no such file, not UTF-8, or nothing in it; a folder that cannot be written.
     """
     lines = _read_lines(path)
-    prepare_output(folder / f"rank{rank}.part")  # a name that no other process tries
+    prepare_output(folder / "00001.mp4")
     jobs, owners, read_by = Jobs(), {}, {path.resolve(): "--prompts"}
     for line, text in lines:
         with jobs.catching(line):
             values = {**settings, "seed": seed + line - 1, **_parse(text)}
             check_numbers(values)
             output = folder / _output_name(values.pop("output", f"{line:05d}.mp4"))
-            if output.stem in owners:
-                raise ValueError(
-                    f"output is {output.name}, which line {owners[output.stem]} writes; give another name."
-                )
-            owners[output.stem] = line
+            if output.stem.lower() in owners:
+                other = owners[output.stem.lower()]
+                raise ValueError(f"output is {output.name}, which line {other} writes; give another name.")
+            owners[output.stem.lower()] = line
             values |= {name: path.parent / values[name] for name in MEDIA if values.get(name) is not None}
-            values["reference_images"] = [path.parent / image for image in values.get("reference_images", ())]
+            values["reference_images"] = [path.parent / image for image in values.get("reference_images") or ()]
             media = [values[name] for name in MEDIA if values.get(name) is not None]
             read_by |= {file.resolve(): f"line {line}" for file in (*media, *values["reference_images"])}
-            job = Job(line, output, output.with_suffix(".png") if plots else None, values)
+            job = Job(line, output, plot_beside(output) if plots else None, values)
             if (line - 1) % world_size == rank:
-                jobs.done.append(line) if output.exists() else jobs.waiting.append(job)
+                _place(job, jobs, make_record({**values, **written}, weights), overwrite)
     for job in jobs.waiting:
         with jobs.catching(job.line):
-            if job.plot is not None and job.plot.resolve() in read_by:
-                reader = read_by[job.plot.resolve()]
-                raise ValueError(f"its sync plot would overwrite {job.plot}, which {reader} reads; rename the output.")
+            _check_plot(job, read_by, overwrite)
     jobs.waiting = [job for job in jobs.waiting if job.line not in jobs.errors]
     jobs.errors = {line: error for line, error in jobs.errors.items() if (line - 1) % world_size == rank}
     return jobs
+
+
+def _place(job: Job, jobs: Jobs, record: dict[str, Any], overwrite: bool) -> None:
+    """To what waits, or to what is done. Raises OutputError for a clip of another request that is to stay."""
+    if not job.output.exists():
+        jobs.waiting.append(replace(job, record=record))
+        return
+    before = _record_of(job.output)
+    if before is not None and not differences(before, record):
+        jobs.done.append(job.line)
+    elif overwrite:
+        jobs.waiting.append(replace(job, record=record, replaces=True))
+    else:
+        what = "does not say what it was made from"
+        if before is not None:
+            what = f"was made from another request ({', '.join(differences(before, record))} differ)"
+        raise OutputError(f"{job.output.name} exists and {what}; give --overwrite to make it anew, or another output.")
+
+
+def _record_of(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_record(path)
+    except MediaError:
+        return None
+
+
+def _check_plot(job: Job, read_by: Mapping[Path, str], overwrite: bool) -> None:
+    """Raises OutputError for a plot that would take the place of somebody's picture."""
+    if job.plot is None:
+        return
+    if job.plot.resolve() in read_by:
+        reader = read_by[job.plot.resolve()]
+        raise OutputError(f"its sync plot would overwrite {job.plot}, which {reader} reads; rename the output.")
+    if job.plot.exists() and not overwrite and not is_sync_plot(job.plot):
+        raise OutputError(f"its sync plot would overwrite {job.plot}; rename the output, or give --overwrite.")
 
 
 def _read_lines(path: Path) -> list[tuple[int, str]]:
@@ -117,7 +174,8 @@ def _read_lines(path: Path) -> list[tuple[int, str]]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"--prompts {path} is not UTF-8 at byte {error.start}; save it as UTF-8.") from error
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    numbered = enumerate(text.split("\n"), 1)  # not splitlines: U+2028 may stand within a text of JSON
+    lines = [(number, line) for number, line in numbered if line.strip() and not line.lstrip().startswith("#")]
     if not lines:
         raise ValueError(f"--prompts {path} has no lines; write one JSON object a line.")
     return lines
@@ -125,52 +183,86 @@ def _read_lines(path: Path) -> list[tuple[int, str]]:
 
 def _parse(text: str) -> dict[str, Any]:
     try:
-        values = json.loads(text)
+        values = json.loads(text, object_pairs_hook=_once_each)
+    except RecursionError as error:
+        raise ValueError("not JSON that can be read: it is nested too deep.") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}.") from error
     if not isinstance(values, dict) or "prompt" not in values:
         raise ValueError('not an object with a prompt; write it like {"prompt": "a red ball bounces"}.')
-    for name, value in values.items():
-        if name not in KNOWN:
-            raise ValueError(f"unknown field {name}; known are {', '.join(KNOWN)}.")
-        kind, said = str, "a text"
-        if name in INTEGERS:
-            kind, said = int, "a whole number"
-        elif name in NUMBERS:
-            kind, said = int | float, "a number"
-        elif name == "reference_images":
-            if not isinstance(value, list) or not all(isinstance(image, str) for image in value):
-                raise ValueError(f"{name} is {value!r}, but must be a list of file names.")
-            continue
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError(f"{name} is {value!r}, but must be {said}.")
+    checked = {name: _value(name, value) for name, value in values.items()}
+    return {name: value for name, value in checked.items() if value is not None}
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{_short(twice)} stands there twice; leave one out.")
     return values
 
 
+def _value(name: str, value: Any) -> Any:
+    """What a line says of one field; None where it leaves it out. Numbers may be written as 7.0, rates as texts."""
+    if name not in KNOWN:
+        raise ValueError(f"unknown field {_short(name)}; known are {', '.join(KNOWN)}.")
+    kind = {"output": str, "audio_track": int}.get(name) or SETTINGS[name].kind
+    if (value is None and name != "prompt") or (value == "" and kind is Path):
+        return None
+    if name == "reference_images":
+        if not isinstance(value, list) or not all(isinstance(image, str) for image in value):
+            raise ValueError(f"{name} is {_short(repr(value))}, but must be a list of file names.")
+        return value
+    if kind is Fraction and isinstance(value, str):
+        return as_fps(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    written, said = {
+        int: (int, "a whole number"),
+        float: (int | float, "a number"),
+        Fraction: (int | float, "a number"),
+    }.get(kind, (str, "a text"))
+    if not isinstance(value, written) or isinstance(value, bool):
+        raise ValueError(f"{name} is {_short(repr(value))}, but must be {said}.")
+    return value
+
+
+def _short(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def _output_name(name: str) -> str:
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        raise ValueError(f"output is {_short(repr(name))}, but must be a file name of at most {LONGEST_NAME} bytes.")
     if Path(name).name != name or Path(name).suffix.lower() != ".mp4":
-        raise ValueError(f"output is {name!r}, but must be a plain file name that ends in .mp4.")
+        raise ValueError(f"output is {_short(repr(name))}, but must be a plain file name that ends in .mp4.")
     return name
 
 
-def read_media(values: Mapping[str, Any], config: HarmonyConfig) -> dict[str, Any]:
-    """The media fields of a request, no longer and hardly larger than the clip needs, from a path each.
+def read_request(values: Mapping[str, Any], config: HarmonyConfig) -> GenerateRequest:
+    """The request whose media are paths in `values`, read no longer and hardly larger than the clip needs.
 
     Args:
-        values: fields of `GenerateRequest`; `reference_images` is several paths.
+        values: fields of `GenerateRequest` and `audio_track`; `reference_images` is several paths.
         config: has the size that a request without one gets.
 
     Raises:
-        MediaError: a file that cannot be read.
+        ValueError: as `GenerateRequest`; MediaError for a file that cannot be read.
     """
     image, video, audio, reference = (values.get(name) for name in MEDIA)
-    seconds, reference_seconds = values.get("seconds"), values.get("reference_seconds")
+    seconds, track = values.get("seconds"), values.get("audio_track")
+    reference_seconds = values.get("reference_seconds", GenerateRequest.reference_seconds)
     width, height = (values.get(name) or getattr(config, name) for name in ("width", "height"))
     short_side = max(width, height)  # covers the clip whichever way the video lies
-    return {
-        "image": None if image is None else read_image(image),
+    first = None if image is None else read_picture(image)
+    looks = [read_picture(path) for path in values.get("reference_images") or ()]
+    media = {
+        "image": None if first is None else first[0],
         "video": None if video is None else read_video(video, seconds=seconds, short_side=short_side),
-        "audio": None if audio is None else read_audio(audio, seconds=seconds),
-        "reference_audio": None if reference is None else read_audio(reference, seconds=reference_seconds),
-        "reference_images": tuple(read_image(path) for path in values["reference_images"]),
+        "audio": None if audio is None else read_audio(audio, seconds=seconds, track=track),
+        "reference_audio": None if reference is None else read_audio(reference, seconds=reference_seconds, track=track),
+        "reference_images": tuple(pixels for pixels, _ in looks),
+        "notes": tuple(note for _, said in filter(None, (first, *looks)) for note in said),
     }
+    return GenerateRequest(**{name: value for name, value in values.items() if name not in READING} | media)

@@ -38,7 +38,8 @@ class TinyTextEncoder(nn.Module):
         notes = ()
         if len(words) > len(kept):
             notes += (f"The prompt has {len(words)} words; this checkpoint reads the first {self.text_len}.",)
-        unknown = sorted({word for word in kept if word not in self._ids})
+        foreign = [word for word in re.findall(r"[^\W_]+", text.lower()) if re.search(r"[^a-z0-9]", word)]
+        unknown = sorted({word for word in (*kept, *foreign[: self.text_len]) if word not in self._ids})
         if unknown:
             notes += (f"Words this checkpoint does not know: {', '.join(unknown)}.",)
         ids = [self._ids.get(word, UNKNOWN) for word in kept]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..autoencoders.mel import FLOOR
 from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
+from ..pixels import from_pixels
 from .muon import Muon
 
 logger = logging.getLogger(__name__)
@@ -190,7 +191,7 @@ def reconstruction_report(
 
 def _as_frames(pixels_BHWC: np.ndarray) -> Tensor:
     """uint8 pixels to -1..1, channels first."""
-    return torch.from_numpy(np.ascontiguousarray(pixels_BHWC)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return from_pixels(pixels_BHWC)
 
 
 def _detail(frames_BCHW: Tensor) -> Tensor:

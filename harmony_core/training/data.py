@@ -18,6 +18,7 @@ from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from ..checkpoints.write import write_safetensors
 from ..config import SpeechConfig
 from ..diffusion.latents import AVLatents
+from ..pixels import from_pixels
 from ..text.tiny_encoder import TinyTextEncoder
 from ..text.transcripts import tokenize_transcript
 from ..toyworld import reference_audio, render, sample_scene
@@ -106,7 +107,7 @@ def encode_clips(
     video, audio, reference = [], [], []
     for start in range(0, len(clips.videos), chunk):
         rows = slice(start, start + chunk)
-        pixels = torch.from_numpy(clips.videos[rows]).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        pixels = from_pixels(clips.videos[rows]).transpose(1, 2)
         video.append(video_vae.encode(pixels).half())
         audio.append(audio_vae.encode(torch.from_numpy(clips.sounds[rows]).float()).half())
         reference.append(audio_vae.encode(torch.from_numpy(clips.references[rows]).float()).half())

@@ -145,5 +145,5 @@ def test_the_command_line_takes_parts(harmony, parts: dict[str, Path], tmp_path:
         facts = json.loads(printed)
         assert (facts["frames"], facts["samples"]) == (9, 0 if model == "wan" else 6000)
         assert (facts["sync"] is None) == (model == "wan")
-        assert facts["written"] == [str(out)] + [str(out.with_suffix(".png"))] * (model != "wan")
+        assert facts["written"] == [str(out)] + [str(out.with_suffix(".sync.png"))] * (model != "wan")
         assert len(read_video(out).frames) == 9

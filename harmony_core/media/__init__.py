@@ -1,0 +1,46 @@
+"""Video, sound and pictures: files to arrays, arrays to the lengths of a clip, arrays to MP4."""
+
+from .clips import AudioClip, MediaError, VideoClip, check_size
+from .fit import (
+    fit_audio,
+    fit_count,
+    fit_image,
+    fit_length,
+    fit_reference_audio,
+    fit_reference_image,
+    fit_video,
+    on_frames,
+    resample,
+    resample_channels,
+)
+from .images import read_image, read_picture
+from .mix import to_mono
+from .read import has_audio, own_frames, read_audio, read_video
+from .write import AAC_RATES, encode_video, write_video
+
+__all__ = [
+    "AAC_RATES",
+    "AudioClip",
+    "MediaError",
+    "VideoClip",
+    "check_size",
+    "encode_video",
+    "fit_audio",
+    "fit_count",
+    "fit_image",
+    "fit_length",
+    "fit_reference_audio",
+    "fit_reference_image",
+    "fit_video",
+    "has_audio",
+    "on_frames",
+    "own_frames",
+    "read_audio",
+    "read_image",
+    "read_picture",
+    "read_video",
+    "resample",
+    "resample_channels",
+    "to_mono",
+    "write_video",
+]

@@ -1,0 +1,124 @@
+"""Arrays to MP4.
+
+Shape suffixes: F frames, H height, W width, C audio channels, N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+from ..outputs import whole_file
+from .clips import MediaError, check_size
+from .containers import as_file, one_line
+
+AAC_BIT_RATE = 160_000
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1")  # by number of channels; PyAV 18 crashes on eight
+
+
+def write_video(path: str | Path, *arguments: object, **options: object) -> None:
+    """Write an MP4 as `encode_video` does. It appears when it is whole; a failure leaves an older one as it was.
+
+    Raises:
+        MediaError: a name that does not end in .mp4, or as `encode_video`; OutputError for one that cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".mp4":
+        raise MediaError(f"Cannot write {path}: video is saved as .mp4; rename it to {path.with_suffix('.mp4').name}.")
+    with whole_file(path) as part:
+        encode_video(part, *arguments, **options)
+
+
+def encode_video(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    fps: Fraction,
+    samples: np.ndarray | None,
+    sample_rate: int,
+    scale: int = 1,
+    smooth: bool = True,
+    *,
+    channels: tuple[str, ...] = (),
+    bit_rate: int = AAC_BIT_RATE,
+    comment: str = "",
+) -> None:
+    """H.264 + AAC, straight to the file: tracks that both begin at 0 and are equally long to within one frame.
+
+    Args:
+        frames: uint8 RGB [H,W,3] each; height and width times `scale` must be even.
+        samples: float32 [C,N] in -1..1 (clipped), or None for a silent file.
+        scale: whole-number enlargement, so that a 64-pixel clip can be watched.
+        smooth: enlarge with Lanczos; False keeps hard pixels.
+        channels: what each of `samples` is (FL, FR, ...); by their number if empty.
+        bit_rate: of the sound.
+        comment: kept in the file's metadata.
+
+    Raises:
+        MediaError: a size that H.264 does not take, a rate or channels that AAC does not, no frames, or what FFmpeg
+            says.
+    """
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        raise MediaError(f"Cannot write {path}: there is not one frame.")
+    height, width = first.shape[0] * scale, first.shape[1] * scale
+    check_size(width, height)
+    try:
+        with av.open(as_file(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+            if comment:
+                container.metadata["comment"] = comment
+            video = _video_track(container, Fraction(fps), height, width)
+            audio = None if samples is None else _audio_track(container, len(samples), sample_rate, channels, bit_rate)
+            for index, picture in enumerate(chain((first,), frames)):
+                frame = _enlarged(picture, scale, smooth).reformat(format="yuv420p", dst_colorspace="itu709")
+                frame.pts, frame.time_base = index, 1 / Fraction(fps)
+                container.mux(video.encode(frame))
+            container.mux(video.encode(None))
+            if audio is not None:
+                planes_CN = np.ascontiguousarray(samples.clip(-1, 1), np.float32)
+                sound = av.AudioFrame.from_ndarray(planes_CN, "fltp", audio.layout.name)
+                sound.sample_rate, sound.pts, sound.time_base = sample_rate, 0, Fraction(1, sample_rate)
+                container.mux(audio.encode(sound))
+                container.mux(audio.encode(None))
+    except av.FFmpegError as error:
+        raise MediaError(f"Cannot write {path} ({one_line(error)}); choose another output.") from error
+
+
+def _video_track(container: av.container.OutputContainer, fps: Fraction, height: int, width: int) -> av.VideoStream:
+    # No B-frames: they would need an edit list, which some readers ignore, and the video would come late.
+    video = container.add_stream("libx264", rate=fps, options={"crf": "16", "preset": "slow", "bf": "0"})
+    video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+    video.codec_context.time_base = 1 / fps
+    for name in ("colorspace", "color_primaries", "color_trc", "color_range"):
+        setattr(video.codec_context, name, 1)  # BT.709, limited range
+    return video
+
+
+def _audio_track(
+    container: av.container.OutputContainer, count: int, sample_rate: int, channels: tuple[str, ...], bit_rate: int
+) -> av.AudioStream:
+    if sample_rate not in AAC_RATES:
+        raise MediaError(
+            f"AAC has no rate of {sample_rate} Hz; resample it to one of {', '.join(map(str, AAC_RATES))}."
+        )
+    if count > len(LAYOUTS):
+        raise MediaError(f"AAC is written with 1 to {len(LAYOUTS)} channels, not {count}; mix them.")
+    if "BL" not in channels:  # one pair of surrounds: AAC's own layouts have it at the back
+        channels = tuple({"SL": "BL", "SR": "BR"}.get(name, name) for name in channels)
+    layout = "+".join(channels) or LAYOUTS[count - 1]
+    return container.add_stream("aac", rate=sample_rate, layout=layout, bit_rate=bit_rate)
+
+
+def _enlarged(picture_HWC: np.ndarray, scale: int, smooth: bool) -> av.VideoFrame:
+    if scale != 1:
+        height, width = picture_HWC.shape[:2]
+        method = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
+        picture_HWC = np.array(Image.fromarray(picture_HWC).resize((width * scale, height * scale), method))
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture_HWC), format="rgb24")

@@ -1,0 +1,11 @@
+"""`harmony train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.commands.errors import assert_error
+
+
+def test_train_names_the_configs_it_has(harmony, tmp_path: Path) -> None:
+    assert_error(harmony("train", "-c", "huge", "-o", tmp_path / "run"), "huge", "tiny")
