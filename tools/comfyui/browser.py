@@ -10,7 +10,8 @@ from typing import Any
 from .server import ComfyServer
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-READY = "() => window.app && window.app.vueAppReady && window.app.extensionManager"
+READY = """() => window.app?.vueAppReady && window.app.extensionManager
+    && window.LiteGraph?.registered_node_types.SaveVideo"""
 
 
 @contextmanager
@@ -24,5 +25,6 @@ def open_page(server: ComfyServer, width: int, height: int) -> Iterator[Any]:
         page.set_default_timeout(180_000)
         page.goto(server.url)
         page.wait_for_function(READY)
+        page.wait_for_load_state("networkidle")  # it opens a graph of its own last
         yield page
         browser.close()
