@@ -13,8 +13,10 @@ from math import ceil
 
 from .config import HarmonyConfig
 
+Number = float | str | Fraction  # as a person writes it: 12.5, 30000/1001
 
-def as_fraction(value: float | str | Fraction) -> Fraction:
+
+def as_fraction(value: Number) -> Fraction:
     """The decimal a person wrote (12.5, 23.976, "30000/1001"), not its nearest binary float.
 
     Raises:
@@ -49,7 +51,12 @@ class ClipGeometry:
 
     @classmethod
     def from_seconds(
-        cls, seconds: float | Fraction, fps: float | Fraction, height: int, width: int, config: HarmonyConfig
+        cls,
+        seconds: Number,
+        fps: Number,
+        height: int,
+        width: int,
+        config: HarmonyConfig,
     ) -> ClipGeometry:
         """Lengths for a clip of `seconds` at `fps`.
 
@@ -69,7 +76,7 @@ class ClipGeometry:
 
     @classmethod
     def from_frames(
-        cls, num_frames_asked: int, fps: float | Fraction, height: int, width: int, config: HarmonyConfig
+        cls, num_frames_asked: int, fps: Number, height: int, width: int, config: HarmonyConfig
     ) -> ClipGeometry:
         """Lengths for exactly `num_frames_asked` frames at `fps`. Raises ValueError as `from_seconds` does."""
         fps, stride = as_fraction(fps), config.temporal_stride
@@ -195,10 +202,10 @@ def v2a_windows(num_latent_frames: int, num_audio: int, config: HarmonyConfig) -
 
 def group_windows(windows: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int, int, int], ...]:
     """Runs of queries that share a window: (query_start, query_end, key_start, key_end)."""
-    groups: list[list[int]] = []
+    groups: list[tuple[int, int, int, int]] = []
     for index, (start, end) in enumerate(windows):
-        if groups and groups[-1][2:] == [start, end]:
-            groups[-1][1] = index + 1
+        if groups and groups[-1][2:] == (start, end):
+            groups[-1] = (groups[-1][0], index + 1, start, end)
         else:
-            groups.append([index, index + 1, start, end])
-    return tuple(tuple(group) for group in groups)
+            groups.append((index, index + 1, start, end))
+    return tuple(groups)

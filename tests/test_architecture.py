@@ -29,7 +29,7 @@ LAYERS = {
     "media": {"geometry"},
     "ops": BASE,
     "model": BASE | {"ops"},
-    "diffusion": BASE | {"ops", "model"},
+    "diffusion": BASE | {"ops", "model", "autoencoders"},
     "autoencoders": BASE | {"ops"},
     "text": BASE | {"ops"},
     "checkpoints": BASE | {"ops", "model", "autoencoders", "text"},

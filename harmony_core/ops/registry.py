@@ -127,8 +127,8 @@ def _disagreement(results: list[Tensor], expected: list[Tensor]) -> float:
 
 
 def _with_gradients(outputs: tuple[Tensor, ...], inputs: list[Tensor]) -> list[Tensor]:
-    weighted = sum((out * torch.linspace(-1, 1, out.numel(), device=out.device).view_as(out)).sum() for out in outputs)
-    return [*(out.detach() for out in outputs), *torch.autograd.grad(weighted, inputs)]
+    weights = [torch.linspace(-1, 1, out.numel(), device=out.device, dtype=out.dtype).view_as(out) for out in outputs]
+    return [*(out.detach() for out in outputs), *torch.autograd.grad(outputs, inputs, weights)]
 
 
 def _draw(shape: tuple[int, ...], seed: int, device_type: str, dtype: torch.dtype) -> Tensor:
