@@ -1,4 +1,4 @@
-"""From the transformer's velocities to one guided clean estimate, with masks (INTERFACES: masks and sigmas).
+"""From the transformer's velocities to one guided clean estimate, with masks (docs/architecture.md).
 
 Legend: B batch, T_v / T_a latent positions.
 """
