@@ -95,6 +95,8 @@ def _choose(op: str, device_type: str) -> tuple[str, str]:
     fallback = next(iter(IMPLEMENTATIONS[op]))
     if device_type != "cuda":  # also the type of HIP devices
         return fallback, "Triton kernels are for CUDA and HIP devices"
+    if "triton" not in IMPLEMENTATIONS[op]:
+        return fallback, "there is no Triton kernel of it"
     trouble = self_check(op, device_type)
     return (fallback, trouble) if trouble else ("triton", "compiled, and agrees with the naive implementation")
 
