@@ -297,9 +297,10 @@ def test_every_module_imports_without_optional_packages() -> None:
     assert int(done.stdout) > 30
 
 
-def test_the_version_stands_twice_and_agrees() -> None:
+def test_the_version_stands_thrice_and_agrees() -> None:
     stated = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
     assert f'__version__ = "{stated}"' in (CORE / "__init__.py").read_text()
+    assert f"version: {stated}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_importing_the_package_or_its_help_loads_no_torch() -> None:
