@@ -13,6 +13,7 @@ from math import ceil, floor
 
 from .config import HarmonyConfig
 
+Number = float | str | Fraction  # as a person writes it: 12.5, 30000/1001
 MAX_SIDE = 8192  # pixels; players take no larger H.264
 # What people write for the rates of NTSC.
 NTSC = {
@@ -25,7 +26,7 @@ RATE_SLACK = 0.01  # 23.976 for 24
 SHORTEST, LONGEST = 0.5, 1.25  # of a trained length
 
 
-def as_fraction(value: float | str | Fraction) -> Fraction:
+def as_fraction(value: Number) -> Fraction:
     """The decimal a person wrote (12.5, "30000/1001"), not its nearest binary float.
 
     Raises:
@@ -37,7 +38,7 @@ def as_fraction(value: float | str | Fraction) -> Fraction:
         raise ValueError(f"{value} is not a number of seconds or fps; write it like 12.5 or 30000/1001.") from error
 
 
-def as_fps(value: float | str | Fraction) -> Fraction:
+def as_fps(value: Number) -> Fraction:
     """A frame rate as `as_fraction` reads it, but 23.976, 29.97 and their like are the rates that they round."""
     rate = as_fraction(value)
     return NTSC.get(f"{float(rate):.6g}", rate)
@@ -71,7 +72,12 @@ class ClipGeometry:
 
     @classmethod
     def from_seconds(
-        cls, seconds: float | Fraction, fps: float | Fraction, height: int, width: int, config: HarmonyConfig
+        cls,
+        seconds: Number,
+        fps: Number,
+        height: int,
+        width: int,
+        config: HarmonyConfig,
     ) -> ClipGeometry:
         """Lengths for a clip of `seconds` at `fps`.
 
@@ -95,7 +101,7 @@ class ClipGeometry:
 
     @classmethod
     def from_frames(
-        cls, num_frames_asked: int, fps: float | Fraction, height: int, width: int, config: HarmonyConfig
+        cls, num_frames_asked: int, fps: Number, height: int, width: int, config: HarmonyConfig
     ) -> ClipGeometry:
         """Lengths for exactly `num_frames_asked` frames at `fps`. Raises ValueError as `from_seconds` does."""
         fps, stride = as_fps(fps), config.temporal_stride
@@ -239,10 +245,10 @@ def v2a_windows(num_latent_frames: int, num_audio: int, config: HarmonyConfig) -
 
 def group_windows(windows: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int, int, int], ...]:
     """Runs of queries that share a window: (query_start, query_end, key_start, key_end)."""
-    groups: list[list[int]] = []
+    groups: list[tuple[int, int, int, int]] = []
     for index, (start, end) in enumerate(windows):
-        if groups and groups[-1][2:] == [start, end]:
-            groups[-1][1] = index + 1
+        if groups and groups[-1][2:] == (start, end):
+            groups[-1] = (groups[-1][0], index + 1, start, end)
         else:
-            groups.append([index, index + 1, start, end])
-    return tuple(tuple(group) for group in groups)
+            groups.append((index, index + 1, start, end))
+    return tuple(groups)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ def build(
     Raises:
         ValueError: names the unknown and the missing keys, or the value of another type.
     """
-    known = {item.name: item.default is MISSING and item.default_factory is MISSING for item in fields(cls)}  # type: ignore[arg-type]
+    known = {item.name: item.default is MISSING and item.default_factory is MISSING for item in fields(cast(Any, cls))}
     unknown = [prefix + name for name in sorted(set(values) - set(known))]
     needed = {name for name, is_needed in known.items() if is_needed} | set(required)
     missing = [prefix + name for name in sorted(needed - set(values))]
@@ -43,12 +43,12 @@ def build(
             (kind,) = (each for each in get_args(hint) if each is not NoneType)
             if value is None:
                 return None
-            if is_dataclass(kind) and not isinstance(value, dict | kind):  # type: ignore[operator]
+            if is_dataclass(kind) and not isinstance(value, dict | kind):
                 raise ValueError(f"{title} {name} is {value!r}, but must be settings or null.")
             return typed(kind, value, name)
         kind = get_origin(hint) or hint
-        if is_dataclass(kind) and isinstance(value, dict):
-            return build(kind, value, title, f"{name}.", text_numbers=text_numbers)  # type: ignore[arg-type]
+        if isinstance(value, dict) and is_dataclass(kind):
+            return build(cast(type, kind), value, title, f"{name}.", text_numbers=text_numbers)
         if kind is tuple and isinstance(value, list | tuple):
             return tuple(typed(get_args(hint)[0], item, name) for item in value)
         if kind is float and isinstance(value, int | str if text_numbers else int) and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Who may import whom (DESIGN.md), what may be imported when, and how long a file may be."""
+"""Who may import whom (docs/architecture.md), what may be imported when, and how long a file may be."""
 
 from __future__ import annotations
 
@@ -19,32 +19,23 @@ MAX_LINES = 450
 LAZY = {"triton", "accelerate", "peft", "diffusers", "tqdm", "yaml", "scipy", "transformers"}
 HOST_ONLY = {"comfy", "folder_paths", "comfy_extras", "comfy_execution", "node_helpers", "nodes"}
 
-# Package of harmony_core -> packages it may import. A package may always import itself.
-BASE = {"geometry", "config", "presets", "strict"}
-LAYERS = {
-    "strict": set(),
-    "config": {"strict"},
-    "presets": {"config"},
-    "geometry": {"config"},
-    "outputs": set(),
-    "pixels": set(),
-    "request": {"config", "geometry", "media"},
-    "media": {"geometry", "outputs"},
-    "ops": BASE,
-    "model": BASE | {"ops"},
-    "diffusion": BASE | {"ops", "model"},
-    "autoencoders": BASE | {"ops"},
-    "text": BASE | {"ops"},
-    "checkpoints": BASE | {"ops", "model", "autoencoders", "text", "outputs"},
-    "pipelines": BASE
-    | {"ops", "model", "diffusion", "autoencoders", "text", "checkpoints", "media", "outputs"}
-    | {"pixels", "request"},
-    "toyworld": {"autoencoders"},
-    "sync": BASE | {"ops", "model"},
-    "cli": {"commands"},
-    "__main__": {"cli"},
-}
-ANYTHING_BELOW = {"training", "benchmarks", "commands"}  # may import every layer; only commands may import them
+FREE = {"commands", "cli", "__main__"}  # the top: may import every layer, and nothing imports it
+TOP = {"training": {"commands", "benchmarks"}, "benchmarks": {"commands"}}  # who alone may import these
+STARTS_PROGRAMS = {"toyworld/record_words.py"}  # espeak-ng, when the recordings are made anew
+
+
+def documented_layers() -> dict[str, set[str]]:
+    """Package of harmony_core -> packages it may import beside itself: the table of docs/architecture.md."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    table = text.split("| package | what it is | may import |")[1].split("\n\n")[0]
+    layers: dict[str, set[str]] = {}
+    for line in table.splitlines()[2:]:
+        packages, _, allowed = (re.findall(r"`(\w+)`", cell) for cell in line.split("|")[1:-1])
+        layers |= {package: set(allowed) for package in packages}
+    return layers
+
+
+LAYERS = documented_layers()
 
 
 @dataclass(frozen=True)
@@ -101,7 +92,7 @@ def none_of(wrong: list[object]) -> None:
 
 def test_the_walk_sees_imports() -> None:
     assert len(CORE_IMPORTS) > 100
-    assert any(core_target(found) == "geometry" for found in CORE_IMPORTS if found.file.name == "fit.py")
+    assert any(core_target(found) == "config" for found in CORE_IMPORTS if found.file.name == "bundle.py")
     assert any(not found.at_top for found in CORE_IMPORTS)
 
 
@@ -123,34 +114,117 @@ def test_optional_packages_are_imported_in_functions() -> None:
 
 
 def test_layers_import_downwards_only() -> None:
+    """`_base` in the table stands for what everything may import."""
+    base = LAYERS["_base"]
     wrong = []
     for found in CORE_IMPORTS:
         if found.level == 0:
             continue
         source, target = package_of(found.file), core_target(found)
-        if target == source or source == "__init__" or target in ("__version__", ""):
+        if target in (source, "__version__", "") or source == "__init__":
             continue
-        if source not in LAYERS and source not in ANYTHING_BELOW:
-            wrong.append(f"{found}: {source} has no place in LAYERS")
-        elif source in LAYERS and target not in LAYERS[source]:
+        if target in FREE:
+            if source not in FREE:
+                wrong.append(f"{found}: nothing imports the command line")
+        elif source in FREE:
+            continue
+        elif source not in LAYERS:
+            wrong.append(f"{found}: {source} has no place in docs/architecture.md")
+        elif target not in LAYERS[source] | (base if source not in base else set()):
             wrong.append(f"{found}: {source} may import {', '.join(sorted(LAYERS[source])) or 'nothing'}")
-        elif source in ANYTHING_BELOW and target in ("commands", "cli"):
-            wrong.append(f"{found}: nothing imports the command line")
-        elif source != "commands" and target in ("training", "benchmarks"):
-            wrong.append(f"{found}: only the command line imports {target}")
+        elif target in TOP and source not in TOP[target]:
+            wrong.append(f"{found}: only {', '.join(TOP[target])} import {target}")
     none_of(wrong)
 
 
-def test_nodes_reach_the_core_relatively_and_comfyui_through_host() -> None:
-    wrong = []
-    for found in NODE_IMPORTS:
-        name = found.module.split(".")[0]
-        in_host = NODES / "host" in found.file.parents
-        if found.level == 0 and (name == "harmony_core" or (name in HOST_ONLY and not in_host)):
-            wrong.append(found)
-        if found.level and found.module.startswith("harmony_core.training"):
-            wrong.append(found)
+def test_the_table_names_every_package_once() -> None:
+    packages = {path.stem for path in CORE.iterdir() if path.is_dir() or path.suffix == ".py"}
+    packages -= {"__init__", "__pycache__", "assets", "py", *FREE}
+    assert set(LAYERS) - {"_base"} == packages
+
+
+def file_graph(root: Path, imports: list[Import]) -> dict[Path, set[Path]]:
+    """File -> files of `root` that it imports, anywhere in it."""
+    graph: dict[Path, set[Path]] = {}
+    for found in imports:
+        if found.level == 0:
+            continue
+        start = found.file.parents[found.level - 1]
+        reached = start.joinpath(*found.module.split("."))
+        options = (reached.with_suffix(".py"), reached / "__init__.py", reached.parent.with_suffix(".py"))
+        target = next((each for each in options if each.is_file() and root in each.parents), None)
+        if target is not None and target != found.file:
+            graph.setdefault(found.file, set()).add(target)
+    return graph
+
+
+def circle_in(graph: dict[Path, set[Path]]) -> list[str]:
+    """The names of one circle's files, or nothing."""
+    done: set[Path] = set()
+
+    def walk(file: Path, above: list[Path]) -> list[Path]:
+        if file in above:
+            return [*above[above.index(file) :], file]
+        if file in done:
+            return []
+        for target in sorted(graph.get(file, ())):
+            if circle := walk(target, [*above, file]):
+                return circle
+        done.add(file)
+        return []
+
+    circles = (walk(file, []) for file in sorted(graph))
+    return [str(file.relative_to(ROOT)) for file in next((each for each in circles if each), [])]
+
+
+@pytest.mark.parametrize("root", [CORE, NODES], ids=lambda root: root.name)
+def test_no_file_imports_itself_in_a_circle(root: Path) -> None:
+    graph = file_graph(root, CORE_IMPORTS if root == CORE else NODE_IMPORTS)
+    assert len(graph) > 10
+    assert not circle_in(graph)
+
+
+def test_a_circle_is_seen() -> None:
+    a, b, c = (CORE / name for name in ("a.py", "b.py", "c.py"))
+    assert circle_in({a: {b}, b: {c}, c: {b}}) == ["harmony_core/b.py", "harmony_core/c.py", "harmony_core/b.py"]
+    assert not circle_in({a: {b, c}, b: {c}})
+
+
+def test_no_node_imports_another() -> None:
+    """What several nodes share stands in inputs.py or host/."""
+    nodes = {file.stem for file in NODES.glob("*.py")} - {"__init__", "inputs"}
+    pairs = {
+        (found.file.stem, found.module.split(".")[0])
+        for found in NODE_IMPORTS
+        if found.level == 1 and found.file.parent == NODES and found.file.stem in nodes
+    }
+    wrong = {(one, other) for one, other in pairs if other in nodes}
+    none_of(sorted(wrong))
+
+
+def test_core_reaches_nothing_outside_itself() -> None:
+    """Neither the repository's benchmarks, tools and tests, nor a program but for espeak-ng."""
+    wrong: list[object] = [
+        found
+        for found in CORE_IMPORTS
+        if (found.level == 0 and found.module.split(".")[0] in ("benchmarks", "tools", "tests"))
+        or found.level > len(found.file.relative_to(CORE).parts)
+    ]
+    for file in CORE_FILES:
+        name, source = str(file.relative_to(CORE)), file.read_text()
+        if re.search(r"\b(subprocess|os\.system|Popen|runpy|sys\.path)\b", source) and name not in STARTS_PROGRAMS:
+            wrong.append(f"{name} starts a program or changes the import path")
+        depth = len(file.relative_to(CORE).parts)
+        up = [int(index) + 1 for index in re.findall(r"\.parents\[(\d+)\]", source)]
+        up += [len(chain) // len(".parent") for chain in re.findall(r"__file__\)((?:\.parent\b)+)", source)]
+        if max(up, default=0) > depth:
+            wrong.append(f"{name} looks above harmony_core")
     none_of(wrong)
+
+
+def test_nodes_reach_the_core_relatively_and_no_training() -> None:
+    wrong = [found for found in NODE_IMPORTS if found.level == 0 and found.module.split(".")[0] == "harmony_core"]
+    none_of([*wrong, *(i for i in NODE_IMPORTS if i.level and i.module.startswith("harmony_core.training"))])
 
 
 def python_files() -> list[Path]:
@@ -212,9 +286,10 @@ def test_every_module_imports_without_optional_packages() -> None:
     assert int(done.stdout) > 30
 
 
-def test_the_version_stands_twice_and_agrees() -> None:
+def test_the_version_stands_thrice_and_agrees() -> None:
     stated = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
     assert f'__version__ = "{stated}"' in (CORE / "__init__.py").read_text()
+    assert f"version: {stated}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_importing_the_package_or_its_help_loads_no_torch() -> None:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .interface import AudioAutoencoder
 from .lengths import check_num_samples
 from .vocoder import DEFAULT_CONFIG as VOCODER_CONFIG
 from .vocoder import Vocoder
@@ -49,6 +50,9 @@ def slaney_filterbank(num_mels: int, fft_size: int, sample_rate: int, top_hz: fl
 
 class MelConverter(nn.Module):
     """Log10 mel spectrogram. Its two buffers have the names that merged files give them."""
+
+    mel_basis: Tensor
+    hann_window: Tensor
 
     def __init__(self, num_mels: int) -> None:
         super().__init__()
@@ -204,6 +208,9 @@ class Decoder(nn.Module):
 class MelVAE(nn.Module):
     """The autoencoder between mel and latents. Latents are the posterior's mean, not normalised (Ovi)."""
 
+    data_mean: Tensor
+    data_std: Tensor
+
     def __init__(self, num_mels: int, width: int, channels: int) -> None:
         super().__init__()
         self.register_buffer("data_mean", torch.zeros(1, num_mels, 1))
@@ -219,7 +226,7 @@ class MelVAE(nn.Module):
         return self.decoder(latents_BCT) * self.data_std + self.data_mean
 
 
-class MMAudioVAE(nn.Module):
+class MMAudioVAE(AudioAutoencoder):
     """Waveform to latents and back. Keys are the merged file's: `mel_converter.*`, `vae.*`, `vocoder.*`.
 
     Args:

@@ -39,6 +39,9 @@ class Spectrogram(nn.Module):
         window: samples under the Hann window; also the FFT length.
     """
 
+    window: Tensor
+    filters: Tensor
+
     def __init__(self, sample_rate: int, num_mels: int, hop: int, window: int) -> None:
         super().__init__()
         self.hop, self.window_size, self.num_bins = hop, window, window // 2 + 1

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .interface import AudioAutoencoder, VideoAutoencoder
 from .lengths import check_num_samples, check_video_shape
 from .mel import FLOOR, Spectrogram
 
@@ -32,7 +33,7 @@ class ChannelNorm(nn.LayerNorm):
 class ResidualBlock(nn.Module):
     """Norm, then two width-3 convolutions around a SiLU, added to the input. `conv` is nn.Conv1d or nn.Conv2d."""
 
-    def __init__(self, conv: type[nn.Module], channels: int) -> None:
+    def __init__(self, conv: type[nn.Conv1d | nn.Conv2d], channels: int) -> None:
         super().__init__()
         self.norm = ChannelNorm(channels)
         self.conv_in = conv(channels, channels, 3, padding=1)
@@ -43,11 +44,11 @@ class ResidualBlock(nn.Module):
         return x + self.conv_out(F.silu(self.conv_in(self.norm(x))))
 
 
-def residual_blocks(conv: type[nn.Module], channels: int, count: int) -> nn.Sequential:
+def residual_blocks(conv: type[nn.Conv1d | nn.Conv2d], channels: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(conv, channels) for _ in range(count)))
 
 
-class TinyVideoVAE(nn.Module):
+class TinyVideoVAE(VideoAutoencoder):
     """Each frame becomes an 8 times smaller picture of `channels` channels; four frames share a latent frame.
 
     Latent 0 holds frame 0 four times, latent i >= 1 frames 4i-3 .. 4i, as channels `4 x channels` (slot-major).
@@ -59,6 +60,9 @@ class TinyVideoVAE(nn.Module):
         fine_width: channels at 1/2, in the decoder alone.
         encoder_blocks, decoder_blocks: residual blocks at 1/8; the decoder has as many at 1/4, the encoder one.
     """
+
+    latent_mean: Tensor
+    latent_std: Tensor
 
     def __init__(
         self,
@@ -146,7 +150,7 @@ def _frames_together(height: int, width: int) -> int:
     return max(1, CHUNK_PIXELS // (height * width))
 
 
-class TinyAudioVAE(nn.Module):
+class TinyAudioVAE(AudioAutoencoder):
     """Log-mel frames, four to a latent, decoded to a linear spectrogram that Griffin-Lim turns into sound.
 
     Decoding to the linear spectrogram rather than to mel makes the mel inversion a learnt part of the decoder.
@@ -159,6 +163,9 @@ class TinyAudioVAE(nn.Module):
         latent_width: channels at latent rate.
         blocks: residual blocks per stage.
     """
+
+    latent_mean: Tensor
+    latent_std: Tensor
 
     def __init__(
         self,

@@ -6,8 +6,9 @@ Legend: B batch, C channels, F pixel frames, T latent frames, H and W height and
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from .interface import VideoAutoencoder
 from .lengths import check_video_shape
 
 FRAMES_PER_LATENT, PIXELS_PER_LATENT = 4, 16
@@ -48,7 +49,7 @@ WAN22_CONFIG = {
 }
 
 
-class WanVideoVAE(nn.Module):
+class WanVideoVAE(VideoAutoencoder):
     """4x16x16 causal video autoencoder; latent 0 holds frame 0 alone, latent i >= 1 frames 4i-3 .. 4i.
 
     Args:
@@ -56,9 +57,12 @@ class WanVideoVAE(nn.Module):
         device: where the weights are made; `meta` before loading.
     """
 
+    latents_mean: Tensor
+    latents_std: Tensor
+
     def __init__(self, config: dict | None = None, device: torch.device | str = "cpu") -> None:
         super().__init__()
-        from diffusers import AutoencoderKLWan
+        from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
         self.config = {**WAN22_CONFIG, **(config or {})}
         self.latent_channels = self.config["z_dim"]
@@ -77,10 +81,12 @@ class WanVideoVAE(nn.Module):
         num_frames, height, width = video_BCFHW.shape[2:]
         check_video_shape(num_frames, height, width, FRAMES_PER_LATENT, PIXELS_PER_LATENT)
         video_BCFHW = video_BCFHW.to(self.latents_mean.device, self.vae.dtype)
-        latents = self.vae.encode(video_BCFHW).latent_dist.mode().float()
+        (posterior,) = self.vae.encode(video_BCFHW, return_dict=False)
+        latents = posterior.mode().float()
         return (latents - self.latents_mean) / self.latents_std
 
     def decode(self, latents_BCTHW: Tensor) -> Tensor:
         """Normalised latents to video [B, 3, 4 (T - 1) + 1, 16 H, 16 W] in -1..1."""
         latents = latents_BCTHW.to(self.latents_std) * self.latents_std + self.latents_mean
-        return self.vae.decode(latents.to(self.vae.dtype)).sample.float()
+        (video_BCFHW,) = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)
+        return video_BCFHW.float()

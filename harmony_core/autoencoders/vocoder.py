@@ -41,6 +41,8 @@ class SnakeBeta(nn.Module):
 class LowPass(nn.Module):
     """Holder of a filter under the published key name."""
 
+    filter: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("filter", torch.zeros(1, 1, FILTER_TAPS))
@@ -116,21 +118,23 @@ class Vocoder(nn.Module):
         super().__init__()
         channels = upsample_initial_channel
         self.conv_pre = nn.Conv1d(num_mels, channels, 7, padding=3)
-        self.ups, self.resblocks = nn.ModuleList(), nn.ModuleList()
+        ups: list[nn.Module] = []
+        self.resblocks = nn.ModuleList()
         self.stacks = len(resblock_kernel_sizes)
         for rate, kernel in zip(upsample_rates, upsample_kernel_sizes, strict=True):
             up = nn.ConvTranspose1d(channels, channels // 2, kernel, rate, padding=(kernel - rate) // 2)
-            self.ups.append(nn.ModuleList([up]))
+            ups.append(nn.Sequential(up))  # for the published key names
             channels //= 2
             for size, dilations in zip(resblock_kernel_sizes, resblock_dilation_sizes, strict=True):
                 self.resblocks.append(ResidualStack(channels, size, dilations))
+        self.ups = nn.ModuleList(ups)
         self.activation_post = AliasFreeActivation(channels)
         self.conv_post = nn.Conv1d(channels, 1, 7, padding=3)
 
     def forward(self, mel_BML: Tensor) -> Tensor:
         """Log10 mel to a waveform [B, N] in -1..1."""
         x_BCN = self.conv_pre(mel_BML)
-        for level, (up,) in enumerate(self.ups):
+        for level, up in enumerate(self.ups):
             x_BCN = up(x_BCN)
             stacks = self.resblocks[level * self.stacks : (level + 1) * self.stacks]
             x_BCN = sum(stack(x_BCN) for stack in stacks) / self.stacks

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ class ModelOptions:
         return torch.float32 if self.device.type == "cpu" else torch.bfloat16
 
 
-def bench_model(options: ModelOptions) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+def bench_model(options: ModelOptions) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows for a CSV, and comparisons under their fixed names."""
     parts = [transformer(options), synccfg(options), video_to_audio(options)]
     if not options.quick:
@@ -65,7 +66,7 @@ def row(
 
 def wan_pair(config: HarmonyConfig, options: ModelOptions) -> tuple[HarmonyTransformer, nn.Module]:
     """Our transformer without audio and diffusers' WanTransformer3DModel, with the same random weights."""
-    from diffusers import WanTransformer3DModel
+    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
     torch.manual_seed(0)
     theirs = WanTransformer3DModel(
@@ -83,7 +84,7 @@ def wan_pair(config: HarmonyConfig, options: ModelOptions) -> tuple[HarmonyTrans
     tensors = theirs.state_dict()
     ours = HarmonyTransformer(config)
     ours.load_state_dict(rename(tensors, recognise(tensors, "diffusers")))
-    return ours.to(options.device, options.dtype), theirs.to(options.device, options.dtype)
+    return ours.to(options.device, options.dtype), cast(nn.Module, theirs).to(options.device, options.dtype)
 
 
 def transformer(options: ModelOptions) -> tuple[list[dict], list[dict]]:
@@ -116,8 +117,8 @@ def transformer(options: ModelOptions) -> tuple[list[dict], list[dict]]:
     for mode in ("forward", "backward"):
         measured = time_ways({"ours": run_ours, "diffusers": run_theirs}, [latents, text], mode, options.repeats)
         rows += [row(f"transformer_{mode}", way, config, latents.shape, columns) for way, columns in measured.items()]
-        seconds = [measured[way]["seconds_p50"] for way in ("ours", "diffusers")]
-        lines.append(comparison(f"transformer_{mode}", *seconds, "s"))
+        ours_s, theirs_s = (measured[way]["seconds_p50"] for way in ("ours", "diffusers"))
+        lines.append(comparison(f"transformer_{mode}", ours_s, theirs_s, "s"))
     lines.append(comparison("transformer_error", error, 1e-5, "of the largest value"))
     return rows, lines
 
@@ -142,14 +143,15 @@ class Job:
         )
         model = HarmonyTransformer(config)
         initialize(model, torch.Generator().manual_seed(0))
-        geometry = ClipGeometry.from_seconds(seconds, config.fps, *(32 * n for n in patches), config)
+        high, wide = patches
+        geometry = ClipGeometry.from_seconds(seconds, config.fps, 32 * high, 32 * wide, config)
         shapes = geometry.video_shape(1, config.video_channels), geometry.audio_shape(1, config.audio_channels)
         given, anchors = (draw_noise(*shapes, seed).map(lambda x: x.to(options.device)) for seed in (0, 1))
         text = torch.randn(2, 1, config.text_len, config.text_dim, device=options.device, dtype=options.dtype)
-        masks = AVLatents(given.video[:, :1, :, :1, :1], given.audio[:, :1]).map(torch.ones_like)
+        masks = AVLatents(given.video[:, :1, :, :1, :1], given.sound[:, :1]).map(torch.ones_like)
         inputs = AVInput(
             VideoInput(given.video, clean_sigma(given.video), text[0]),
-            AudioInput(given.audio, clean_sigma(given.audio), text[1]),
+            AudioInput(given.sound, clean_sigma(given.sound), text[1]),
         )
         return cls(model.to(options.device, options.dtype), inputs, anchors, masks)
 
@@ -161,7 +163,7 @@ class Job:
         plan = GuidancePlan(guidances, 1, generates_video=not video_given)
         denoiser = Denoiser(self.model, plan, self.inputs, None, masks, self.anchors)
         given = denoiser.given
-        noisy = draw_noise(given.video.shape, given.audio.shape, 2).map(lambda x, like: x.to(like), given)
+        noisy = draw_noise(given.video.shape, given.sound.shape, 2).map(lambda x, like: x.to(like), given)
         return torch.inference_mode()(partial(denoiser, noisy, SIGMA, 0))
 
 
@@ -215,9 +217,9 @@ def video_to_audio(options: ModelOptions) -> tuple[list[dict], list[dict]]:
     rows = [
         row("video_to_audio", way, job.model.config, shape, columns, counted[way]) for way, columns in measured.items()
     ]
-    seconds = [measured[way]["seconds_p50"] for way in ("later_step", "joint_step")]
+    later, joint_s = (measured[way]["seconds_p50"] for way in ("later_step", "joint_step"))
     return rows, [
-        comparison("video_to_audio_step", *seconds, "s"),
+        comparison("video_to_audio_step", later, joint_s, "s"),
         comparison("video_to_audio_step_flops", counted["later_step"], counted["joint_step"], "FLOP"),
     ]
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,8 +22,8 @@ from ..config import HarmonyConfig
 from ..geometry import ClipGeometry
 from ..model.rope import cross_rope, cross_windows, to_device, video_rope
 from ..ops import registry
-from ..ops.framewise_attention.naive import framewise_attention_naive, window_mask
-from ..ops.rope import apply_rope, apply_rope_naive
+from ..ops.framewise_attention.naive import Groups, framewise_attention_naive, window_mask
+from ..ops.rope import RopeTable, apply_rope, apply_rope_naive
 from ..presets import preset
 from .timing import call_way, comparison, machine, time_ways
 
@@ -54,18 +55,18 @@ class OpsOptions:
         return ("forward",) if self.quick else ("forward", "backward")
 
 
-def bench_ops(options: OpsOptions) -> list[dict[str, object]]:
+def bench_ops(options: OpsOptions) -> list[dict[str, Any]]:
     """Rows of both ops, with the machine."""
     rows = framewise_rows(options) + qk_norm_rope_rows(options)
     return [row | machine(options.device) for row in rows]
 
 
-def masked_global(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, rope_q, rope_k) -> Tensor:
+def masked_global(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, rope_q: RopeTable, rope_k: RopeTable) -> Tensor:
     q, k, v = (x.transpose(1, 2) for x in (apply_rope(q, rope_q), apply_rope(k, rope_k), v))
     return scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 
 
-def flex_way(groups, num_queries: int, num_keys: int, device: torch.device) -> Callable:
+def flex_way(groups: Groups, num_queries: int, num_keys: int, device: torch.device) -> Callable:
     """FlexAttention with the windows as a block mask, made beforehand. torch compiles no complex numbers on CPU."""
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
@@ -73,12 +74,12 @@ def flex_way(groups, num_queries: int, num_keys: int, device: torch.device) -> C
     rows = torch.tensor(groups, device=device)
     starts, ends = (column.repeat_interleave(rows[:, 1] - rows[:, 0]) for column in (rows[:, 2], rows[:, 3]))
 
-    def seen(_batch, _head, query, key):
+    def seen(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (key >= starts[query]) & (key < ends[query])
 
     block_mask = torch.compile(create_block_mask)(seen, None, None, num_queries, num_keys, device=device)
 
-    def run(q: Tensor, k: Tensor, v: Tensor, rope_q, rope_k) -> Tensor:
+    def run(q: Tensor, k: Tensor, v: Tensor, rope_q: RopeTable, rope_k: RopeTable) -> Tensor:
         q, k, v = (x.transpose(1, 2) for x in (apply_rope_naive(q, rope_q), apply_rope_naive(k, rope_k), v))
         return flex_attention(q, k, v, block_mask=block_mask).transpose(1, 2)
 
@@ -98,7 +99,7 @@ def directions(seconds: float, config: HarmonyConfig) -> dict[str, tuple]:
     }
 
 
-def framewise_rows(options: OpsOptions) -> list[dict[str, object]]:
+def framewise_rows(options: OpsOptions) -> list[dict[str, Any]]:
     config, device, dtype, rows = options.config, options.device, options.dtype, []
     lengths = QUICK_LENGTHS_S if options.quick else LENGTHS_S
     heads, head_dim = config.num_heads, config.head_dim
@@ -142,7 +143,7 @@ def framewise_rows(options: OpsOptions) -> list[dict[str, object]]:
     return rows
 
 
-def qk_norm_rope_rows(options: OpsOptions) -> list[dict[str, object]]:
+def qk_norm_rope_rows(options: OpsOptions) -> list[dict[str, Any]]:
     """Self-attention's q and k of a five-second clip (a second on CPU)."""
     config, device, dtype = options.config, options.device, options.dtype
     tokens_high, tokens_wide = config.height // 32, config.width // 32
@@ -173,10 +174,10 @@ def qk_norm_rope_rows(options: OpsOptions) -> list[dict[str, object]]:
     ]
 
 
-def comparisons(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+def comparisons(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """`framewise_20s` and its relatives (both directions together), growth with the clip, and the norm."""
 
-    def total(column: str, op: str = "framewise_attention", **wanted) -> float | None:
+    def total(column: str, op: str = "framewise_attention", **wanted: object) -> float | None:
         found = [r for r in rows if r["op"] == op and all(r[key] == value for key, value in wanted.items())]
         return sum(row[column] for row in found) if found else None
 
@@ -197,8 +198,9 @@ def comparisons(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     shortest, longest = (
         total("seconds_p50", mode="forward", way="ours", clip_seconds=x) for x in (lengths[0], lengths[-1])
     )
-    # Linear in the clip: the time grows no more than the length does.
-    add(f"framewise_growth_{lengths[0]}s_to_{lengths[-1]}s", longest / shortest, lengths[-1] / lengths[0], "times")
+    if shortest and longest:  # linear in the clip: the time grows no more than the length does
+        name = f"framewise_growth_{lengths[0]}s_to_{lengths[-1]}s"
+        add(name, longest / shortest, lengths[-1] / lengths[0], "times")
     for mode in ("forward", "backward"):
         ours, peer = (total("seconds_p50", op="qk_norm_rope", mode=mode, way=way) for way in ("ours", "naive"))
         add(f"qk_norm_rope_{mode}", ours, peer, "s")

@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..diffusion.latents import AVLatents
 from ..media import AudioClip, VideoClip
+from ..model.interaction import FramewiseInteraction
 from ..pipelines import GenerateRequest, HarmonyPipeline
-from ..toyworld import FPS, HELD_OUT_SEED, SAMPLE_RATE, ToyClip, reference_audio, render, sample_scene
+from ..toyworld import FPS, HELD_OUT_SEED, SAMPLE_RATE, BallScene, ToyClip, reference_audio, render, sample_scene
 from ..toyworld.measures.impacts import impact_scores
 from ..toyworld.measures.mouths import mouth_correlation
 from ..toyworld.measures.traits import (
@@ -75,7 +77,12 @@ def round_trip(scenes: Sequence[HeldOut], pipeline: HarmonyPipeline, **_: object
     for scene in scenes:
         audio = pipeline.encode_audio(scene.clip.audio, geometry.num_audio_latents)
         frames, samples = pipeline.decode(AVLatents(pipeline.encode_video(scene.clip.video), audio), geometry)
-        yield scene, (frames, samples[0])
+        yield scene, _heard(frames, samples)
+
+
+def _heard(frames: np.ndarray, samples: np.ndarray | None) -> Clip:
+    assert samples is not None  # every model of the toy world makes sound
+    return frames, samples[0]
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class Generated:
         for start in range(0, len(scenes), batch):
             rows = scenes[start : start + batch]
             for scene, made in zip(rows, pipeline.batch([self._request(row) for row in rows]), strict=True):
-                yield scene, (made.frames, made.samples[0])
+                yield scene, _heard(made.frames, made.samples)
             progress(start + len(rows), len(scenes))
 
     def _request(self, held: HeldOut) -> GenerateRequest:
@@ -135,15 +142,16 @@ def without_style(pipeline: HarmonyPipeline) -> HarmonyPipeline:
     """The same pipeline with global style alignment taken out."""
     changed = copy.copy(pipeline)
     changed.transformer = copy.deepcopy(pipeline.transformer)
-    for interaction in changed.transformer.interactions:
-        interaction.style = None
+    for module in changed.transformer.modules():
+        if isinstance(module, FramewiseInteraction):
+            module.style = None
     return changed
 
 
 def score(scene: HeldOut, clip: Clip) -> dict[str, float]:
     """All measurements that apply to the scene's kind; obedience is 1 or 0."""
     wanted, (frames, samples) = scene.clip.scene, clip
-    if wanted.kind == "ball":
+    if isinstance(wanted, BallScene):
         return {
             **impact_scores(frames, samples, FPS, SAMPLE_RATE),
             "colour": float(ball_colour(frames) == wanted.colour),
@@ -162,7 +170,7 @@ def score(scene: HeldOut, clip: Clip) -> dict[str, float]:
 
 def run_cases(
     pipeline: HarmonyPipeline, names: Sequence[str], count: int, batch: int, progress: Progress
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """One row a clip, case and metric.
 
     Raises:
@@ -187,7 +195,7 @@ def run_cases(
     return rows
 
 
-def summary(rows: Sequence[dict[str, object]]) -> list[dict[str, object]]:
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean, 95 % bootstrap interval and clip count of every case and metric, and the way from chance to truth."""
     values: dict[tuple[str, str], list[float]] = {}
     for row in rows:
@@ -205,7 +213,7 @@ def summary(rows: Sequence[dict[str, object]]) -> list[dict[str, object]]:
     return table
 
 
-def markdown(table: Sequence[dict[str, object]]) -> str:
+def markdown(table: Sequence[dict[str, Any]]) -> str:
     """The summary as a table: a row a case, a column a metric."""
     metrics = list(dict.fromkeys(str(line["metric"]) for line in table))
     cases = list(dict.fromkeys(str(line["case"]) for line in table))
@@ -226,13 +234,13 @@ def markdown(table: Sequence[dict[str, object]]) -> str:
 
 def bootstrap_interval(values: Sequence[float], seed: int, share: float = 0.95) -> tuple[float, float]:
     """The interval that holds `share` of the means of 2,000 resamplings of `values`."""
-    values = np.asarray(values, dtype=np.float64)
-    picks = np.random.default_rng(seed).integers(len(values), size=(2000, len(values)))
-    low, high = np.quantile(values[picks].mean(axis=1), [(1 - share) / 2, (1 + share) / 2])
+    sample = np.asarray(values, dtype=np.float64)
+    picks = np.random.default_rng(seed).integers(len(sample), size=(2000, len(sample)))
+    low, high = np.quantile(sample[picks].mean(axis=1), [(1 - share) / 2, (1 + share) / 2])
     return float(low), float(high)
 
 
-def write_rows(path: Path, rows: Sequence[dict[str, object]]) -> None:
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write rows of one kind as CSV."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
@@ -240,9 +248,9 @@ def write_rows(path: Path, rows: Sequence[dict[str, object]]) -> None:
         writer.writerows(rows)
 
 
-def read_rows(paths: Iterable[Path]) -> list[dict[str, object]]:
+def read_rows(paths: Iterable[Path]) -> list[dict[str, Any]]:
     """Rows of several CSV files of `write_rows`."""
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for path in paths:
         with path.open(newline="") as file:
             rows.extend(csv.DictReader(file))

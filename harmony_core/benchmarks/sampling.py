@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from .timing import Meter, comparison, machine, take_turns
 JOINT, PLAIN = "joint", "joint, no SyncCFG"
 
 
-def time_tasks(pipeline: HarmonyPipeline, repeats: int = 5, steps: int | None = None) -> list[dict[str, object]]:
+def time_tasks(pipeline: HarmonyPipeline, repeats: int = 5, steps: int | None = None) -> list[dict[str, Any]]:
     """Seconds of each task, the tasks taking turns, after one run of each to warm up.
 
     Raises:
@@ -50,7 +51,7 @@ def time_tasks(pipeline: HarmonyPipeline, repeats: int = 5, steps: int | None = 
     ]
 
 
-def comparisons(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+def comparisons(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Every task beside joint generation without guidance."""
     seconds = {row["task"]: row["seconds_p50"] for row in rows}
     return [comparison(f"generate_{task}", seconds[task], seconds[PLAIN], "s") for task in seconds if task != PLAIN]

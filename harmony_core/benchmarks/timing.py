@@ -8,9 +8,10 @@ import gc
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -61,7 +62,7 @@ class Meter:
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
-def take_turns(ways: dict[str, Callable[[], object]], repeats: int, meter: Meter) -> dict[str, dict[str, float]]:
+def take_turns(ways: Mapping[str, Callable[[], object]], repeats: int, meter: Meter) -> dict[str, dict[str, float]]:
     """Seconds (20th, 50th and 80th percentile) of each way, and its peak megabytes in a round to warm up.
 
     Raises:
@@ -90,24 +91,24 @@ def percentiles(results: list[tuple[float, float]]) -> dict[str, float]:
     }
 
 
-def comparison(name: str, ours: float, peer: float, unit: str) -> dict[str, object]:
+def comparison(name: str, ours: float, peer: float, unit: str) -> dict[str, Any]:
     """One line of `--json`: ratio = ours / peer."""
     return {"name": name, "ours": round(ours, 6), "peer": round(peer, 6), "ratio": round(ours / peer, 4), "unit": unit}
 
 
-def call_way(way: Callable[..., object], inputs: list[torch.Tensor], mode: str) -> None:
+def call_way(way: Callable[..., Any], inputs: list[torch.Tensor], mode: str) -> None:
     """Run it `forward` without gradients, or forward and `backward` to `inputs`."""
     if mode == "forward":
         with torch.inference_mode():
             way(*(x.detach() for x in inputs))  # FlexAttention on CPU takes nothing that needs a gradient
         return
-    outputs = way(*inputs)
-    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    made = way(*inputs)
+    outputs = made if isinstance(made, tuple) else (made,)
     torch.autograd.grad(outputs, inputs, [torch.ones_like(out) for out in outputs])
 
 
 def time_ways(
-    ways: dict[str, Callable[..., object]], inputs: list[torch.Tensor], mode: str, repeats: int
+    ways: Mapping[str, Callable[..., Any]], inputs: list[torch.Tensor], mode: str, repeats: int
 ) -> dict[str, dict[str, float]]:
     """`take_turns` of ways that take the same tensors."""
     calls = {name: partial(call_way, way, inputs, mode) for name, way in ways.items()}
@@ -117,7 +118,7 @@ def time_ways(
 MACHINE = ("device", "threads", "torch", "python", "harmony")  # what `machine` says
 
 
-def machine(device: torch.device) -> dict[str, object]:
+def machine(device: torch.device) -> dict[str, Any]:
     """What ran it: device, threads and versions."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
@@ -129,7 +130,7 @@ def machine(device: torch.device) -> dict[str, object]:
     }
 
 
-def append_csv(path: Path, rows: list[dict[str, object]]) -> None:
+def append_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     """Append rows, with a header if the file is new or empty."""
     is_new = not path.exists() or path.stat().st_size == 0
     with path.open("a", newline="") as file:

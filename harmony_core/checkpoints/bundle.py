@@ -16,9 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..autoencoders.interface import AudioAutoencoder, VideoAutoencoder
 from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from ..config import HarmonyConfig
 from ..model import HarmonyTransformer
+from ..text.interface import TextEncoder
 from ..text.tiny_encoder import TinyTextEncoder
 from .errors import CheckpointError
 from .files import CONFIG_KEY, Entry, WeightFiles, assign, open_files, parse_json, plain_sources
@@ -35,9 +37,9 @@ class Bundle:
 
     config: HarmonyConfig
     transformer: HarmonyTransformer
-    video_vae: nn.Module
-    audio_vae: nn.Module
-    text_encoder: nn.Module
+    video_vae: VideoAutoencoder
+    audio_vae: AudioAutoencoder | None  # None: a model without sound
+    text_encoder: TextEncoder
     model_card: dict[str, Any] = field(default_factory=dict)
 
 
@@ -63,12 +65,15 @@ def resolve(name: str | Path) -> Path:
 
 
 def save_bundle(path: Path, bundle: Bundle, dtype: torch.dtype) -> None:
-    """Write `bundle` with its weights in `dtype`; normalisation buffers and ids keep theirs."""
+    """Write a bundle of our own small parts with its weights in `dtype`; normalisation buffers and ids keep theirs."""
+    audio_vae, text_encoder = bundle.audio_vae, bundle.text_encoder
+    assert isinstance(audio_vae, TinyAudioVAE)
+    assert isinstance(text_encoder, TinyTextEncoder)
     settings = {
         "transformer": bundle.config.to_dict(),
         "vae": bundle.video_vae.config,
-        "audio_vae": bundle.audio_vae.config,
-        "text_encoder": bundle.text_encoder.config,
+        "audio_vae": audio_vae.config,
+        "text_encoder": text_encoder.config,
     }
     text = json.dumps(settings)
     tensors: dict[str, Tensor] = {
@@ -77,8 +82,8 @@ def save_bundle(path: Path, bundle: Bundle, dtype: torch.dtype) -> None:
     for prefix, module in (
         (TRANSFORMER, bundle.transformer),
         (VIDEO_VAE, bundle.video_vae),
-        (AUDIO_VAE, bundle.audio_vae),
-        (TEXT_ENCODER, bundle.text_encoder),
+        (AUDIO_VAE, audio_vae),
+        (TEXT_ENCODER, text_encoder),
     ):
         parameters = {name for name, _ in module.named_parameters()}
         for name, tensor in module.state_dict().items():

@@ -237,7 +237,7 @@ def load_parts(files: PartFiles, dtype: torch.dtype) -> Bundle:
     """
     required = {"--video-vae": files.video_vae, "--text-encoder": files.text_encoder, "--tokenizer": files.tokenizer}
     absent = [option for option, path in required.items() if path is None]
-    if absent:
+    if files.video_vae is None or files.text_encoder is None or files.tokenizer is None:
         raise ValueError(f"A transformer alone makes no clip; also give {', '.join(absent)}.")
     config, transformer = load_transformer(
         list(files.model), dtype, config=None if files.preset is None else preset(files.preset)

@@ -1,4 +1,4 @@
-"""From the transformer's velocities to one guided clean estimate, with masks (INTERFACES: masks and sigmas).
+"""From the transformer's velocities to one guided clean estimate, with masks (docs/architecture.md).
 
 Legend: B batch, T_v / T_a latent positions.
 """
@@ -50,11 +50,8 @@ class Pass:
         def side(inputs: Input, x: Tensor, mask: Tensor) -> Input:
             return replace(inputs, latents=x.to(inputs.context.dtype), sigma=_latent_sigma(mask, sigma, x))
 
-        video, audio = self.inputs
-        return AVInput(
-            side(video, self.x.video, self.masks.video),
-            None if audio is None else side(audio, self.x.audio, self.masks.audio),
-        )
+        (video, audio), x, masks = self.inputs, self.x, self.masks
+        return AVInput(side(video, x.video, masks.video), None if audio is None else side(audio, x.sound, masks.sound))
 
 
 @dataclass
@@ -96,14 +93,14 @@ class Denoiser:
         for together in self._batches(passes):
             predictions.update(self._predict(together, float(sigma)))
         clean = self._restore(self.plan.combine(step, predictions))
-        if self.static_anchor is not None:
+        if self.static_anchor is not None and self.anchors is not None:
             self.anchors = self.anchors._replace(video=self.static_anchor(clean))
         return clean
 
     def _pass(self, name: str, x: AVLatents) -> Pass:
-        change, role, masks, inputs = PASSES[name], self.role, self.masks, self.positive
-        if change.negative_text:
-            inputs = self.negative
+        change, role, masks = PASSES[name], self.role, self.masks
+        inputs = self.negative if change.negative_text else self.positive
+        assert inputs is not None, f"{name} needs negative texts"
         if change.without is not None:
             inputs = inputs.without(change.without)
         if change.anchor is not None:
@@ -157,7 +154,7 @@ class Denoiser:
     def _driver_bytes(self) -> int:
         """What a cache of every driver of this run would take."""
         video, audio = self.given
-        if audio is None:
+        if audio is None or self.positive.audio is None:
             return 0
         names = {name for step in range(self.plan.num_steps) for name in self.plan.passes(step)}
         changes = [PASSES[name] for name in names if name == JOINT or PASSES[name].changes_driver]

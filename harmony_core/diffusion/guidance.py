@@ -98,7 +98,7 @@ class Guidance:
         if self.video_scale != 1 and video in predictions:
             delta_video = (self.video_scale - 1) * (joint.video - predictions[video].video)
         if self.audio_scale != 1 and audio in predictions and joint.audio is not None:
-            delta_audio = (self.audio_scale - 1) * (joint.audio - predictions[audio].audio)
+            delta_audio = (self.audio_scale - 1) * (joint.audio - predictions[audio].sound)
         return delta_video, delta_audio
 
 

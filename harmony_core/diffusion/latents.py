@@ -15,6 +15,12 @@ class AVLatents(NamedTuple):
     video: Tensor
     audio: Tensor | None
 
+    @property
+    def sound(self) -> Tensor:
+        """`audio`, where there has to be some."""
+        assert self.audio is not None
+        return self.audio
+
     def map(self, function: Callable[..., Tensor], *others: AVLatents) -> AVLatents:
         """Apply `function` to each modality, with the same modality of `others`."""
         audio = None if self.audio is None else function(self.audio, *(other.audio for other in others))
@@ -30,5 +36,5 @@ def draw_noise(video_shape: tuple[int, ...], audio_shape: tuple[int, ...] | None
 
 def stack(rows: Sequence[AVLatents]) -> AVLatents:
     """Rows of one batch, joined along it."""
-    audio = None if rows[0].audio is None else torch.cat([row.audio for row in rows])
+    audio = None if rows[0].audio is None else torch.cat([row.sound for row in rows])
     return AVLatents(torch.cat([row.video for row in rows]), audio)

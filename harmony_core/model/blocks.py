@@ -30,8 +30,7 @@ class Fused(NamedTuple):
     """Rows of a batch, and the keys (roped) and values of the other stream that they read; None = they are deaf."""
 
     rows: slice
-    k_BSD: Tensor | None
-    v_BSD: Tensor | None
+    keys_values: tuple[Tensor, Tensor] | None
 
 
 class Beside(NamedTuple):
@@ -87,12 +86,12 @@ class CrossAttention(AttentionProjections):
 
     def _fuse(self, q_BLHd: Tensor, beside: Beside, attention: Attention) -> Tensor:
         outputs = []
-        for rows, k_BSD, v_BSD in beside.fused:
+        for rows, keys_values in beside.fused:
             q = q_BLHd[rows]
-            if k_BSD is None:
+            if keys_values is None:
                 outputs.append(torch.zeros_like(q).flatten(2))
             else:
-                outputs.append(attention(apply_rope(q, beside.rope).flatten(2), k_BSD, v_BSD, self.num_heads))
+                outputs.append(attention(apply_rope(q, beside.rope).flatten(2), *keys_values, self.num_heads))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 

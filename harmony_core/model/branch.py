@@ -34,7 +34,9 @@ class Branch(nn.Module):
             operations.Linear(config.freq_dim, dim, **factory), nn.SiLU(), operations.Linear(dim, dim, **factory)
         )
         self.time_projection = nn.Sequential(nn.SiLU(), operations.Linear(dim, 6 * dim, **factory))
-        self.blocks = nn.ModuleList(Block(width, config.eps, operations, **factory) for _ in range(config.num_layers))
+        self.blocks: nn.ModuleList = nn.ModuleList(
+            Block(width, config.eps, operations, **factory) for _ in range(config.num_layers)
+        )
         self.head = Head(dim, out_dim, config.eps, operations, **factory)
 
     def embed_time(self, sigma_BT: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -81,14 +83,14 @@ class Stream:
     context_BSD: Tensor
     rope: RopeTable
 
-    def through(self, block: Block, attention: Attention) -> None:
+    def through(self, block: nn.Module, attention: Attention) -> None:
         """Through a whole block."""
         self.x_BLD = block(self.x_BLD, self.e_BT6D, attention, rope=self.rope, context_BSD=self.context_BSD)
 
-    def attend(self, block: Block, attention: Attention) -> None:
+    def attend(self, block: nn.Module, attention: Attention) -> None:
         """Through the first half of a block."""
         self.x_BLD = block(self.x_BLD, self.e_BT6D, attention, rope=self.rope)
 
-    def finish(self, block: Block, attention: Attention, beside: Beside) -> None:
+    def finish(self, block: nn.Module, attention: Attention, beside: Beside) -> None:
         """Through the second half."""
         self.x_BLD = block(self.x_BLD, self.e_BT6D, attention, context_BSD=self.context_BSD, beside=beside)

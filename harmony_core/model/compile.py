@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import compile as torch_compile
 
+from .interaction import FramewiseAttention
 from .transformer import HarmonyTransformer
 
 
@@ -20,9 +21,8 @@ def compile_layers(model: HarmonyTransformer, **options: Any) -> HarmonyTransfor
     """
     for block in (block for branch in model.branches for block in branch.blocks):
         block.forward = torch_compile(block.forward, **options)
-    if model.config.interaction == "framewise":
-        for interaction in model.interactions:
-            for direction in (interaction.a2v, interaction.v2a):
-                direction.keys_values = torch_compile(direction.keys_values, **options)
-                direction.forward = torch_compile(direction.forward, **options)
+    for module in model.modules():
+        if isinstance(module, FramewiseAttention):
+            module.keys_values = torch_compile(module.keys_values, **options)
+            module.forward = torch_compile(module.forward, **options)
     return model

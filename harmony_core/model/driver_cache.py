@@ -39,7 +39,7 @@ class DriverCache:
         self.placement = placement
         self._layers: dict[Hashable, list[Entries]] = {}
         self._filling: dict[Hashable, list[Entries]] = {}
-        self._device: torch.device | None = None
+        self._device: torch.device | None = None  # that stored them, where they lie elsewhere
         self._copies: torch.cuda.Stream | None = None
         self._ahead: dict[Hashable, tuple[int, Entries]] = {}  # the layer on its way to the device, per driver
 
@@ -50,7 +50,7 @@ class DriverCache:
         """Append the next layer's entries."""
         if self.placement == HOST:
             self._device = next(iter(entries.values()))[0].device
-            entries = {name: tuple(_to_host(x) for x in pair) for name, pair in entries.items()}
+            entries = {name: (_to_host(k), _to_host(v)) for name, (k, v) in entries.items()}
         self._filling.setdefault(key, []).append(entries)
 
     def finish(self) -> None:
@@ -60,27 +60,27 @@ class DriverCache:
 
     def load(self, key: Hashable, layer: int) -> Entries:
         """Entries of one layer, on the device that stored them."""
-        if self.placement == DEVICE or self._device.type != "cuda":
+        if self._device is None or self._device.type != "cuda":
             return self._layers[key][layer]
-        coming, entries = self._ahead.pop(key, (None, None))
+        if self._copies is None:
+            self._copies = torch.cuda.Stream(self._device)
+        coming, entries = self._ahead.pop(key, (-1, {}))
         if coming != layer:
-            entries = self._fetch(key, layer)
+            entries = self._fetch(key, layer, self._copies)
         current = torch.cuda.current_stream(self._device)
         current.wait_stream(self._copies)
         for x in (x for pair in entries.values() for x in pair):
             x.record_stream(current)  # made on the copying stream: not to be reused before this one has read it
         following = (layer + 1) % len(self._layers[key])
-        self._ahead[key] = following, self._fetch(key, following)
+        self._ahead[key] = following, self._fetch(key, following, self._copies)
         return entries
 
-    def _fetch(self, key: Hashable, layer: int) -> Entries:
+    def _fetch(self, key: Hashable, layer: int, copies: torch.cuda.Stream) -> Entries:
         """Start copying one layer to the device, beside what computes there."""
-        if self._copies is None:
-            self._copies = torch.cuda.Stream(self._device)
-        with torch.cuda.stream(self._copies):
+        with torch.cuda.stream(copies):
             return {
-                name: tuple(x.to(self._device, non_blocking=True) for x in pair)
-                for name, pair in self._layers[key][layer].items()
+                name: (k.to(self._device, non_blocking=True), v.to(self._device, non_blocking=True))
+                for name, (k, v) in self._layers[key][layer].items()
             }
 
     def bytes_held(self) -> int:

@@ -25,7 +25,7 @@ def initialize(transformer: HarmonyTransformer, generator: torch.Generator) -> N
             module.weight.normal_(std=0.5, generator=generator)
         elif isinstance(module, nn.LayerNorm | nn.RMSNorm) and module.weight is not None:
             module.weight.fill_(1)
-            if getattr(module, "bias", None) is not None:
+            if isinstance(module, nn.LayerNorm) and module.bias is not None:
                 module.bias.zero_()
     for name, parameter in transformer.named_parameters():
         if name.endswith("modulation"):

@@ -88,22 +88,24 @@ class FramewiseInteraction(nn.Module):
         """The residuals of both streams; a stream is None where all its rows come from the cache."""
         into_video, into_audio = [], []
         for group in meeting.groups:
-            sources = self._sources(group, x_v, x_a, meeting)
-            if group.video is not None:
-                into_video.append(self._into_video(x_v[group.video], sources, meeting))
-            if group.audio is not None:
-                into_audio.append(self._into_audio(x_a[group.audio], sources, meeting))
+            own_v = None if x_v is None or group.video is None else x_v[group.video]
+            own_a = None if x_a is None or group.audio is None else x_a[group.audio]
+            sources = self._sources(group, own_v, own_a, meeting)
+            if own_v is not None:
+                into_video.append(self._into_video(own_v, sources, meeting))
+            if own_a is not None:
+                into_audio.append(self._into_audio(own_a, sources, meeting))
         return Beside(residual_BLD=_cat(into_video)), Beside(residual_BLD=_cat(into_audio))
 
     def _sources(self, group: RowGroup, x_v: Tensor | None, x_a: Tensor | None, meeting: Meeting) -> Entries:
-        """Keys and values that this group's streams read from each other, live or from the cache."""
-        if group.video is None or group.audio is None:
+        """Keys and values that a group's streams read from each other, live or (a stream is None) from the cache."""
+        if x_v is None or x_a is None:
+            assert meeting.cache is not None
             return meeting.cache.load(group.cache_key, self.index)
         sources, isolation = {}, self.config.driver_isolation
         if group.video_listens(isolation):
-            sources["a2v"] = self.a2v.keys_values(x_a[group.audio][:, meeting.target])
+            sources["a2v"] = self.a2v.keys_values(x_a[:, meeting.target])
         if group.audio_listens(isolation):
-            x_v = x_v[group.video]
             sources["v2a"] = self.v2a.keys_values(x_v)
             # Without a reference there is nothing to align; training still runs it, so that its gradients exist.
             if self.style is not None and (meeting.target.start > 0 or torch.is_grad_enabled()):
@@ -128,7 +130,7 @@ class FramewiseInteraction(nn.Module):
             return torch.zeros_like(x_a)
         start, stop = meeting.target.start, meeting.target.stop
         reference, target, speech = x_a[:, :start], x_a[:, start:stop], x_a[:, stop:]
-        if "style" in sources:
+        if self.style is not None and "style" in sources:
             into_reference = self.style(reference, sources["style"], meeting.attention)
         else:
             into_reference = torch.zeros_like(reference)
@@ -168,13 +170,13 @@ class GlobalInteraction(nn.Module):
         """What both streams' text cross-attentions also read. Nothing is cached: Ovi's drivers are not isolated."""
         into_video, into_audio, isolation = [], [], self.config.driver_isolation
         for group in meeting.groups:
-            from_audio = from_video = (None, None)
-            if group.video_listens(isolation):
-                from_audio = self.a2v(x_a[group.audio], meeting.a2v.rope_k)
-            if group.audio_listens(isolation):
-                from_video = self.v2a(x_v[group.video], meeting.v2a.rope_k)
-            into_video.append(Fused(group.video, *from_audio))
-            into_audio.append(Fused(group.audio, *from_video))
+            rows_v, rows_a = group.video, group.audio
+            assert rows_v is not None
+            assert rows_a is not None
+            from_audio = self.a2v(x_a[rows_a], meeting.a2v.rope_k) if group.video_listens(isolation) else None
+            from_video = self.v2a(x_v[rows_v], meeting.v2a.rope_k) if group.audio_listens(isolation) else None
+            into_video.append(Fused(rows_v, from_audio))
+            into_audio.append(Fused(rows_a, from_video))
         return (
             Beside(fused=tuple(into_video), rope=meeting.a2v.rope_q),
             Beside(fused=tuple(into_audio), rope=meeting.v2a.rope_q),

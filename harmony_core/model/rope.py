@@ -1,4 +1,4 @@
-"""RoPE positions of both branches and of the attention between them (INTERFACES: audio sequence, positions).
+"""RoPE positions of both branches and of the attention between them (docs/architecture.md: positions and windows).
 
 Legend: B batch, L tokens, T_v / T_a latent frames / audio latents, P rotated pairs.
 """

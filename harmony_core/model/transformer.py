@@ -169,8 +169,9 @@ class HarmonyTransformer(Branch):
 
     def _target(self, audio: AudioInput) -> slice:
         """The target latents in the audio sequence."""
-        prepended = audio.reference is not None and self.config.references == "prepended"
-        num_reference = audio.reference.shape[2] if prepended else 0
+        num_reference = 0
+        if audio.reference is not None and self.config.references == "prepended":
+            num_reference = audio.reference.shape[2]
         return slice(num_reference, num_reference + audio.latents.shape[2])
 
     def _video_velocity(self, stream: Stream | None, latents: Tensor, rows: tuple[int, ...]) -> Tensor:

@@ -95,6 +95,8 @@ def _choose(op: str, device_type: str) -> tuple[str, str]:
     fallback = next(iter(IMPLEMENTATIONS[op]))
     if device_type != "cuda":  # also the type of HIP devices
         return fallback, "Triton kernels are for CUDA and HIP devices"
+    if "triton" not in IMPLEMENTATIONS[op]:
+        return fallback, "there is no Triton kernel of it"
     trouble = self_check(op, device_type)
     return (fallback, trouble) if trouble else ("triton", "compiled, and agrees with the naive implementation")
 
@@ -127,8 +129,8 @@ def _disagreement(results: list[Tensor], expected: list[Tensor]) -> float:
 
 
 def _with_gradients(outputs: tuple[Tensor, ...], inputs: list[Tensor]) -> list[Tensor]:
-    weighted = sum((out * torch.linspace(-1, 1, out.numel(), device=out.device).view_as(out)).sum() for out in outputs)
-    return [*(out.detach() for out in outputs), *torch.autograd.grad(weighted, inputs)]
+    weights = [torch.linspace(-1, 1, out.numel(), device=out.device, dtype=out.dtype).view_as(out) for out in outputs]
+    return [*(out.detach() for out in outputs), *torch.autograd.grad(outputs, inputs, weights)]
 
 
 def _draw(shape: tuple[int, ...], seed: int, device_type: str, dtype: torch.dtype) -> Tensor:

@@ -3,9 +3,14 @@
 Legend: M rows of a tile, D head size padded to a power of two, P rotated pairs.
 """
 
+# Triton's kernels are a language of their own, which a checker of Python cannot follow.
+# pyright: reportOptionalMemberAccess=false, reportInvalidTypeForm=false
+
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +26,7 @@ except ModuleNotFoundError:  # a CPU-only install: the registry then never launc
 MIN_TUNED_WORK = 1 << 18  # query-key pairs; below it the first configuration runs untuned
 
 
-def jit(kernel):
+def jit(kernel: Callable[..., Any]) -> Any:
     """`triton.jit`, or the bare function where Triton is missing."""
     return kernel if triton is None else triton.jit(kernel)
 
@@ -36,7 +41,7 @@ def configs(*shapes: tuple[int, int, int, int]) -> list:
     ]
 
 
-def autotune(choices: list, prune):
+def autotune(choices: list, prune: Callable[..., list]) -> Any:
     """Tune once per power-of-two `bucket` of lengths, head size and dtype, over what `prune` leaves of `choices`."""
     if triton is None:
         return lambda kernel: kernel
@@ -51,7 +56,7 @@ def op_name(name: str) -> str:
     ComfyUI loads the pack under a name of its own. If harmony_core is imported as well, in the same process, both
     register their ops.
     """
-    outer = __package__.removesuffix("harmony_core.ops").rstrip(".")
+    outer = (__package__ or "").removesuffix("harmony_core.ops").rstrip(".")
     return "harmony_av" + re.sub(r"\W", "_", f".{outer}" if outer else "") + "::" + name
 
 
@@ -85,12 +90,12 @@ def table_parts(table: RopeTable | None, x_BLHD: Tensor) -> tuple[Tensor | None,
 
 def table_arguments(cos: Tensor | None, sin: Tensor | None, filler: Tensor) -> tuple[Tensor, Tensor, int, int]:
     """(cos, sin, batch stride, P) for a launch. `filler` is what an unread pointer points to."""
-    if cos is None:
+    if cos is None or sin is None:
         return filler, filler, 0, 0
     return cos, sin, cos.stride(0) if cos.shape[0] > 1 else 0, cos.shape[2]
 
 
-def on_device(x: Tensor):
+def on_device(x: Tensor) -> torch.cuda.device_of:
     """Triton launches on the current device; make it the tensor's."""
     return torch.cuda.device_of(x)
 

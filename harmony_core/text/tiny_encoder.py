@@ -10,10 +10,12 @@ import re
 import torch
 from torch import Tensor, nn
 
+from .interface import TextEncoder
+
 PAD, UNKNOWN = 0, 1  # ids; word w has id index(w) + 2
 
 
-class TinyTextEncoder(nn.Module):
+class TinyTextEncoder(TextEncoder):
     """Word and position embeddings, and a convolution that binds neighbours ("red shirt")."""
 
     def __init__(self, vocabulary: tuple[str, ...], text_len: int, text_dim: int) -> None:

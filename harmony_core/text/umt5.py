@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from .interface import TextEncoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, UMT5Config, UMT5EncoderModel
@@ -23,7 +25,7 @@ def clean(text: str) -> str:
     Wan also repairs wrongly decoded text with ftfy first; without that package installed, such text stays as it is.
     """
     try:
-        import ftfy
+        import ftfy  # pyright: ignore[reportMissingImports] (optional, in no extra)
     except ImportError:
         repaired = text
     else:
@@ -57,7 +59,7 @@ def encoder_config(shapes: Mapping[str, tuple[int, ...]], num_layers: int) -> UM
     )
 
 
-class UMT5TextEncoder(nn.Module):
+class UMT5TextEncoder(TextEncoder):
     """Prompts to features, zero after the end of each text.
 
     Args:

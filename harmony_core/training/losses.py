@@ -40,13 +40,13 @@ def objective_loss(
         if role != VIDEO_GIVEN:
             parts[f"{name}/video"] = losses.video[rows]
         if role != AUDIO_GIVEN:
-            parts[f"{name}/audio"] = losses.audio[rows]
+            parts[f"{name}/audio"] = losses.sound[rows]
     if objective.kind == "three_pass":
         weights = {"audio_driven/video": objective.lambda_v, "video_driven/audio": objective.lambda_a}
-        total = sum(weights.get(name, 1.0) * part.mean() for name, part in parts.items())
+        terms = [weights.get(name, 1.0) * part.mean() for name, part in parts.items()]
     else:
-        total = sum(
+        terms = [
             torch.cat([part for name, part in parts.items() if name.endswith(modality)]).mean()
             for modality in ("video", "audio")
-        )
-    return total, {name: float(part.detach().mean()) for name, part in parts.items()}
+        ]
+    return sum(terms[1:], terms[0]), {name: float(part.detach().mean()) for name, part in parts.items()}

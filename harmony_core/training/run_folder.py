@@ -45,7 +45,7 @@ def _flat(settings: dict[str, Any], where: str = "") -> dict[str, Any]:
 def save_state(accelerator: Accelerator, output: Path, step: int) -> None:
     """A folder of this step's state, which takes the place of the one before only when it is whole."""
     part = output / "state.part"
-    accelerator.save_state(part)
+    accelerator.save_state(str(part))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         older = list(output.glob("state-*"))

@@ -86,19 +86,19 @@ def noise_batch(
     clean: AVLatents, roles: tuple[str, ...], objective: ObjectiveConfig, generator: torch.Generator
 ) -> NoisedBatch:
     """Draw noise levels (stratified over the batch, shifted) and noise: video first, then audio."""
-    batch, num_latent_frames, num_audio = len(clean.video), clean.video.shape[2], clean.audio.shape[2]
+    batch, num_latent_frames, num_audio = len(clean.video), clean.video.shape[2], clean.sound.shape[2]
     strata = (torch.randperm(batch, generator=generator) + torch.rand(batch, generator=generator)) / batch
     level = shift_sigma(strata, objective.shift)
     masks = AVLatents(torch.ones(batch, num_latent_frames), torch.ones(batch, num_audio))
     _give_parts(masks, objective, generator)
     for row, role in enumerate(roles):
         if role == AUDIO_GIVEN:
-            masks.audio[row] = 0
+            masks.sound[row] = 0
         elif role == VIDEO_GIVEN:
             masks.video[row] = 0
     noise = clean.map(lambda x: torch.randn(x.shape, generator=generator).to(x))
     sigmas = masks.map(lambda mask: mask * level.unsqueeze(1))
-    spread = AVLatents(sigmas.video[:, None, :, None, None], sigmas.audio[:, None])
+    spread = AVLatents(sigmas.video[:, None, :, None, None], sigmas.sound[:, None])
     return NoisedBatch(
         roles,
         clean.map(add_noise, noise, spread),
@@ -118,7 +118,7 @@ def _give_parts(masks: AVLatents, objective: ObjectiveConfig, generator: torch.G
             masks.video[row, 0] = 0
         elif draw[row] < objective.first_frame_share + objective.prefix_share:
             masks.video[row, : max(1, round(float(share[row]) * num_latent_frames))] = 0
-            masks.audio[row, : round(float(share[row]) * masks.audio.shape[1])] = 0
+            masks.sound[row, : round(float(share[row]) * masks.sound.shape[1])] = 0
 
 
 def reference_length(objective: ObjectiveConfig, generator: torch.Generator) -> int:

@@ -58,7 +58,7 @@ class TrainedModel(nn.Module):
         """Predicted velocities."""
         texts = self.text_encoder(video_ids), self.text_encoder(audio_ids)
         video = VideoInput(batch.noisy.video, batch.sigmas.video, texts[0])
-        audio = AudioInput(batch.noisy.audio, batch.sigmas.audio, texts[1], transcript, reference)
+        audio = AudioInput(batch.noisy.sound, batch.sigmas.sound, texts[1], transcript, reference)
         return AVLatents(*self.transformer(video, audio, Rows(batch.roles)))
 
 
@@ -149,6 +149,7 @@ def _latents(
     first, last = (config.data.clips * each // processes for each in (index, index + 1))
     clips = render_clips(last - first, first, config.data.reference_seconds, progress)
     speech = config.transformer.speech
+    assert speech is not None  # TrainingConfig has seen to it
     part = encode_clips(clips, video_vae, audio_vae, text_encoder, speech, progress)
     part.save(output / f"latents.{index}.safetensors")
     accelerator.wait_for_everyone()
@@ -182,7 +183,7 @@ def _train_transformer(
     accelerator.register_for_checkpointing(state, average, *schedules)
     saved = sorted(output.glob("state-*"))
     if saved:
-        accelerator.load_state(saved[-1])
+        accelerator.load_state(str(saved[-1]))
     log = Log(output / "log.jsonl", config.log_every) if accelerator.is_main_process else None
     started = time.monotonic()
     while state.step < config.steps:
@@ -213,7 +214,9 @@ def _train_transformer(
         "training_seconds": round(state.seconds),
         "license": "Apache-2.0",
     }
-    return average.module, card
+    trained = average.module
+    assert isinstance(trained, TrainedModel)
+    return trained, card
 
 
 def _step(

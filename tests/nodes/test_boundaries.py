@@ -38,10 +38,7 @@ def imported_packages(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_imports(path: Path) -> None:
-    allowed = SHIPPED_WITH_COMFYUI | set(sys.stdlib_module_names)
-    if path.parent.name == "host":
-        allowed |= COMFY
-    assert imported_packages(path) <= allowed
+    assert imported_packages(path) <= COMFY | SHIPPED_WITH_COMFYUI | set(sys.stdlib_module_names)
 
 
 def test_pack_imports_without_comfyui_and_torch() -> None:

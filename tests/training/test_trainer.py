@@ -182,8 +182,8 @@ def test_a_batch_too_small_for_its_tasks_is_an_error_before_anything_runs(finish
 def test_a_stop_while_saving_leaves_the_state_before(tmp_path: Path):
     (tmp_path / "state-00000003").mkdir()
 
-    def stop(folder: Path) -> None:
-        folder.mkdir()
+    def stop(folder: str) -> None:
+        Path(folder).mkdir()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

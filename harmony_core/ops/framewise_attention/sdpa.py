@@ -5,6 +5,8 @@ Legend: B batch, L queries, S keys, H heads, D head size.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -20,12 +22,12 @@ class _Windows(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x_BSHD: Tensor, windows: tuple[tuple[int, int], ...]) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, x_BSHD: Tensor, windows: tuple[tuple[int, int], ...]) -> tuple[Tensor, ...]:
         ctx.shape, ctx.windows = x_BSHD.shape, windows
         return tuple(x_BSHD[:, start:end] for start, end in windows)
 
     @staticmethod
-    def backward(ctx, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         total_BSHD = grads[0].new_zeros(ctx.shape)
         for (start, end), grad in zip(ctx.windows, grads, strict=True):
             total_BSHD[:, start:end] += grad
@@ -50,8 +52,8 @@ def framewise_attention_sdpa(
     windows = tuple((key_start, key_end) for _, _, key_start, key_end in groups)
     queries = apply_rope(q_BLHD, rope_q).split([end - start for start, end, _, _ in groups], dim=1)
     keys, values = _views(apply_rope(k_BSHD, rope_k), windows), _views(v_BSHD, windows)
-    outputs = [
-        scaled_dot_product_attention(*(x.transpose(1, 2) for x in group)).transpose(1, 2)
-        for group in zip(queries, keys, values, strict=True)
-    ]
+    outputs = []
+    for group in zip(queries, keys, values, strict=True):
+        q, k, v = (x.transpose(1, 2) for x in group)
+        outputs.append(scaled_dot_product_attention(q, k, v).transpose(1, 2))
     return torch.cat(outputs, dim=1)

@@ -6,6 +6,9 @@ directions of the backward are plain loops that write each gradient once, withou
 Legend: B batch, L queries, S keys, H heads, D head size, P rotated pairs, M rows of a query tile, N rows of a key tile.
 """
 
+# Triton's kernels are a language of their own, which a checker of Python cannot follow.
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false
+
 from __future__ import annotations
 
 from ..triton_support import MIN_TUNED_WORK, autotune, configs, jit, load_rows, rotate_rows, store_rows, tl

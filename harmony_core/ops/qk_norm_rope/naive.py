@@ -22,7 +22,8 @@ def qk_norm_rope_naive(
     Returns:
         q and k as [B, L, H, d], in their own dtypes. The normed values are rounded to it before they are rotated.
     """
-    return tuple(
+    q, k = (
         apply_rope_naive(rms_norm_naive(x, weight, eps).unflatten(-1, (num_heads, -1)), rope)
         for x, weight in ((q_BLD, weight_q_D), (k_BLD, weight_k_D))
     )
+    return q, k

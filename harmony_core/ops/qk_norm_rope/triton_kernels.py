@@ -3,6 +3,9 @@
 Legend: H heads, D head size, both padded to powers of two; P rotated pairs.
 """
 
+# Triton's kernels are a language of their own, which a checker of Python cannot follow.
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false
+
 from __future__ import annotations
 
 from ..triton_support import jit, rotate_pairs, tl
