@@ -133,7 +133,8 @@ def _new_part(folder: Path) -> tuple[Path, BinaryIO]:
     while True:
         part = folder / PART.replace("*", f"{os.getpid()}-{secrets.token_hex(4)}")
         keeper = part.open("xb")
-        _hold(keeper, wait=True)
+        with suppress(OSError):  # a file system without locks, on which nothing is swept either
+            _hold(keeper, wait=True)
         if part.exists():  # no other process took it for a dead one's in between
             return part, keeper
         keeper.close()

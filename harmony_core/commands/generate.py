@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ..sync.measure import SyncReport
 
 DEFAULT_OUTPUT = Path("out/harmony.mp4")
+LINE_OWN = ("prompt", "audio_prompt", "transcript")  # what a line of --prompts says itself
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ class OutputOptions:
     overwrite: Overwrite = False
     as_json: Json = False
 
-    def written(self) -> dict[str, Any]:
-        """What belongs to a clip's request beside the request itself."""
-        return {"given": self.given, "scale": self.scale}
+    def written(self, models: ModelOptions) -> dict[str, Any]:
+        """What belongs to a clip's request beside the request itself and the files of weights."""
+        return {"given": self.given, "scale": self.scale, "preset": models.preset}
 
 
 @from_fields(GenerateRequest, OutputOptions, ModelOptions)
@@ -90,14 +91,11 @@ def _generate_lines(settings: dict[str, Any], out: OutputOptions, models: ModelO
 
     seed, folder = settings.pop("seed"), out.output or Path("out")
     share = [int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1))]
-    weights, written = models.weights(), out.written()
+    weights, written = models.weights(), out.written(models)
     jobs = read_jobs(out.prompts, folder, settings, seed, out.plot, *share, weights, written, out.overwrite)
     for line in jobs.done:
         print(f"line {line}: made before")
     _run_jobs(jobs, models, out)
-
-
-LINE_OWN = ("prompt", "audio_prompt", "transcript")
 
 
 def _option(name: str) -> str:
@@ -141,7 +139,7 @@ def _generate_one(settings: dict[str, Any], out: OutputOptions, models: ModelOpt
 
     check_numbers(settings)
     request = read_request(settings, models.config())
-    comment = as_comment(make_record({**settings, **out.written()}, models.weights()))
+    comment = as_comment(make_record({**settings, **out.written(models)}, models.weights()))
     clip, final = _make_clip(models.load(), request, out)
     output = _write(final, out.output, out.scale, comment)
     plot = plot_beside(output) if out.plot else None

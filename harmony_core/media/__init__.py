@@ -1,6 +1,7 @@
 """Video, sound and pictures: files to arrays, arrays to the lengths of a clip, arrays to MP4."""
 
 from .clips import AudioClip, MediaError, VideoClip, check_size
+from .colour import over_background
 from .fit import (
     fit_audio,
     fit_count,
@@ -14,7 +15,7 @@ from .fit import (
     resample_channels,
 )
 from .images import read_image, read_picture
-from .mix import to_mono
+from .mix import loudness_notes, to_mono
 from .read import has_audio, own_frames, read_audio, read_video
 from .write import AAC_RATES, encode_video, write_video
 
@@ -33,7 +34,9 @@ __all__ = [
     "fit_reference_image",
     "fit_video",
     "has_audio",
+    "loudness_notes",
     "on_frames",
+    "over_background",
     "own_frames",
     "read_audio",
     "read_image",
