@@ -175,8 +175,8 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         texts = [self.conds["positive"], self.conds.get("negative") if with_negative else None]
         others = [name for name in self.plan.passes(step) if name != JOINT]
         *outs, predictions = self._predict(texts, others, x, timestep, options)
-        guided = self.plan.combine(step, predictions)
-        return self._text_guided(texts, outs, scales, x, timestep, options) + pack(*guided) - outs[0]
+        others_delta = pack(*self.plan.combine(step, predictions)) - outs[0]  # exactly 0 where there is no other
+        return self._text_guided(texts, outs, scales, x, timestep, options) + others_delta
 
     def _text_scales(self) -> tuple[float, float]:
         """Video's and audio's; another number in `cfg` (core's CFGOverride) is for both. A given stream has none.

@@ -98,5 +98,6 @@ def test_defaults_are_the_built_in_models(server: ComfyServer) -> None:
 
     settings = read_settings(embedded_checkpoints()["harmony-tiny"])[0]["transformer"]
     inputs = server.get("/object_info/HarmonySampler")["HarmonySampler"]["input"]["required"]
-    for name in ("steps", "shift", *SCALES):
+    for name in ("steps", *SCALES):
         assert inputs[name][1]["default"] == settings[name]
+    assert inputs["shift"][1]["default"] == 0  # the model's own
