@@ -38,9 +38,9 @@ def comfyui_run() -> Callable[[Callable[..., None]], object]:
     import comfy.sample
     import comfy.samplers
     from harmony_pack.harmony_core.diffusion.guidance import SyncCFG, TextCFG
-    from harmony_pack.nodes.clip import empty_clip
     from harmony_pack.nodes.host.av_latent import split_anchors
     from harmony_pack.nodes.host.guider import SyncCFGGuider
+    from harmony_pack.nodes.host.layout import empty_clip
     from harmony_pack.nodes.host.registration import register_model
     from harmony_pack.nodes.host.text_encoder import encode_captions
     from harmony_pack.nodes.loaders import load_checkpoint

@@ -22,6 +22,7 @@ NODES = (
     "HarmonyLora",
     "HarmonyTextEncode",
     "HarmonyClip",
+    "HarmonyAnchors",
     "HarmonySyncCFG",
     "HarmonySampler",
     "HarmonyGivenAudio",

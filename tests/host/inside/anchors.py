@@ -18,11 +18,12 @@ load_pack(sys.argv[1])
 
 import torch  # noqa: E402
 from comfy_extras import nodes_lt, nodes_lt_audio  # noqa: E402
-from harmony_pack.nodes.clip import HarmonyAnchors, anchors_of, empty_clip  # noqa: E402
+from harmony_pack.nodes.clip import HarmonyAnchors  # noqa: E402
 from harmony_pack.nodes.decode import HarmonyDecode  # noqa: E402
 from harmony_pack.nodes.given import give_audio, give_first_frame, give_video  # noqa: E402
 from harmony_pack.nodes.guidance import HarmonySyncCFG  # noqa: E402
 from harmony_pack.nodes.host.av_latent import nest, split_anchors, split_mask  # noqa: E402
+from harmony_pack.nodes.host.layout import anchors_of, empty_clip  # noqa: E402
 from harmony_pack.nodes.host.registration import register_model  # noqa: E402
 from harmony_pack.nodes.host.text_encoder import encode_captions  # noqa: E402
 from harmony_pack.nodes.loaders import load_checkpoint  # noqa: E402

@@ -32,9 +32,9 @@ from harmony_pack.harmony_core.media import AudioClip  # noqa: E402
 from harmony_pack.harmony_core.model import HarmonyTransformer  # noqa: E402
 from harmony_pack.harmony_core.pipelines import GenerateRequest, HarmonyPipeline  # noqa: E402
 from harmony_pack.harmony_core.presets import preset  # noqa: E402
-from harmony_pack.nodes.clip import empty_clip  # noqa: E402
 from harmony_pack.nodes.guidance import HarmonySyncCFG  # noqa: E402
 from harmony_pack.nodes.host.av_latent import nest, split_latent  # noqa: E402
+from harmony_pack.nodes.host.layout import empty_clip  # noqa: E402
 from harmony_pack.nodes.host.registration import register_model  # noqa: E402
 from harmony_pack.nodes.host.text_encoder import encode_captions  # noqa: E402
 from harmony_pack.nodes.loaders import HarmonyModelLoader, load_checkpoint  # noqa: E402

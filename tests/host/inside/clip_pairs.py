@@ -26,11 +26,11 @@ from harmony_pack.harmony_core.checkpoints.bundle import CONFIG_KEY  # noqa: E40
 from harmony_pack.harmony_core.presets import PRESETS  # noqa: E402
 from harmony_pack.harmony_core.text.ovi_caption import caption  # noqa: E402
 from harmony_pack.harmony_core.toyworld import render, sample_scene  # noqa: E402
-from harmony_pack.nodes import decode  # noqa: E402
-from harmony_pack.nodes.clip import empty_clip  # noqa: E402
 from harmony_pack.nodes.given import give_audio  # noqa: E402
+from harmony_pack.nodes.host import decoding  # noqa: E402
 from harmony_pack.nodes.host.autoencoders import decode_frames, decode_waveform  # noqa: E402
 from harmony_pack.nodes.host.av_latent import nest  # noqa: E402
+from harmony_pack.nodes.host.layout import empty_clip  # noqa: E402
 from harmony_pack.nodes.host.registration import HarmonyModelConfig, register_model  # noqa: E402
 from harmony_pack.nodes.host.text_encoder import encode_captions  # noqa: E402
 from harmony_pack.nodes.loaders import load_checkpoint  # noqa: E402
@@ -64,7 +64,7 @@ def check_ltx2() -> None:
     noise = [torch.randn(shape, generator=torch.Generator().manual_seed(1)) for shape in shapes]
     sampler, sigmas = comfy.samplers.sampler_object("euler"), torch.tensor((1.0, 0.5, 0.0))
     made = guider.sample(nest(*noise), one["samples"], sampler, sigmas, None, seed=1)
-    (clip,), _ = decode.decode_clip({**one, "samples": made}, vae, audio_vae)
+    (clip,), _ = decoding.decode_clip({**one, "samples": made}, vae, audio_vae)
     assert clip.images.shape == (17, 64, 64, 3)
     assert clip.audio["sample_rate"] == 24000
     assert clip.audio["waveform"].shape == (1, 2, round(17 / 25 * 24000))
@@ -91,7 +91,7 @@ def check_wan22_with_mmaudio() -> None:
     video, audio = latent["samples"].unbind()
     assert (*video.shape, *audio.shape) == (1, 48, 3, 2, 4, 1, 20, 12)
     assert [part.shape for part in anchors["samples"].unbind()] == [video.shape, audio.shape]
-    (clip,), _ = decode.decode_clip(latent, vae, audio_vae)
+    (clip,), _ = decoding.decode_clip(latent, vae, audio_vae)
     assert clip.images.shape == (6, 32, 64, 3)
     assert clip.audio["waveform"].shape[-1] == 0.25 * 44100
     whole = decode_frames(vae, video)
@@ -136,17 +136,17 @@ def check_built_in() -> None:
     difference = float((tiled - decode_frames(vae, picture)).abs().mean())
     assert 0 < difference < 0.05, difference
 
-    found, _ = decode.decode_clip({**latent, "samples": nest(video, audio)}, vae, audio_vae, chunk_seconds=0.4)
+    found, _ = decoding.decode_clip({**latent, "samples": nest(video, audio)}, vae, audio_vae, chunk_seconds=0.4)
     assert len(found) == 2
     for item, pictures in zip(found, whole, strict=True):
         torch.testing.assert_close(item.images, pictures[:24], atol=1e-5, rtol=0)
         assert item.audio["waveform"].shape == (1, 1, round(Fraction(24) / Fraction("12.5") * 16000))
         assert item.fps == Fraction("12.5")
 
-    assert decode._loudness(torch.zeros(1, 100), 0)[0].startswith("clip 0: the sound is silent")
-    assert "not numbers" in decode._loudness(torch.tensor([[0.1, math.nan]]), 1)[0]
-    assert "clips (peak 1.50)" in decode._loudness(torch.tensor([[0.1, -1.5]]), 2)[0]
-    assert decode._loudness(torch.tensor([[0.1, -0.9]]), 3) == []
+    assert decoding._loudness(torch.zeros(1, 100), 0)[0].startswith("clip 0: the sound is silent")
+    assert "not numbers" in decoding._loudness(torch.tensor([[0.1, math.nan]]), 1)[0]
+    assert "clips (peak 1.50)" in decoding._loudness(torch.tensor([[0.1, -1.5]]), 2)[0]
+    assert decoding._loudness(torch.tensor([[0.1, -0.9]]), 3) == []
 
     parts = "a ball bounces", "a ball hits metal", "go home"
     ((context, extras),) = encode_captions(clip, *parts, "ovi")

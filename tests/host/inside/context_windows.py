@@ -22,9 +22,9 @@ import torch  # noqa: E402
 from comfy.model_patcher import ModelPatcher  # noqa: E402
 from harmony_pack.harmony_core.geometry import num_audio_latents  # noqa: E402
 from harmony_pack.harmony_core.presets import PRESETS  # noqa: E402
-from harmony_pack.nodes.clip import empty_clip  # noqa: E402
 from harmony_pack.nodes.host import run_hooks  # noqa: E402
 from harmony_pack.nodes.host.av_latent import split_anchors, split_latent  # noqa: E402
+from harmony_pack.nodes.host.layout import empty_clip  # noqa: E402
 from harmony_pack.nodes.host.registration import register_model  # noqa: E402
 from harmony_pack.nodes.host.text_encoder import encode_captions  # noqa: E402
 from harmony_pack.nodes.host.windows import audio_of_window  # noqa: E402

@@ -30,11 +30,11 @@ from guider_harmony import (  # loads the pack and the built-in model  # isort: 
 import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
-from harmony_pack.nodes.clip import empty_clip
 from harmony_pack.nodes.given import give_audio, give_first_frame, give_video
 from harmony_pack.nodes.guidance import HarmonySyncCFG
 from harmony_pack.nodes.host import model, run_hooks
 from harmony_pack.nodes.host.av_latent import nest, split_mask
+from harmony_pack.nodes.host.layout import empty_clip
 from harmony_pack.nodes.host.text_encoder import encode_captions
 from refusals import message_of
 

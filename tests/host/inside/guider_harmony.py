@@ -34,10 +34,10 @@ from harmony_pack.harmony_core.diffusion.solvers import euler  # noqa: E402
 from harmony_pack.harmony_core.model.driver_cache import DriverCache  # noqa: E402
 from harmony_pack.harmony_core.model.inputs import AudioInput, AVInput, VideoInput, clean_sigma  # noqa: E402
 from harmony_pack.harmony_core.pipelines import HarmonyPipeline  # noqa: E402
-from harmony_pack.nodes.clip import empty_clip  # noqa: E402
 from harmony_pack.nodes.host import run_hooks  # noqa: E402
 from harmony_pack.nodes.host.av_latent import nest, split_anchors, split_latent  # noqa: E402
 from harmony_pack.nodes.host.guider import SyncCFGGuider  # noqa: E402
+from harmony_pack.nodes.host.layout import empty_clip  # noqa: E402
 from harmony_pack.nodes.host.registration import register_model  # noqa: E402
 from harmony_pack.nodes.host.text_encoder import encode_captions  # noqa: E402
 from harmony_pack.nodes.loaders import load_checkpoint  # noqa: E402

@@ -18,8 +18,8 @@ import torch  # noqa: E402
 from comfy.model_patcher import ModelPatcher  # noqa: E402
 from harmony_pack.harmony_core.diffusion.guidance import Isolated  # noqa: E402
 from harmony_pack.harmony_core.model.driver_cache import DriverCache  # noqa: E402
-from harmony_pack.nodes.clip import empty_clip  # noqa: E402
 from harmony_pack.nodes.host.av_latent import split_anchors, split_latent  # noqa: E402
+from harmony_pack.nodes.host.layout import empty_clip  # noqa: E402
 from harmony_pack.nodes.host.registration import register_model  # noqa: E402
 from harmony_pack.nodes.host.text_encoder import encode_captions  # noqa: E402
 from harmony_pack.nodes.loaders import load_checkpoint  # noqa: E402
