@@ -192,7 +192,7 @@ def check_batch(requests: Sequence[GenerateRequest]) -> None:
             one, other = getattr(first, name), getattr(request, name)
             if name in MEDIA:
                 one, other = one is not None, other is not None
-            if name == "reference_images":
+            elif name == "reference_images":
                 one, other = len(one), len(other)
             if (name in MEDIA or not each.per_clip) and one != other:
                 raise ValueError(f"Requests of one batch differ in {name} ({one} and {other}); run them apart.")

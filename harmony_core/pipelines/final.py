@@ -71,7 +71,7 @@ def final_clip(clip: Generation, request: GenerateRequest, given: str) -> FinalC
     longer; a given sound its rate and channels. "model" is what the model made of them.
     """
     if given == ORIGINAL and request.video is not None:
-        return _beside_film(clip, request)
+        return _beside_film(clip, request.video, request.seconds)
     whole = FinalClip(
         frames=clip.frames,
         fps=clip.fps,
@@ -85,11 +85,10 @@ def final_clip(clip: Generation, request: GenerateRequest, given: str) -> FinalC
     return whole
 
 
-def _beside_film(clip: Generation, request: GenerateRequest) -> FinalClip:
-    film, notes = request.video, []
-    count = len(film.frames)
-    if request.seconds is not None:
-        count = max(1, rounded_up(Fraction(str(request.seconds)) * film.fps))
+def _beside_film(clip: Generation, film: VideoClip, seconds: float | None) -> FinalClip:
+    count, notes = len(film.frames), []
+    if seconds is not None:
+        count = max(1, rounded_up(Fraction(str(seconds)) * film.fps))
     width, height = _even(film)
     if (width, height) != _size(film):
         notes.append(f"{film.name}: {'x'.join(map(str, _size(film)))} -> {width}x{height}, H.264 takes even sizes")
