@@ -30,15 +30,16 @@ def latent_kind(latent: dict[str, Any], vae: Any) -> LatentKind:
     """Whose latents these are. Raises ValueError for an autoencoder of another model."""
     video, audio = split_latent(latent)
     native, config = native_latents(video, audio), vae_config(vae)
-    if vae.latent_channels != video.shape[1] or not (native or config):
-        raise ValueError(
-            f"The latent's video has {video.shape[1]} channels, but the VAE makes {vae.latent_channels}; connect the "
-            "video VAE of the model that this latent is for."
-        )
-    if native:
-        return native
-    rate, frames = as_fraction(config.audio_latent_rate), causal_frames(config.temporal_stride)
-    return LatentKind("Harmony", (video.shape[1], audio.shape[1]), 2, rate, frames)
+    if vae.latent_channels == video.shape[1]:
+        if native:
+            return native
+        if config:
+            rate, frames = as_fraction(config.audio_latent_rate), causal_frames(config.temporal_stride)
+            return LatentKind("Harmony", (video.shape[1], audio.shape[1]), 2, rate, frames)
+    raise ValueError(
+        f"The latent's video has {video.shape[1]} channels, but the VAE makes {vae.latent_channels}; connect the "
+        "video VAE of the model that this latent is for."
+    )
 
 
 def pixel_size(video: Tensor, vae: Any) -> tuple[int, int]:
@@ -56,12 +57,12 @@ def clip_geometry(latent: dict[str, Any], vae: Any, fps: float = 0.0) -> ClipGeo
     Raises:
         ValueError: a LATENT that does not tell its length or rate, or another VAE.
     """
-    kind = latent_kind(latent, vae)
+    kind, config = latent_kind(latent, vae), vae_config(vae)
     video, audio = split_latent(latent)
     height, width = pixel_size(video, vae)
-    if kind.title == "Harmony":
+    if config is not None and kind.title == "Harmony":
         asked = asked_of(latent)
-        return ClipGeometry.from_frames(asked["num_frames"], asked["fps"], height, width, vae_config(vae))
+        return ClipGeometry.from_frames(asked["num_frames"], asked["fps"], height, width, config)
     num_frames, known = kind.num_frames(video.shape[2]), latent.get("harmony_clip", {})
     rate = known.get("fps") or kind.fps or as_fraction(fps)
     if not rate:

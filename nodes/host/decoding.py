@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import ceil
 from typing import Any
 
-from comfy_api.latest import InputImpl, Types
+from comfy_api.latest import Input, InputImpl, Types
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -24,7 +24,7 @@ class Clip:
     """Pictures in 0..1 and ComfyUI's AUDIO."""
 
     images: Tensor  # [F,H,W,3]
-    audio: dict[str, Any]
+    audio: Input.Audio
     fps: Fraction
 
     def video(self) -> Any:
