@@ -313,10 +313,10 @@ class HarmonyPipeline:
 
     def _reference_audio(self, request: GenerateRequest, notes: list[str]) -> Tensor:
         """Latents [1, C, T_r] of the first `reference_seconds` of the clip, or of what there is of it."""
-        unit = self.audio_vae.samples_per_latent
-        samples, said = fit_reference_audio(
-            request.reference_audio, request.reference_seconds, unit, self.config.sample_rate
-        )
+        unit, seconds = self.audio_vae.samples_per_latent, request.reference_seconds
+        if seconds is None:
+            seconds = self.config.reference_seconds
+        samples, said = fit_reference_audio(request.reference_audio, seconds, unit, self.config.sample_rate)
         notes.extend(said)
         return self.encode_audio(samples, len(samples) // unit)
 
