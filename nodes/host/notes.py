@@ -17,9 +17,9 @@ def show(node_id: str | None, lines: Iterable[str]) -> None:
         PromptServer.instance.send_progress_text(text, node_id)
 
 
-def warn(node_id: str | None, lines: Iterable[str], notes: Iterable[str] = ()) -> None:
-    """As `show`, and in the log; `notes` are displayed alone."""
+def warn(node_id: str | None, lines: Iterable[str]) -> None:
+    """As `show`, and in the log."""
     lines = list(lines)
     for line in lines:
         logger.warning("Harmony: %s", line)
-    show(node_id, (*lines, *notes))
+    show(node_id, lines)
