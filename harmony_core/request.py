@@ -81,8 +81,9 @@ class GenerateRequest:
     reference_audio: AudioClip | None = field(
         default=None, repr=False, metadata=setting("Voice or timbre to follow.", Path, per_clip=True)
     )
-    reference_seconds: float = field(
-        default=0.48, metadata=setting("How much of the reference is heard.", float, low=0, high=3600)
+    reference_seconds: float | None = field(
+        default=None,
+        metadata=setting("How much of the reference is heard; default: the model's.", float, low=0, high=3600),
     )
     reference_images: tuple[np.ndarray, ...] = field(
         default=(),

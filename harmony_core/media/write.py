@@ -5,7 +5,8 @@ Shape suffixes: F frames, H height, W width, C audio channels, N samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -18,12 +19,34 @@ from av.error import FFmpegError
 from PIL import Image
 
 from ..outputs import whole_file
-from .clips import MediaError, check_size
+from .clips import AudioClip, MediaError, check_size
 from .containers import as_file, one_line
+from .fit import resample_channels
+from .mix import to_mono
 
 AAC_BIT_RATE = 160_000
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1")  # by number of channels; PyAV 18 crashes on eight
+
+
+def writable_sound(
+    sound: AudioClip, counts: Sequence[int] = range(1, len(LAYOUTS) + 1)
+) -> tuple[AudioClip, tuple[str, ...]]:
+    """The sound at a rate and in as many channels as AAC takes, as it is where it can be, and what was changed.
+
+    Args:
+        counts: numbers of channels that stay as they are; others become mono.
+    """
+    notes, rate, channels = [], sound.sample_rate, len(sound.samples)
+    if channels not in counts:
+        taken = f"{max(counts)}" if channels > max(counts) else ", ".join(map(str, counts))
+        notes.append(f"{sound.name}: {channels} channels -> mono, films take {taken}")
+        sound = replace(sound, samples=to_mono(sound)[0][None], channels=())
+    if rate not in AAC_RATES:
+        near = next((known for known in AAC_RATES if known >= rate), AAC_RATES[-1])
+        notes.append(f"{sound.name}: {rate} Hz -> {near} Hz, films have no such rate")
+        sound = replace(sound, samples=resample_channels(sound.samples, rate, near), sample_rate=near)
+    return sound, tuple(notes)
 
 
 def write_video(path: str | Path, *arguments: Any, **options: Any) -> None:

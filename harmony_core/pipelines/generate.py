@@ -320,9 +320,10 @@ class HarmonyPipeline:
             latents.append(self.encode_video(fitted[None]))
         return torch.cat(latents, dim=2)
 
-    def _reference_audio(self, clip: AudioClip, seconds: float, notes: list[str]) -> Tensor:
-        """Latents [1, C, T_r] of the first `seconds` of the clip, or of what there is of it."""
+    def _reference_audio(self, clip: AudioClip, seconds: float | None, notes: list[str]) -> Tensor:
+        """Latents [1, C, T_r] of the first `seconds` (None: the checkpoint's) of the clip, or of what there is of it."""
         unit = self._use_audio_vae().samples_per_latent
+        seconds = self.config.reference_seconds if seconds is None else seconds
         samples, said = fit_reference_audio(clip, seconds, unit, self.config.sample_rate)
         notes.extend(said)
         return self.encode_audio(samples, len(samples) // unit)
