@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import comfy.quant_ops
 import comfy.sd
 import comfy.utils
 import folder_paths
@@ -14,8 +15,9 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..harmony_core.checkpoints.bundle import embedded_checkpoints, load_companions
-from ..harmony_core.checkpoints.files import CONFIG_KEY, open_model, shard_set
-from ..harmony_core.checkpoints.layout import rename
+from ..harmony_core.checkpoints.errors import CheckpointError
+from ..harmony_core.checkpoints.files import CONFIG_KEY, WeightFiles, open_model, shard_set
+from ..harmony_core.checkpoints.layout import QUANT_KEY, rename
 from .host.autoencoders import BundleAudioVAE, BundleVideoVAE
 from .host.run_hooks import prepare_runs, with_shift
 from .host.text_encoder import bundle_clip
@@ -168,11 +170,12 @@ def load_model(
     """
     opened = open_model(paths)
     config = opened.config
+    check_formats(opened.files)
     tensors = {key: value for path in paths for key, value in comfy.utils.load_torch_file(str(path)).items()}
+    tensors |= {name + QUANT_KEY: as_tensor(layer.settings) for name, layer in opened.files.quantised.items()}
     state_dict = rename(tensors, opened.keys)
     if config.audio:
-        settings = json.dumps({"transformer": config.to_dict()}).encode()
-        state_dict[CONFIG_KEY] = torch.frombuffer(bytearray(settings), dtype=torch.uint8)
+        state_dict[CONFIG_KEY] = as_tensor({"transformer": config.to_dict()})
     options = model_options or {}
     patcher = comfy.sd.load_diffusion_model_state_dict(
         state_dict, model_options=options, disable_dynamic=disable_dynamic
@@ -181,3 +184,18 @@ def load_model(
         patcher = with_shift(patcher, config.shift)  # ComfyUI's default is not Wan2.2-5B's
     patcher.cached_patcher_init = (load_model, (paths, options))
     return prepare_runs(patcher)
+
+
+def check_formats(files: WeightFiles) -> None:
+    """Raises CheckpointError for a layer in a format that the ComfyUI at hand does not compute with."""
+    for name, layer in files.quantised.items():
+        if layer.form not in comfy.quant_ops.QUANT_ALGOS:
+            raise CheckpointError(
+                f"{layer.path.name} holds {name} as {layer.form}, which this ComfyUI does not know (it knows "
+                f"{', '.join(comfy.quant_ops.QUANT_ALGOS)}); update ComfyUI, or use a file in one of these or in bf16."
+            )
+
+
+def as_tensor(settings: dict[str, Any]) -> torch.Tensor:
+    """Settings as weight files keep them."""
+    return torch.frombuffer(bytearray(json.dumps(settings).encode()), dtype=torch.uint8)
