@@ -14,16 +14,21 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
+from ..harmony_core.autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from ..harmony_core.checkpoints.bundle import embedded_checkpoints, load_companions
 from ..harmony_core.checkpoints.errors import CheckpointError
 from ..harmony_core.checkpoints.files import CONFIG_KEY, WeightFiles, open_model, shard_set
 from ..harmony_core.checkpoints.layout import QUANT_KEY, rename
+from ..harmony_core.config import HarmonyConfig
+from ..harmony_core.text.tiny_encoder import TinyTextEncoder
 from .host.autoencoders import BundleAudioVAE, BundleVideoVAE
+from .host.registration import Companions
 from .host.run_hooks import prepare_runs, with_shift
 from .host.text_encoder import bundle_clip
 
 BUILT_IN = " (built in)"
 NO_FILE = "none"
+SMOOTHING = {"pre_quant_scale"}  # of a layer's input; a core that does not know it would leave it out unsaid
 
 # How ComfyUI's own loader stores weights, by the name that its node shows.
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
@@ -128,23 +133,26 @@ def checkpoint_path(name: str) -> Path:
 def load_checkpoint(name: str) -> tuple[ModelPatcher, comfy.sd.CLIP, BundleVideoVAE, BundleAudioVAE]:
     """All four parts of a bundle. Raises CheckpointError when the file is something else."""
     path = checkpoint_path(name)
-    companions = load_companion_nodes(path)
+    config, video_vae, audio_vae, text_encoder = load_companions(path)
+    companions = companion_nodes(config, video_vae, audio_vae, text_encoder)
     patcher = load_model([path])
     patcher.model.show_previews(companions[1].preview)
+    patcher.model.model_config.companions = Companions(video_vae, audio_vae, text_encoder)
     for index, companion in enumerate(companions):
         companion.patcher.cached_patcher_init = (companion_patchers, (path,), index)
     return patcher, *companions
 
 
-def load_companion_nodes(path: Path) -> tuple[comfy.sd.CLIP, BundleVideoVAE, BundleAudioVAE]:
+def companion_nodes(
+    config: HarmonyConfig, video_vae: TinyVideoVAE, audio_vae: TinyAudioVAE, text_encoder: TinyTextEncoder
+) -> tuple[comfy.sd.CLIP, BundleVideoVAE, BundleAudioVAE]:
     """A bundle's text encoder and autoencoders."""
-    config, video_vae, audio_vae, text_encoder = load_companions(path)
     return bundle_clip(text_encoder), BundleVideoVAE(video_vae, config), BundleAudioVAE(audio_vae, config)
 
 
 def companion_patchers(path: Path, *_: Any, **__: Any) -> list[ModelPatcher]:
     """What ComfyUI calls for copies of these on another device."""
-    return [companion.patcher for companion in load_companion_nodes(path)]
+    return [companion.patcher for companion in companion_nodes(*load_companions(path))]
 
 
 def load_diffusion_model(name: str, audio_name: str, weight_dtype: str) -> ModelPatcher:
@@ -188,12 +196,18 @@ def load_model(
 
 def check_formats(files: WeightFiles) -> None:
     """Raises CheckpointError for a layer in a format that the ComfyUI at hand does not compute with."""
+    known = comfy.quant_ops.QUANT_ALGOS
     for name, layer in files.quantised.items():
-        if layer.form not in comfy.quant_ops.QUANT_ALGOS:
-            raise CheckpointError(
-                f"{layer.path.name} holds {name} as {layer.form}, which this ComfyUI does not know (it knows "
-                f"{', '.join(comfy.quant_ops.QUANT_ALGOS)}); update ComfyUI, or use a file in one of these or in bf16."
-            )
+        if layer.form not in known:
+            form = layer.form
+        elif layer.beside & SMOOTHING - known[layer.form]["parameters"]:
+            form = f"{layer.form} with {' and '.join(SMOOTHING)}"
+        else:
+            continue
+        raise CheckpointError(
+            f"{layer.path.name} holds {name} as {form}, which this ComfyUI does not know (it knows "
+            f"{', '.join(known)}); update ComfyUI, or use a file in one of these or in bf16."
+        )
 
 
 def as_tensor(settings: dict[str, Any]) -> torch.Tensor:

@@ -29,6 +29,7 @@ from .layout import (
     config_from_shapes,
     recognise,
     split_scales,
+    unpacked,
     weight_keys,
 )
 
@@ -40,7 +41,6 @@ CONFIG_KEY = "harmony_config"
 MAX_TEXT = 2**20  # bytes of a text that is kept as a tensor
 QUANT_METADATA = "_quantization_metadata"  # where a file may say the same of all its layers
 FP8_FORMATS = ("float8_e4m3fn", "float8_e5m2")  # weights times a scale: all that is computed with here
-PER_BYTE = {"nvfp4": 2, "convrot_w4a4": 2, "asym_w4a8_int8": 2}  # values of a row in one stored number
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -67,11 +67,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Quantised:
-    """How a file keeps a layer: ComfyUI's name of the format, and all that the file says of it."""
+    """How a file keeps a layer: ComfyUI's name of the format, all that the file says of it, and the tensors that the
+    layer has beside its weight."""
 
     path: Path
     form: str
     settings: dict[str, Any]
+    beside: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,7 @@ class WeightFiles:
 
     def _shape(self, source: str) -> tuple[int, ...]:
         shape, layer = self.entries[source].shape, self.quantised.get(source.removesuffix(".weight"))
-        if layer is None or not source.endswith(".weight"):
-            return shape
-        return *shape[:-1], *(size * PER_BYTE.get(layer.form, 1) for size in shape[-1:])
+        return shape if layer is None or not source.endswith(".weight") else unpacked(shape, layer.form)
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def read_tensors(
     Raises:
         CheckpointError: a layer in a format that is not computed with here.
     """
-    check_computable(files)
+    check_computable(files, sources)
     by_file: dict[Path, list[tuple[str, Entry]]] = defaultdict(list)
     for target, source in sources.items():
         by_file[files.entries[source].path].append((target, files.entries[source]))
@@ -265,7 +265,7 @@ def check_weights(expected: Mapping[str, Tensor], files: WeightFiles, sources: M
     Raises:
         CheckpointError: names the first that are not, and `title`.
     """
-    check_computable(files)
+    check_computable(files, sources)
     check_keys({key: tuple(value.shape) for key, value in expected.items()}, files.shapes(sources), files.name, title)
     for target, source in sources.items():
         entry = files.entries[source]
@@ -275,10 +275,11 @@ def check_weights(expected: Mapping[str, Tensor], files: WeightFiles, sources: M
             )
 
 
-def check_computable(files: WeightFiles) -> None:
-    """Raises CheckpointError for the first layer in a format that ComfyUI alone computes with."""
+def check_computable(files: WeightFiles, sources: Mapping[str, str]) -> None:
+    """Raises CheckpointError for the first of these layers in a format that ComfyUI alone computes with."""
+    wanted = set(sources.values())
     for name, layer in files.quantised.items():
-        if layer.form not in FP8_FORMATS:
+        if layer.form not in FP8_FORMATS and f"{name}.weight" in wanted:
             raise CheckpointError(
                 f"{layer.path.name} holds {name} as {layer.form}, which is not supported outside ComfyUI; load it "
                 f"there with Harmony Model Loader, or use a file in bf16, fp16, fp32, or {' or '.join(FP8_FORMATS)}."
@@ -320,7 +321,13 @@ def open_files(paths: Paths) -> WeightFiles:
             view = file.get_slice(key)
             entries[key] = Entry(path, key, tuple(view.get_shape()), view.get_dtype())
     weights = {key: entries[key] for key in weight_keys(entries, found.quantised)}
-    return replace(found, settings=settings, entries=weights)
+    beside = defaultdict(set)
+    for key in entries:
+        beside[key.rpartition(".")[0]].add(key.rpartition(".")[2])
+    quantised = {
+        name: replace(layer, beside=frozenset(beside[name] - {"weight"})) for name, layer in found.quantised.items()
+    }
+    return replace(found, settings=settings, entries=weights, quantised=quantised)
 
 
 def shard_set(path: Path) -> list[Path]:

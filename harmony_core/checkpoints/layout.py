@@ -113,7 +113,8 @@ MARKERS = ("harmony_config", ".comfy_quant", ".input_scale", ".scale_input", "sc
 QUANTISED_WHOLE = "scaled_fp8"  # says of a file in the older style that its layers have scales
 BESIDE_WEIGHT = ("weight_scale", "scale_weight", "input_scale", "scale_input")  # of a layer in scaled fp8
 QUANT_KEY = ".comfy_quant"  # tells of a layer how it is quantised, as JSON; its other keys belong to that format
-PLAIN_KEYS = ("weight", "bias", "weight_scale")  # of a quantised layer, that other files have too
+PER_NUMBER = {"nvfp4": 2, "convrot_w4a4": 2, "asym_w4a8_int8": 2}  # values of a row in one stored number
+PLAIN_KEYS = ("weight", "bias", "weight_scale", "scale_weight")  # of a quantised layer, that other files have too
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,11 @@ def strip_prefix(keys: Iterable[str]) -> dict[str, str]:
 def quantised_layers(keys: Iterable[str]) -> set[str]:
     """The layers of which a file tells how they are quantised."""
     return {key.removesuffix(QUANT_KEY) for key in keys if key.endswith(QUANT_KEY)}
+
+
+def unpacked(shape: tuple[int, ...], form: str) -> tuple[int, ...]:
+    """Of a weight that a format stores in this shape. Formats that pad leave their padding in it."""
+    return *shape[:-1], *(size * PER_NUMBER.get(form, 1) for size in shape[-1:])
 
 
 def weight_keys(keys: Iterable[str], quantised: Iterable[str] = ()) -> list[str]:

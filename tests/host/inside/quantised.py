@@ -2,19 +2,21 @@
 
     python quantised.py COMFYUI_TREE
 
-A prediction equals that of the weights which core itself unpacks. Files ask for whole-precision products, since some
-formats round their inputs as well; without that they stay close.
+A prediction equals that of the weights which core itself unpacks. Some formats' kernels round the inputs as well, so
+there the loaded model's weights are unpacked in place for that, and as they are the prediction must be close.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from refusals import message_of
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tools.comfyui.pack import load_pack
 
@@ -25,6 +27,7 @@ import comfy.samplers  # noqa: E402
 import folder_paths  # noqa: E402
 import torch  # noqa: E402
 from comfy.quant_ops import QUANT_ALGOS, QuantizedTensor  # noqa: E402
+from harmony_pack.harmony_core.checkpoints.bundle import embedded_checkpoints  # noqa: E402
 from harmony_pack.harmony_core.checkpoints.files import load_transformer  # noqa: E402
 from harmony_pack.harmony_core.checkpoints.layout import map_keys  # noqa: E402
 from harmony_pack.harmony_core.checkpoints.ovi import OVI  # noqa: E402
@@ -40,12 +43,14 @@ import nodes as core_nodes  # noqa: E402
 SIZES = {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 2}
 HARMONY = preset("harmony-5b").with_(**SIZES, speech=SpeechConfig(dim=32, num_blocks=1))
 OVI_CONFIG = preset("ovi-11b").with_(**SIZES, audio_ffn_conv_dim=64)
+SMOOTHED = {"pre_quant_scale": True}  # a factor for every input of a layer
 CONVROT = {"convrot": True, "convrot_groupsize": 256}
 # (format, what a layer's settings add, core's own arguments of the quantisation)
 FORMATS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("float8_e4m3fn", {}, {"scale": "recalculate"}),
     ("float8_e5m2", {}, {"scale": "recalculate"}),
     ("nvfp4", {}, {}),
+    ("nvfp4", SMOOTHED, {}),
     ("mxfp8", {}, {}),
     ("int8_tensorwise", {}, {}),
     ("int8_tensorwise", CONVROT, {"per_channel": True, **CONVROT}),
@@ -66,22 +71,24 @@ def random_weights(config: HarmonyConfig) -> Weights:
     return {key: torch.randn(shape, generator=generator) * 0.05 for key, shape in shapes.items()}
 
 
-def quantised(weights: Weights, form: str, extra: dict, options: dict, full: bool) -> tuple[Weights, Weights]:
+def quantised(weights: Weights, form: str, extra: dict, options: dict) -> tuple[Weights, Weights]:
     """(file, the same unpacked by core): linear layers of the blocks and of the text embedding in a format."""
     file, plain = {}, {}
     for key, value in weights.items():
         layer = key.removesuffix(".weight")
-        if value.ndim != 2 or not key.endswith(".weight") or not ("blocks." in key or "text_embedding." in key):
-            file[key] = plain[key] = value
-            continue
-        if value.shape[1] % 256:
+        linear = value.ndim == 2 and ("blocks." in key or "text_embedding." in key)
+        if not linear or value.shape[1] % 256:  # the widest group that a format rotates
             file[key] = plain[key] = value
             continue
         packed = QuantizedTensor.from_float(value, QUANT_ALGOS[form]["comfy_tensor_layout"], **options)
         file |= {name: each.contiguous() for name, each in packed.state_dict(key).items()}
-        settings = {"format": form, **extra} | ({"full_precision_matrix_mult": True} if full else {})
-        file[f"{layer}.comfy_quant"] = as_tensor(settings)
+        settings = {} if extra == SMOOTHED else extra
+        file[f"{layer}.comfy_quant"] = as_tensor({"format": form, **settings})
         plain[key] = packed.dequantize().reshape(value.shape)
+        if extra == SMOOTHED:
+            smoothing = torch.rand(value.shape[1], generator=torch.Generator().manual_seed(value.numel())) + 0.5
+            file[f"{layer}.pre_quant_scale"] = smoothing
+            plain[key] = plain[key] * smoothing
     return file, plain
 
 
@@ -90,9 +97,17 @@ def renamed(weights: Weights) -> Weights:
     theirs, _ = map_keys(tuple((ours, theirs) for theirs, ours in OVI), weights)
     names = {ours: name for name, ours in theirs.items()}
     return {
-        names.get(key) or names[f"{key.rpartition('.')[0]}.weight"].removesuffix("weight") + key.rpartition(".")[2]: value
+        names.get(key)
+        or names[f"{key.rpartition('.')[0]}.weight"].removesuffix("weight") + key.rpartition(".")[2]: value
         for key, value in weights.items()
     }
+
+
+def unpack(patcher: Any) -> None:
+    """Every weight as core itself unpacks it, in place."""
+    for module in patcher.model.diffusion_model.modules():
+        if isinstance(getattr(module, "weight", None), QuantizedTensor):
+            module.weight = torch.nn.Parameter(module.weight.dequantize(), requires_grad=False)
 
 
 def load(name: str) -> Any:
@@ -121,8 +136,8 @@ def far(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> float:
 def check_format(weights: Weights, form: str, extra: dict, options: dict, stored: dict[str, str] | None) -> None:
     """`stored`: the metadata of our own layout; None for Ovi's, whose shapes tell the config."""
     names = renamed if stored is None else dict
-    title = f"{'ovi' if stored is None else 'harmony'}_{form}{'_convrot' * ('convrot' in extra)}"
-    file, plain = quantised(weights, form, extra, options, full=True)
+    title = "_".join(["ovi" if stored is None else "harmony", form, *extra])
+    file, plain = quantised(weights, form, extra, options)
     assert len(file) > len(weights)
     save_file(names(plain), FOLDER / "plain.safetensors", stored)
     save_file(names(file), FOLDER / f"{title}.safetensors", stored)
@@ -130,32 +145,53 @@ def check_format(weights: Weights, form: str, extra: dict, options: dict, stored
     patcher = load(f"{title}.safetensors")
     kept = [each for each in patcher.model.state_dict() if each.endswith(".comfy_quant")]
     assert len(kept) == sum(key.endswith(".comfy_quant") for key in file), len(kept)
-    error = far(sampled(patcher), wanted)
-    assert error < 1e-3, f"{title}: off by {error}"
-    rounded, _ = quantised(weights, form, extra, options, full=False)
-    save_file(names(rounded), FOLDER / f"{title}_fast.safetensors", stored)
-    close = far(sampled(load(f"{title}_fast.safetensors")), wanted)
-    assert close < 0.1, f"{title}: off by {close} with rounded inputs"
-    if stored:
+    found, error = sampled(patcher), 0.0
+    rounds = not QUANT_ALGOS[form].get("quantize_input", True)
+    if rounds:
+        error = far(found, wanted)
+        assert 0 < error < 0.2, f"{title}: off by {error} with rounded inputs"
+        unpack(patcher)
+        found = sampled(patcher)
+    assert far(found, wanted) < 1e-3, f"{title}: off by {far(found, wanted)}"
+    if stored is not None:
+        save_file(file, FOLDER / f"{title}.safetensors")  # by its shapes alone
         core = core_nodes.UNETLoader().load_unet(f"{title}.safetensors", "default")[0]
-        assert far(sampled(core), wanted) < 1e-3, f"{title}, by core's loader"
+        assert far(sampled(core), wanted) <= max(error, 1e-3), f"{title}, by core's loader"
     if form not in ("float8_e4m3fn", "float8_e5m2"):
         message = message_of(load_transformer, FOLDER / f"{title}.safetensors")
-        assert f"{title}.safetensors holds" in message and f"as {form}, which" in message, message
-        assert "Harmony Model Loader" in message, message
-    print("same", title, f"{error:.1e} {close:.1e}")
+        for words in (f"{title}.safetensors holds", f"as {form}, which", "Harmony Model Loader"):
+            assert words in message, message
+    print("same", title, f"{far(found, wanted):.1e}, with rounded inputs {error:.1e}")
 
 
 def check_metadata(weights: Weights) -> None:
     """A file that tells the format of its layers in its metadata."""
-    file, plain = quantised(weights, *FORMATS[0], full=True)
-    layers = {key.removesuffix(".comfy_quant"): bytes(file[key].tolist()) for key in file if key.endswith("comfy_quant")}
+    file, plain = quantised(weights, *FORMATS[0])
+    layers = {
+        key.removesuffix(".comfy_quant"): bytes(file[key].tolist()) for key in file if key.endswith("comfy_quant")
+    }
     settings = {"layers": {layer: json.loads(text) for layer, text in layers.items()}}
     bare = {key: value for key, value in file.items() if not key.endswith("comfy_quant")}
     save_file(plain, FOLDER / "plain.safetensors")
     save_file(bare, FOLDER / "meta.safetensors", {"_quantization_metadata": json.dumps(settings)})
     error = far(sampled(load("meta.safetensors")), sampled(load("plain.safetensors")))
     assert error < 1e-3, error
+
+
+def check_bundle() -> None:
+    """A bundle whose transformer alone is quantised."""
+    path = embedded_checkpoints()["harmony-tiny"]
+    weights, prefix = load_file(path), "model.diffusion_model."
+    inner = {key.removeprefix(prefix): weights.pop(key) for key in list(weights) if key.startswith(prefix + "blocks.")}
+    layer = QuantizedTensor.from_float(inner["blocks.0.ffn.0.weight"].float(), "TensorCoreNVFP4Layout")
+    inner |= layer.state_dict("blocks.0.ffn.0.weight") | {"blocks.0.ffn.0.comfy_quant": as_tensor({"format": "nvfp4"})}
+    with safe_open(path, "pt") as file:
+        save_file(
+            weights | {prefix + key: value for key, value in inner.items()}, FOLDER / "b.safetensors", file.metadata()
+        )
+    patcher, *_ = HarmonyCheckpointLoader.execute("b.safetensors").result
+    found = patcher.model.diffusion_model.blocks[0].ffn[0].weight
+    assert torch.equal(found.dequantize().float(), layer.dequantize()), found
 
 
 def check_refusals(weights: Weights) -> None:
@@ -165,7 +201,12 @@ def check_refusals(weights: Weights) -> None:
         save_file(file, FOLDER / "new.safetensors")
         message = message_of(load, "new.safetensors")
         assert f"new.safetensors holds blocks.0.ffn.0 as {form}, which this ComfyUI does not know" in message, message
-        assert "float8_e4m3fn" in message and "update ComfyUI" in message, message
+        assert re.search("float8_e4m3fn.*update ComfyUI", message), message
+    smoothed, _ = quantised(weights, "nvfp4", SMOOTHED, {})
+    if "pre_quant_scale" not in QUANT_ALGOS["nvfp4"]["parameters"]:
+        save_file(smoothed, FOLDER / "smooth.safetensors")
+        assert "as nvfp4 with pre_quant_scale, which" in message_of(load, "smooth.safetensors")
+        FORMATS.remove(("nvfp4", SMOOTHED, {}))
     deep = torch.frombuffer(bytearray(b"[" * 9000), dtype=torch.uint8)
     save_file({**weights, "blocks.0.ffn.0.comfy_quant": deep}, FOLDER / "deep.safetensors")
     for loader in (load, HarmonyCheckpointLoader.execute):
@@ -180,6 +221,7 @@ def main() -> None:
     harmony, ovi = random_weights(HARMONY), random_weights(OVI_CONFIG)
     check_refusals(harmony)
     check_metadata(harmony)
+    check_bundle()
     known = [each for each in FORMATS if each[0] in QUANT_ALGOS]
     assert len(known) >= 4, list(QUANT_ALGOS)
     settings = {"config": json.dumps({"transformer": HARMONY.to_dict()})}
