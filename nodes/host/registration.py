@@ -112,12 +112,11 @@ class HarmonyModelConfig(comfy.supported_models_base.BASE):
 
     def process_vae_state_dict_for_saving(self, state_dict: dict[str, Tensor], *_: Any, **__: Any) -> dict[str, Tensor]:
         """A bundle's audio autoencoder goes with its video autoencoder. Raises ValueError for another one."""
-        found = super().process_vae_state_dict_for_saving(state_dict)
-        if self.companions is None:
-            return found
-        check_part(self.companions.video_vae, state_dict, "VAE", "vae")
-        audio = self.companions.audio_vae.state_dict()
-        return found | {AUDIO_VAE + key: value.contiguous() for key, value in audio.items()}
+        audio: dict[str, Tensor] = {}
+        if self.companions is not None:
+            check_part(self.companions.video_vae, state_dict, "VAE", "vae")
+            audio = {AUDIO_VAE + key: value for key, value in self.companions.audio_vae.state_dict().items()}
+        return super().process_vae_state_dict_for_saving(state_dict) | audio
 
     def process_clip_state_dict_for_saving(
         self, state_dict: dict[str, Tensor], *_: Any, **__: Any

@@ -24,8 +24,8 @@ import torch  # noqa: E402
 from harmony_pack.harmony_core.checkpoints.bundle import load_bundle  # noqa: E402
 from harmony_pack.nodes.host.av_latent import nest  # noqa: E402
 from harmony_pack.nodes.host.registration import register_model  # noqa: E402
+from harmony_pack.nodes.host.text_encoder import encode_captions  # noqa: E402
 from harmony_pack.nodes.loaders import HarmonyCheckpointLoader, HarmonyModelLoader  # noqa: E402
-from harmony_pack.nodes.text import HarmonyTextEncode  # noqa: E402
 
 import nodes as core_nodes  # noqa: E402
 
@@ -40,7 +40,7 @@ def random(*shape: int) -> torch.Tensor:
 
 def made_by(patcher: Any, clip: Any) -> list[torch.Tensor]:
     """One step of a short clip. [video, audio]."""
-    text = HarmonyTextEncode.execute(clip, "a red ball falls", "a knock on wood", "", "en").result[0]
+    text = encode_captions(clip, "a red ball falls", "a knock on wood", "", "separate")
     guider = comfy.samplers.CFGGuider(patcher)
     guider.set_conds(text, text)
     guider.set_cfg(1.0)
