@@ -179,6 +179,7 @@ def load_model(
     opened = open_model(paths)
     config = opened.config
     check_formats(opened.files)
+    opened.check()
     tensors = {key: value for path in paths for key, value in comfy.utils.load_torch_file(str(path)).items()}
     tensors |= {name + QUANT_KEY: as_tensor(layer.settings) for name, layer in opened.files.quantised.items()}
     state_dict = rename(tensors, opened.keys)

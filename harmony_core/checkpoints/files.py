@@ -23,10 +23,12 @@ from ..model import HarmonyTransformer
 from .errors import CheckpointError
 from .layout import (
     PREFIXES,
+    PADDED,
     QUANT_KEY,
     KeyMap,
     check_keys,
     config_from_shapes,
+    padded,
     recognise,
     split_scales,
     unpacked,
@@ -127,6 +129,22 @@ class ModelFile:
         if config is None:
             config = config_from_shapes(files.shapes(keys.sources), keys.layout, files.name, head_dim, preset)
         return cls(files, keys, config)
+
+    def check(self) -> None:
+        """Compare every shape with the model's, without reading weights. Formats may pad to whole tiles.
+
+        Raises:
+            CheckpointError: keys that are missing or too many, or shapes that are not the model's.
+        """
+        expected = HarmonyTransformer(self.config, device="meta").state_dict()
+        shapes = self.files.shapes(self.keys.sources)
+        for target, source in self.keys.sources.items():
+            own = tuple(expected[target].shape) if target in expected else ()
+            layer = self.files.quantised.get(source.removesuffix(".weight"))
+            if layer is not None and layer.form in PADDED and padded(own, layer.form) == shapes[target]:
+                shapes[target] = own
+        own_shapes = {key: tuple(value.shape) for key, value in expected.items()}
+        check_keys(own_shapes, shapes, self.files.name, self.keys.layout.title)
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> HarmonyTransformer:
         """The model in eval mode, without gradients. Raises CheckpointError for keys that do not fit."""

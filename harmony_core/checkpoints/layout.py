@@ -114,6 +114,7 @@ QUANTISED_WHOLE = "scaled_fp8"  # says of a file in the older style that its lay
 BESIDE_WEIGHT = ("weight_scale", "scale_weight", "input_scale", "scale_input")  # of a layer in scaled fp8
 QUANT_KEY = ".comfy_quant"  # tells of a layer how it is quantised, as JSON; its other keys belong to that format
 PER_NUMBER = {"nvfp4": 2, "convrot_w4a4": 2, "asym_w4a8_int8": 2}  # values of a row in one stored number
+PADDED = {"nvfp4": 16, "mxfp8": 32}  # rows and columns are stored in multiples of it
 PLAIN_KEYS = ("weight", "bias", "weight_scale", "scale_weight")  # of a quantised layer, that other files have too
 
 
@@ -202,6 +203,11 @@ def quantised_layers(keys: Iterable[str]) -> set[str]:
 def unpacked(shape: tuple[int, ...], form: str) -> tuple[int, ...]:
     """Of a weight that a format stores in this shape. Formats that pad leave their padding in it."""
     return *shape[:-1], *(size * PER_NUMBER.get(form, 1) for size in shape[-1:])
+
+
+def padded(shape: tuple[int, ...], form: str) -> tuple[int, ...]:
+    """The shape in which a format of `PADDED` stores a weight, unpacked."""
+    return tuple(-(-size // PADDED[form]) * PADDED[form] for size in shape)
 
 
 def weight_keys(keys: Iterable[str], quantised: Iterable[str] = ()) -> list[str]:
