@@ -22,8 +22,8 @@ from ..config import REQUIRED, HarmonyConfig
 from ..model import HarmonyTransformer
 from .errors import CheckpointError
 from .layout import (
-    PREFIXES,
     PADDED,
+    PREFIXES,
     QUANT_KEY,
     KeyMap,
     check_keys,

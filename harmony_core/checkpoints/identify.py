@@ -9,11 +9,11 @@ from ..config import HarmonyConfig
 from .bundle import count_tensors, describe_files, resolve
 from .files import FP8_FORMATS, ModelFile, WeightFiles, open_files, plain_sources
 from .layout import map_keys
+from .lora import LORA_MARKS, lora_ranks
 from .ovi import OVI_SPLIT
 from .parts import AUDIO_LAYOUTS, AUDIO_PARTS, TEXT_LAYOUTS, VIDEO_VAE_LAYOUTS, audio_part, which
 
 LORA_EXTRAS = (".alpha", ".dora_scale", ".diff", ".diff_b")
-LORA_KEYS = (".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", ".lora.down.", ".lora.up.")
 WHOLE = "harmony generate --model FILE"
 TRANSFORMER_USE = f"{WHOLE} --video-vae ... --audio-vae ... --text-encoder ... --tokenizer ..."
 VIDEO_ONLY_USE = f"{WHOLE} --video-vae ... --text-encoder ... --tokenizer ... (video without sound)"
@@ -53,10 +53,8 @@ def identify(name: str | Path) -> dict[str, Any]:
 
 def _recognise(files: WeightFiles) -> tuple[str, str, dict[str, Any]]:
     """(layout, what takes it, config)."""
-    matrices = {key: entry.shape for key, entry in files.entries.items() if any(mark in key for mark in LORA_KEYS)}
-    others = [key for key in files.entries if key not in matrices and not key.endswith(LORA_EXTRAS)]
-    if matrices and not others and all(len(shape) > 1 for shape in matrices.values()):
-        return "LoRA", "HarmonyLora in ComfyUI", {"rank": sorted({min(shape[:2]) for shape in matrices.values()})}
+    if files.entries and all(key.endswith(LORA_EXTRAS) or any(m in key for m in LORA_MARKS) for key in files.entries):
+        return "LoRA", "HarmonyLora in ComfyUI", {"rank": lora_ranks(files)}
     names, _ = plain_sources(files)
     shapes = files.shapes(names)
     for layouts, use in (

@@ -117,7 +117,7 @@ def test_any_encoder_and_decoder_is_not_mmaudios(tmp_path: Path) -> None:
 def test_lora_keys_without_a_matrix_are_no_lora(tmp_path: Path, shape: tuple[int, ...]) -> None:
     path = tmp_path / "lora.safetensors"
     save_file(zeros({"blocks.0.lora_A.weight": shape, "blocks.0.lora_B.weight": shape}), path)
-    assert "no layout that is known here" in refused(identify, path)
+    assert f"has shape {list(shape)}, but must be a matrix of a LoRA" in refused(identify, path)
     save_file(zeros({"blocks.0.lora_A.weight": (4, 8), "unet.weight": (4,)}), path)
     assert "no layout that is known here" in refused(identify, path)
 
