@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 from .strict import build
@@ -21,6 +22,54 @@ PROMPT_FORMATS = ("separate", "ovi", "ovi-suffix")
 REQUIRED = {"dim", "ffn_dim", "num_heads", "num_layers", "seconds", "height", "width"}
 
 
+# The largest of sizes that must be 1 or more: far above every model, and no run of a wrong file fills the memory.
+LARGEST = {
+    "dim": 2**16,
+    "ffn_dim": 2**20,
+    "num_heads": 2**12,
+    "num_layers": 2**10,
+    "freq_dim": 2**14,
+    "text_dim": 2**16,
+    "text_len": 2**16,
+    "video_channels": 2**12,
+    "audio_channels": 2**12,
+    "height": 2**14,
+    "width": 2**14,
+    "sample_rate": 2**20,
+    "temporal_stride": 2**8,
+    "spatial_stride": 2**8,
+    "steps": 10**4,
+}
+LARGEST_OF_SPEECH = {"vocab_size": 2**20, "max_len": 2**16, "dim": 2**14, "num_blocks": 2**10, "conv_mult": 2**6}
+MAX_PATCH, MAX_RATE, MAX_LATENTS, MAX_SCALE = 64, 10**5, 10**7, 1000.0
+RATE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}|/0*[1-9][0-9]{0,8})?")
+RANGES = (  # a field, its smallest value, its largest
+    ("eps", 0.0, 1.0),
+    ("reference_seconds", 0.01, 60.0),
+    ("audio_ffn_conv_dim", 0, 2**20),
+    ("a2v_window", 0, MAX_LATENTS),
+    ("v2a_window", 0, MAX_LATENTS),
+    ("cross_rope_scale", 1e-6, 1e6),
+    ("audio_rope_scale", 1e-6, 1e6),
+    ("shift", 1e-3, 1000.0),
+    *(
+        (f"{stream}_{what}_scale", -MAX_SCALE, MAX_SCALE)
+        for stream in ("video", "audio")
+        for what in ("sync", "text", "reference")
+    ),
+)
+
+
+def check_sizes(config: object, largest: Mapping[str, int]) -> None:
+    """Raises ValueError for a size that is below 1 or above its largest."""
+    for name, most in largest.items():
+        value = getattr(config, name)
+        if value < 1:
+            raise ValueError(f"{name} is {value}, but must be 1 or more.")
+        if value > most:
+            raise ValueError(f"{name} is {value}, but must be at most {most}.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpeechConfig:
     """Transcript encoder (F5-TTS style text embedding, paper 3.2.2)."""
@@ -31,6 +80,9 @@ class SpeechConfig:
     dim: int = 512
     num_blocks: int = 4
     conv_mult: int = 2
+
+    def __post_init__(self) -> None:
+        check_sizes(self, LARGEST_OF_SPEECH)
 
 
 @dataclass(frozen=True)
@@ -114,11 +166,8 @@ class HarmonyConfig:
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}.")
-        for name in ("dim", "ffn_dim", "num_heads", "num_layers", "freq_dim", "text_dim", "text_len", "video_channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be 1 or more.")
-        if not 0 < self.reference_seconds < math.inf:
-            raise ValueError(f"reference_seconds is {self.reference_seconds}, but must be a number above 0.")
+        check_sizes(self, LARGEST)
+        self._check_numbers()
         if self.dim % self.num_heads or self.head_dim % 2:
             raise ValueError(f"dim {self.dim} must be num_heads ({self.num_heads}) times an even head size.")
         if self.interaction != "none" and not self.audio:
@@ -136,6 +185,29 @@ class HarmonyConfig:
             raise ValueError(
                 f"rope_alignment 'timestamp' needs a temporal stride of 4, not {self.temporal_stride}; use 'index'."
             )
+
+    def _check_numbers(self) -> None:
+        """Values that no run could use, which would end in an error far from here, or in none."""
+        if self.freq_dim % 2:
+            raise ValueError(f"freq_dim is {self.freq_dim}, but must be even: half of it are sines, half cosines.")
+        if len(self.patch_size) != 3 or not all(1 <= size <= MAX_PATCH for size in self.patch_size):
+            raise ValueError(f"patch_size is {self.patch_size}, but must be three sizes of 1 to {MAX_PATCH}.")
+        for name in ("fps", "seconds", "audio_latent_rate"):
+            text = getattr(self, name)
+            if not RATE.fullmatch(text) or not 0 < Fraction(text) <= MAX_RATE:
+                raise ValueError(
+                    f"{name} is {text[:20]!r}, but must be a number above 0 and at most {MAX_RATE}, like '24', '12.5' "
+                    "or '125/4'."
+                )
+        for name, lowest, highest in RANGES:
+            value = getattr(self, name)
+            if not lowest <= value <= highest:  # what is no number is in no range
+                raise ValueError(f"{name} is {value}, but must be from {lowest:g} to {highest:g}.")
+        for pair in self.num_audio_latents:
+            if len(pair) != 2 or not all(1 <= each <= MAX_LATENTS for each in pair):
+                raise ValueError(
+                    f"num_audio_latents has {pair}, but must have pairs of 1 to {MAX_LATENTS} video and audio latents."
+                )
 
     @property
     def head_dim(self) -> int:

@@ -6,22 +6,29 @@ import json
 from pathlib import Path
 from typing import Any
 
+import comfy.quant_ops
 import comfy.sd
 import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
+from ..harmony_core.autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from ..harmony_core.checkpoints.bundle import embedded_checkpoints, load_companions
-from ..harmony_core.checkpoints.files import CONFIG_KEY, open_model, shard_set
-from ..harmony_core.checkpoints.layout import rename
+from ..harmony_core.checkpoints.errors import CheckpointError
+from ..harmony_core.checkpoints.files import CONFIG_KEY, WeightFiles, open_model, shard_set
+from ..harmony_core.checkpoints.layout import QUANT_KEY, rename
+from ..harmony_core.config import HarmonyConfig
+from ..harmony_core.text.tiny_encoder import TinyTextEncoder
 from .host.autoencoders import BundleAudioVAE, BundleVideoVAE
 from .host.files import load_tensors
+from .host.registration import Companions
 from .host.run_hooks import prepare_runs, with_shift
 from .host.text_encoder import bundle_clip
 
 BUILT_IN = " (built in)"
 NO_FILE = "none"
+SMOOTHING = {"pre_quant_scale"}  # of a layer's input; a core that does not know it would leave it out unsaid
 
 # How ComfyUI's own loader stores weights, by the name that its node shows.
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
@@ -126,24 +133,27 @@ def checkpoint_path(name: str) -> Path:
 def load_checkpoint(name: str) -> tuple[ModelPatcher, comfy.sd.CLIP, BundleVideoVAE, BundleAudioVAE]:
     """All four parts of a bundle. Raises CheckpointError when the file is something else."""
     path = checkpoint_path(name)
-    companions = load_companion_nodes(path)
+    config, video_vae, audio_vae, text_encoder = load_companions(path)
+    companions = companion_nodes(config, video_vae, audio_vae, text_encoder)
     patcher = load_model([path])
     patcher.model.show_previews(companions[1].preview)
+    patcher.model.model_config.companions = Companions(video_vae, audio_vae, text_encoder)
     for index, companion in enumerate(companions):
         init: Any = (companion_patchers, (path,), index)  # older cores say a pair
         companion.patcher.cached_patcher_init = init
     return patcher, *companions
 
 
-def load_companion_nodes(path: Path) -> tuple[comfy.sd.CLIP, BundleVideoVAE, BundleAudioVAE]:
+def companion_nodes(
+    config: HarmonyConfig, video_vae: TinyVideoVAE, audio_vae: TinyAudioVAE, text_encoder: TinyTextEncoder
+) -> tuple[comfy.sd.CLIP, BundleVideoVAE, BundleAudioVAE]:
     """A bundle's text encoder and autoencoders."""
-    config, video_vae, audio_vae, text_encoder = load_companions(path)
     return bundle_clip(text_encoder), BundleVideoVAE(video_vae, config), BundleAudioVAE(audio_vae, config)
 
 
 def companion_patchers(path: Path, *_: Any, **__: Any) -> list[ModelPatcher]:
     """What ComfyUI calls for copies of these on another device."""
-    return [companion.patcher for companion in load_companion_nodes(path)]
+    return [companion.patcher for companion in companion_nodes(*load_companions(path))]
 
 
 def load_diffusion_model(name: str, audio_name: str, weight_dtype: str) -> ModelPatcher:
@@ -169,11 +179,13 @@ def load_model(
     """
     opened = open_model(paths)
     config = opened.config
+    check_formats(opened.files)
+    opened.check()
     tensors = {key: value for path in paths for key, value in load_tensors(str(path)).items()}
+    tensors |= {name + QUANT_KEY: as_tensor(layer.settings) for name, layer in opened.files.quantised.items()}
     state_dict = rename(tensors, opened.keys)
     if config.audio:
-        settings = json.dumps({"transformer": config.to_dict()}).encode()
-        state_dict[CONFIG_KEY] = torch.frombuffer(bytearray(settings), dtype=torch.uint8)
+        state_dict[CONFIG_KEY] = as_tensor({"transformer": config.to_dict()})
     options = model_options or {}
     patcher = comfy.sd.load_diffusion_model_state_dict(
         state_dict, model_options=options, disable_dynamic=disable_dynamic
@@ -183,3 +195,24 @@ def load_model(
         patcher = with_shift(patcher, config.shift)  # ComfyUI's default is not Wan2.2-5B's
     patcher.cached_patcher_init = (load_model, (paths, options))
     return prepare_runs(patcher)
+
+
+def check_formats(files: WeightFiles) -> None:
+    """Raises CheckpointError for a layer in a format that the ComfyUI at hand does not compute with."""
+    known = comfy.quant_ops.QUANT_ALGOS
+    for name, layer in files.quantised.items():
+        if layer.form not in known:
+            form = layer.form
+        elif layer.beside & SMOOTHING - known[layer.form]["parameters"]:
+            form = f"{layer.form} with {' and '.join(SMOOTHING)}"
+        else:
+            continue
+        raise CheckpointError(
+            f"{layer.path.name} holds {name} as {form}, which this ComfyUI does not know (it knows "
+            f"{', '.join(known)}); update ComfyUI, or use a file in one of these or in bf16."
+        )
+
+
+def as_tensor(settings: dict[str, Any]) -> torch.Tensor:
+    """Settings as weight files keep them."""
+    return torch.frombuffer(bytearray(json.dumps(settings).encode()), dtype=torch.uint8)

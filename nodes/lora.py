@@ -10,7 +10,8 @@ import folder_paths
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
-from ..harmony_core.checkpoints.lora import other_names, writes_audio
+from ..harmony_core.checkpoints.files import open_files
+from ..harmony_core.checkpoints.lora import lora_ranks, other_names, writes_audio
 from .host.files import load_tensors
 from .host.model import HarmonyModel
 
@@ -63,7 +64,7 @@ def apply_lora(patcher: ModelPatcher, name: str, video_strength: float, audio_st
     """A copy of the model with a LoRA on it.
 
     Raises:
-        ValueError: not a Harmony model, or no key of the file fits it.
+        ValueError: not a Harmony model, a file that cannot be read as weights, or no key of it fits.
     """
     if not isinstance(patcher.model, HarmonyModel):
         raise ValueError(
@@ -71,6 +72,7 @@ def apply_lora(patcher: ModelPatcher, name: str, video_strength: float, audio_st
             "use LoraLoaderModelOnly for it."
         )
     path = folder_paths.get_full_path_or_raise("loras", name)
+    lora_ranks(open_files(path))
     lora = comfy.lora_convert.convert_lora(load_tensors(path))
     targets = comfy.lora.model_lora_keys_unet(patcher.model, {})
     own = [key.removeprefix(PREFIX) for key in patcher.model.state_dict() if key.startswith(PREFIX)]

@@ -131,7 +131,7 @@ def _settings(files: WeightFiles) -> dict[str, Any]:
         shown = ", ".join(list(files.entries)[:3]) or "no tensors"
         raise CheckpointError(
             f"{files.name} is not a Harmony checkpoint: neither its config metadata nor a {CONFIG_KEY} tensor says "
-            f"what its transformer is (its first keys: {shown})."
+            f"what its transformer is (its first keys: {shown}). ComfyUI saves a whole one with CheckpointSave."
         )
     return files.settings
 
@@ -146,9 +146,17 @@ def _model_card(files: WeightFiles) -> dict[str, Any]:
 def _bundle_settings(files: WeightFiles) -> dict[str, Any]:
     """The settings of a file that holds every part and nothing else."""
     settings = _settings(files)
-    missing = [part for part in ("vae", "audio_vae", "text_encoder") if part not in settings]
+    prefixes = {"vae": VIDEO_VAE, "audio_vae": AUDIO_VAE, "text_encoder": TEXT_ENCODER}
+    missing = [
+        part
+        for part, prefix in prefixes.items()
+        if part not in settings or not any(key.startswith(prefix) for key in files.entries)
+    ]
     if missing:
-        raise CheckpointError(f"{files.name} is a transformer alone: it lacks {', '.join(missing)}.")
+        raise CheckpointError(
+            f"{files.name} is a transformer alone: it lacks {', '.join(missing)}. In ComfyUI, put it into "
+            "models/diffusion_models and use Harmony Model Loader; on the command line, give the other parts as well."
+        )
     left = sorted(key for key in files.entries if not key.startswith(PARTS))
     if left:
         raise CheckpointError(f"{files.name} has {len(left)} unknown tensors, the first: {left[0]}.")

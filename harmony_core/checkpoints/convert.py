@@ -6,6 +6,7 @@ The only place that reads pickles, and only as tensors (`weights_only=True`), wh
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -138,8 +139,14 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # a file that is no pickle ends its reader in almost any of them
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path.name} cannot be read as weights alone, so it is refused: {reason}") from error
+        # torch's own words tell how to run the file's code, which nobody should
+        named = re.search(r"Unsupported global: GLOBAL (\S{1,100})", str(error))
+        reason = (
+            f"it names {named[1]}, which is code"
+            if named
+            else f"it is not as torch writes them ({type(error).__name__})"
+        )
+        raise CheckpointError(f"{path.name} cannot be read as weights alone, so it is refused: {reason}.") from error
     while isinstance(found, Mapping) and not any(isinstance(value, Tensor) for value in found.values()):
         inner = next((name for name in WRAPPERS if name in found), None)
         if inner is None:

@@ -21,14 +21,28 @@ from torch import Tensor, nn
 from ..config import REQUIRED, HarmonyConfig
 from ..model import HarmonyTransformer
 from .errors import CheckpointError
-from .layout import MARKERS, KeyMap, check_keys, config_from_shapes, recognise, split_scales
+from .layout import (
+    PADDED,
+    PREFIXES,
+    QUANT_KEY,
+    KeyMap,
+    check_keys,
+    config_from_shapes,
+    padded,
+    recognise,
+    split_scales,
+    unpacked,
+    weight_keys,
+)
 
 Paths = str | Path | Sequence[str | Path]
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 PIECE = 256 * 2**20
-CONFIG_KEY, QUANT_KEY = "harmony_config", ".comfy_quant"
-FP8_FORMATS = ("float8_e4m3fn", "float8_e5m2")
+CONFIG_KEY = "harmony_config"
+MAX_TEXT = 2**20  # bytes of a text that is kept as a tensor
+QUANT_METADATA = "_quantization_metadata"  # where a file may say the same of all its layers
+FP8_FORMATS = ("float8_e4m3fn", "float8_e5m2")  # weights times a scale: all that is computed with here
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -54,10 +68,22 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Quantised:
+    """How a file keeps a layer: ComfyUI's name of the format, all that the file says of it, and the tensors that the
+    layer has beside its weight."""
+
+    path: Path
+    form: str
+    settings: dict[str, Any]
+    beside: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class WeightFiles:
     """One or more safetensors files seen as one: their entries, and what a Harmony file says of itself.
 
-    `handles` are the files as `open_files` opened them; reading goes on from there.
+    `handles` are the files as `open_files` opened them; reading goes on from there. `quantised` are the layers (`X` of
+    `X.weight`) that are kept in a format of ComfyUI's; what belongs to a format alone is not among the entries.
     """
 
     name: str
@@ -65,11 +91,20 @@ class WeightFiles:
     settings: dict[str, Any] | None
     metadata: dict[str, str]
     handles: dict[Path, Any] = field(repr=False)
+    quantised: dict[str, Quantised] = field(default_factory=dict)
 
     @property
     def config(self) -> HarmonyConfig | None:
         """The transformer's, where a Harmony file stores it."""
         return None if self.settings is None else HarmonyConfig.from_dict(self.settings["transformer"])
+
+    def shapes(self, sources: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+        """Of our keys: what the model computes with, however it is stored."""
+        return {target: self._shape(source) for target, source in sources.items()}
+
+    def _shape(self, source: str) -> tuple[int, ...]:
+        shape, layer = self.entries[source].shape, self.quantised.get(source.removesuffix(".weight"))
+        return shape if layer is None or not source.endswith(".weight") else unpacked(shape, layer.form)
 
 
 @dataclass(frozen=True)
@@ -92,9 +127,24 @@ class ModelFile:
         keys = recognise(files.entries, files.name)
         config = config or files.config
         if config is None:
-            shapes = {target: files.entries[source].shape for target, source in keys.sources.items()}
-            config = config_from_shapes(shapes, keys.layout, files.name, head_dim, preset)
+            config = config_from_shapes(files.shapes(keys.sources), keys.layout, files.name, head_dim, preset)
         return cls(files, keys, config)
+
+    def check(self) -> None:
+        """Compare every shape with the model's, without reading weights. Formats may pad to whole tiles.
+
+        Raises:
+            CheckpointError: keys that are missing or too many, or shapes that are not the model's.
+        """
+        expected = HarmonyTransformer(self.config, device="meta").state_dict()
+        shapes = self.files.shapes(self.keys.sources)
+        for target, source in self.keys.sources.items():
+            own = tuple(expected[target].shape) if target in expected else ()
+            layer = self.files.quantised.get(source.removesuffix(".weight"))
+            if layer is not None and layer.form in PADDED and padded(own, layer.form) == shapes[target]:
+                shapes[target] = own
+        own_shapes = {key: tuple(value.shape) for key, value in expected.items()}
+        check_keys(own_shapes, shapes, self.files.name, self.keys.layout.title)
 
     def build(self, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> HarmonyTransformer:
         """The model in eval mode, without gradients. Raises CheckpointError for keys that do not fit."""
@@ -152,8 +202,7 @@ def initialize_from_wan(model: HarmonyTransformer, paths: Paths) -> KeyMap:
     keys = recognise(files.entries, files.name)
     own = model.state_dict()
     video = {key: own[key] for key in own if not key.startswith(("audio.", "interactions.", "speech."))}
-    shapes = {target: files.entries[source].shape for target, source in keys.sources.items()}
-    check_keys({key: tuple(value.shape) for key, value in video.items()}, shapes, files.name, "the video branch")
+    check_weights(video, files, keys.sources, "the video branch")
     for target, tensor in read_tensors(files, keys.sources, keys.scales, None, "cpu"):
         video[target].copy_(tensor)
     return keys
@@ -176,9 +225,7 @@ def assign(
     Raises:
         CheckpointError: keys or shapes that do not fit.
     """
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    shapes = {target: files.entries[source].shape for target, source in sources.items()}
-    check_keys(expected, shapes, files.name, title)
+    check_weights(model.state_dict(), files, sources, title)
     tensors = dict(read_tensors(files, sources, scales, dtype, device))
     model.load_state_dict(tensors, assign=any(parameter.is_meta for parameter in model.parameters()))
     model.eval().requires_grad_(False)
@@ -195,7 +242,11 @@ def read_tensors(
 
     Args:
         dtype: of floating-point tensors; None = as stored.
+
+    Raises:
+        CheckpointError: a layer in a format that is not computed with here.
     """
+    check_computable(files, sources)
     by_file: dict[Path, list[tuple[str, Entry]]] = defaultdict(list)
     for target, source in sources.items():
         by_file[files.entries[source].path].append((target, files.entries[source]))
@@ -209,7 +260,7 @@ def read_tensors(
                 tensor = file.get_tensor(entry.key).to(device)
                 if not keep:
                     scale = files.entries[scales[target]] if target in scales else None
-                    tensor = _convert(tensor, file, scale, dtype)
+                    tensor = _convert(tensor, files, scale, dtype)
                 yield target, tensor
 
 
@@ -226,15 +277,42 @@ def _pieces(wanted: list[tuple[str, Entry]]) -> Iterator[list[tuple[str, Entry]]
         yield piece
 
 
-def _convert(tensor: Tensor, file: safe_open, scale: Entry | None, dtype: torch.dtype | None) -> Tensor:
+def check_weights(expected: Mapping[str, Tensor], files: WeightFiles, sources: Mapping[str, str], title: str) -> None:
+    """Every weight of a model there, none too many, in numbers that it computes with and of its shape.
+
+    Raises:
+        CheckpointError: names the first that are not, and `title`.
+    """
+    check_computable(files, sources)
+    check_keys({key: tuple(value.shape) for key, value in expected.items()}, files.shapes(sources), files.name, title)
+    for target, source in sources.items():
+        entry = files.entries[source]
+        if expected[target].is_floating_point() and entry.dtype not in DTYPES:
+            raise CheckpointError(
+                f"{entry.path.name} holds {source} as {entry.dtype}, but weights must be one of {', '.join(DTYPES)}."
+            )
+
+
+def check_computable(files: WeightFiles, sources: Mapping[str, str]) -> None:
+    """Raises CheckpointError for the first of these layers in a format that ComfyUI alone computes with."""
+    wanted = set(sources.values())
+    for name, layer in files.quantised.items():
+        if layer.form not in FP8_FORMATS and f"{name}.weight" in wanted:
+            raise CheckpointError(
+                f"{layer.path.name} holds {name} as {layer.form}, which is not supported outside ComfyUI; load it "
+                f"there with Harmony Model Loader, or use a file in bf16, fp16, fp32, or {' or '.join(FP8_FORMATS)}."
+            )
+
+
+def _convert(tensor: Tensor, files: WeightFiles, scale: Entry | None, dtype: torch.dtype | None) -> Tensor:
     """A copy in `dtype` that does not hold on to the file."""
     if scale is None:
         return tensor.to(dtype if dtype and tensor.is_floating_point() else tensor.dtype, copy=True)
-    factor = file.get_tensor(scale.key).to(tensor.device).float()
-    if factor.numel() not in (1, len(tensor)):
+    factor = files.handles[scale.path].get_tensor(scale.key).to(tensor.device).float()
+    if tensor.ndim == 0 or factor.numel() not in (1, len(tensor)):
         raise CheckpointError(
-            f"{scale.path.name}: {scale.key} has {factor.numel()} values for {len(tensor)} rows; only one scale per "
-            "tensor or per row is supported."
+            f"{scale.path.name}: {scale.key} has {factor.numel()} values for a weight of shape {list(tensor.shape)}; "
+            "only one scale per tensor or per row is supported."
         )
     factor = factor.reshape(-1, *[1] * (tensor.ndim - 1)) if factor.numel() > 1 else factor.reshape(())
     return (tensor.float() * factor).to(dtype or torch.bfloat16)
@@ -254,15 +332,20 @@ def open_files(paths: Paths) -> WeightFiles:
         keys = list(file.keys())
         found.metadata.update(file.metadata() or {})
         settings = stored_settings(file, keys, path.name) or settings
-        _check_quantisation(file, keys, path)
+        found.quantised.update(_read_quantisation(file, keys, path))
         for key in keys:
-            if key.endswith(MARKERS):
-                continue
-            if key in entries:
+            if key in entries and weight_keys([key]):
                 raise CheckpointError(f"{key} is in both {entries[key].path.name} and {path.name}; give one.")
             view = file.get_slice(key)
             entries[key] = Entry(path, key, tuple(view.get_shape()), view.get_dtype())
-    return replace(found, settings=settings)
+    weights = {key: entries[key] for key in weight_keys(entries, found.quantised)}
+    beside = defaultdict(set)
+    for key in entries:
+        beside[key.rpartition(".")[0]].add(key.rpartition(".")[2])
+    quantised = {
+        name: replace(layer, beside=frozenset(beside[name] - {"weight"})) for name, layer in found.quantised.items()
+    }
+    return replace(found, settings=settings, entries=weights, quantised=quantised)
 
 
 def shard_set(path: Path) -> list[Path]:
@@ -329,11 +412,11 @@ def parse_json(text: str | bytes, name: str) -> Any:
     """What a text says; `name` tells whose it is.
 
     Raises:
-        CheckpointError: it is no JSON.
+        CheckpointError: it is no JSON, or nested too deeply.
     """
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{name} is no JSON ({error}).") from error
 
 
@@ -344,11 +427,11 @@ def stored_settings(file: safe_open, keys: list[str], name: str) -> dict | None:
         CheckpointError: its transformer is described as ours are, but cannot be.
     """
     texts = [(file.metadata() or {}).get("config", "")]
-    texts += [_stored_bytes(file, key) for key in keys if key.endswith(CONFIG_KEY)]
+    texts += [_stored_bytes(file, key, name) for key in keys if key.endswith(CONFIG_KEY)]
     for text in texts:
         try:
             settings = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         transformer = settings.get("transformer") if isinstance(settings, dict) else None
         if isinstance(transformer, dict) and set(transformer) >= REQUIRED:
@@ -360,21 +443,42 @@ def stored_settings(file: safe_open, keys: list[str], name: str) -> dict | None:
     return None
 
 
-def _stored_bytes(file: safe_open, key: str) -> bytes:
-    """A text that is kept as a tensor."""
+def _stored_bytes(file: safe_open, key: str, name: str) -> bytes:
+    """A text that is kept as a tensor. Raises CheckpointError for one that is too long to be settings."""
+    size = torch.Size(file.get_slice(key).get_shape()).numel()
+    if size > MAX_TEXT:
+        raise CheckpointError(f"{name}: {key} has {size} values, but settings have at most {MAX_TEXT}.")
     return bytes(file.get_tensor(key).flatten().view(torch.uint8).tolist())
 
 
-def _check_quantisation(file: safe_open, keys: list[str], path: Path) -> None:
+def _read_quantisation(file: safe_open, keys: list[str], path: Path) -> dict[str, Quantised]:
+    """Layers and how they are kept: a tensor of each tells, or the file's metadata of all.
+
+    Raises:
+        CheckpointError: settings that name no format.
+    """
+    stored: dict[str, Any] = {}
+    if QUANT_METADATA in (metadata := file.metadata() or {}):
+        whole = parse_json(metadata[QUANT_METADATA], f"{path.name}: its {QUANT_METADATA}")
+        layers = whole.get("layers") if isinstance(whole, dict) else None
+        if not isinstance(layers, dict):
+            raise CheckpointError(f"{path.name}: its {QUANT_METADATA} has no layers.")
+        known = set(keys)
+        for layer, settings in layers.items():
+            place = next((prefix for prefix in ("", *PREFIXES) if f"{prefix}{layer}.weight" in known), "")
+            stored[place + layer] = settings
     for key in keys:
         if key.endswith(QUANT_KEY):
-            settings = parse_json(_stored_bytes(file, key), f"{path.name}: {key}")
-            form = settings.get("format") if isinstance(settings, dict) else settings
-            if form not in FP8_FORMATS:
-                raise CheckpointError(
-                    f"{path.name} holds {key.removesuffix(QUANT_KEY)} as {form}, which is not supported; use a file in "
-                    f"bf16, fp16, fp32, or {' or '.join(FP8_FORMATS)}."
-                )
+            stored[key.removesuffix(QUANT_KEY)] = parse_json(_stored_bytes(file, key, path.name), f"{path.name}: {key}")
+    found = {}
+    for layer, settings in stored.items():
+        form = settings.get("format") if isinstance(settings, dict) else None
+        if not isinstance(form, str):
+            raise CheckpointError(
+                f"{path.name}: how {layer} is quantised is said as {str(settings)[:60]}, which names no format."
+            )
+        found[layer] = Quantised(path, form, settings)
+    return found
 
 
 def plain_sources(files: WeightFiles, prefix: str = "") -> tuple[dict[str, str], dict[str, str]]:

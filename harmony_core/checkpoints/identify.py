@@ -7,10 +7,13 @@ from typing import Any
 
 from ..config import HarmonyConfig
 from .bundle import count_tensors, describe_files, resolve
-from .files import ModelFile, WeightFiles, open_files, plain_sources
-from .parts import AUDIO_PARTS, TEXT_LAYOUTS, VIDEO_VAE_LAYOUTS
+from .files import FP8_FORMATS, ModelFile, WeightFiles, open_files, plain_sources
+from .layout import map_keys
+from .lora import LORA_MARKS, lora_ranks
+from .ovi import OVI_SPLIT
+from .parts import AUDIO_LAYOUTS, AUDIO_PARTS, TEXT_LAYOUTS, VIDEO_VAE_LAYOUTS, audio_part, which
 
-LORA_KEYS = (".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", ".lora.down.", ".lora.up.")
+LORA_EXTRAS = (".alpha", ".dora_scale", ".diff", ".diff_b")
 WHOLE = "harmony generate --model FILE"
 TRANSFORMER_USE = f"{WHOLE} --video-vae ... --audio-vae ... --text-encoder ... --tokenizer ..."
 VIDEO_ONLY_USE = f"{WHOLE} --video-vae ... --text-encoder ... --tokenizer ... (video without sound)"
@@ -34,6 +37,9 @@ def identify(name: str | Path) -> dict[str, Any]:
         audio = HarmonyConfig.from_dict(facts["config"]).audio
         return facts | {"for": WHOLE if len(facts["parts"]) > 1 else _transformer_use(audio)}
     layout, use, config = _recognise(files)
+    packed = sorted({layer.form for layer in files.quantised.values()} - set(FP8_FORMATS))
+    if packed:
+        use = f"Harmony Model Loader in ComfyUI, which computes with {', '.join(packed)}"
     return {
         "file": path.name,
         "bytes": path.stat().st_size,
@@ -47,17 +53,18 @@ def identify(name: str | Path) -> dict[str, Any]:
 
 def _recognise(files: WeightFiles) -> tuple[str, str, dict[str, Any]]:
     """(layout, what takes it, config)."""
-    if any(mark in key for key in files.entries for mark in LORA_KEYS):
-        ranks = {min(entry.shape[:2]) for key, entry in files.entries.items() if any(mark in key for mark in LORA_KEYS)}
-        return "LoRA", "HarmonyLora in ComfyUI", {"rank": sorted(ranks)}
+    if files.entries and all(key.endswith(LORA_EXTRAS) or any(m in key for m in LORA_MARKS) for key in files.entries):
+        return "LoRA", "HarmonyLora in ComfyUI", {"rank": lora_ranks(files)}
     names, _ = plain_sources(files)
-    for title, _, telling in VIDEO_VAE_LAYOUTS:
-        if telling in names:
-            return title, "--video-vae FILE", {}
-    for title, _, telling in TEXT_LAYOUTS:
-        if telling in names:
-            return title, "--text-encoder FILE --tokenizer FOLDER", {}
-    found = tuple(part for part, starts in AUDIO_PARTS[:2] if any(key.startswith((part, *starts)) for key in names))
+    shapes = files.shapes(names)
+    for layouts, use in (
+        (VIDEO_VAE_LAYOUTS, "--video-vae FILE"),
+        (TEXT_LAYOUTS, "--text-encoder FILE --tokenizer FOLDER"),
+    ):
+        layout = which(shapes, layouts)
+        if layout is not None:
+            return layout.title, use, {}
+    found = tuple(part for part, layout in AUDIO_LAYOUTS.items() if not layout.complaint(audio_part(shapes, part)))
     known = tuple(start for part, starts in AUDIO_PARTS for start in (part, *starts))
     if found and all(key.startswith(known) for key in names):
         return *AUDIO_TITLES[found], {}
@@ -65,15 +72,17 @@ def _recognise(files: WeightFiles) -> tuple[str, str, dict[str, Any]]:
     if half is not None:
         return half, "harmony generate --model VIDEO_HALF --audio-model AUDIO_HALF, and the parts", {}
     opened = ModelFile.of(files)
+    opened.check()
     return opened.keys.layout.title, _transformer_use(opened.config.audio), opened.config.to_dict()
 
 
 def _half_of_ovi(names: dict[str, str]) -> str | None:
     """A split Ovi's file, which lacks what is in the other."""
-    if names and all(key.startswith("audio_model.") for key in names):
+    _, strange = map_keys(OVI_SPLIT, names)
+    if not strange and "audio_model.head.modulation" in names and "head.modulation" not in names:
         return "audio half of a split Ovi"
-    if any("k_fusion" in key for key in names) and not any(key.startswith("audio_model.") for key in names):
-        return "video half of a split Ovi"
+    if not strange and "head.modulation" in names and "blocks.0.cross_attn.k_fusion.weight" in names:
+        return None if "audio_model.head.modulation" in names else "video half of a split Ovi"
     return None
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..config import HarmonyConfig, SpeechConfig
 from ..presets import PRESETS
@@ -22,8 +22,8 @@ T = TypeVar("T")
 
 # What the fields of a rule stand for.
 FIELDS: Mapping[str, str] = {
-    "n": r"\d+",
-    "m": r"\d+",
+    "n": "[0-9]{1,4}",
+    "m": "[0-9]{1,4}",
     "seq": "[02]",
     "p": "weight|bias",
     "qkvo": "[qkvo]",
@@ -111,7 +111,11 @@ SCALE_SUFFIXES = (".weight_scale", ".scale_weight")  # scaled fp8: ComfyUI's, an
 # Not weights: settings, which are read apart, and what quantised matrix products would use.
 MARKERS = ("harmony_config", ".comfy_quant", ".input_scale", ".scale_input", "scaled_fp8")
 QUANTISED_WHOLE = "scaled_fp8"  # says of a file in the older style that its layers have scales
-BESIDE_WEIGHT = ("weight_scale", "scale_weight", "comfy_quant", "input_scale", "scale_input")  # of a quantised layer
+BESIDE_WEIGHT = ("weight_scale", "scale_weight", "input_scale", "scale_input")  # of a layer in scaled fp8
+QUANT_KEY = ".comfy_quant"  # tells of a layer how it is quantised, as JSON; its other keys belong to that format
+PER_NUMBER = {"nvfp4": 2, "convrot_w4a4": 2, "asym_w4a8_int8": 2}  # values of a row in one stored number
+PADDED = {"nvfp4": 16, "mxfp8": 32}  # rows and columns are stored in multiples of it
+PLAIN_KEYS = ("weight", "bias", "weight_scale", "scale_weight")  # of a quantised layer, that other files have too
 
 
 @dataclass(frozen=True)
@@ -169,12 +173,13 @@ def rename(tensors: Mapping[str, T], keys: KeyMap) -> dict[str, T]:
     """
     names = {source: target for target, source in keys.sources.items()}
     layers = {source.removesuffix(".weight"): target.removesuffix(".weight") for source, target in names.items()}
+    quantised = quantised_layers(tensors)
     found = {}
     for key, value in tensors.items():
         layer, _, last = key.rpartition(".")
         if key in names:
             found[names[key]] = value
-        elif last in BESIDE_WEIGHT and layer in layers:
+        elif layer in layers and (layer in quantised or last in BESIDE_WEIGHT):
             found[f"{layers[layer]}.{last}"] = value
         elif last == QUANTISED_WHOLE:
             found[QUANTISED_WHOLE] = value
@@ -190,13 +195,44 @@ def strip_prefix(keys: Iterable[str]) -> dict[str, str]:
     return {key.removeprefix(prefix): key for key in keys if not key.startswith(OTHER_PARTS)}
 
 
+def quantised_layers(keys: Iterable[str]) -> set[str]:
+    """The layers of which a file tells how they are quantised."""
+    return {key.removesuffix(QUANT_KEY) for key in keys if key.endswith(QUANT_KEY)}
+
+
+def unpacked(shape: tuple[int, ...], form: str) -> tuple[int, ...]:
+    """Of a weight that a format stores in this shape. Formats that pad leave their padding in it."""
+    return *shape[:-1], *(size * PER_NUMBER.get(form, 1) for size in shape[-1:])
+
+
+def padded(shape: tuple[int, ...], form: str) -> tuple[int, ...]:
+    """The shape in which a format of `PADDED` stores a weight, unpacked."""
+    return tuple(-(-size // PADDED[form]) * PADDED[form] for size in shape)
+
+
+def weight_keys(keys: Iterable[str], quantised: Iterable[str] = ()) -> list[str]:
+    """Keys without `MARKERS`, and of quantised layers without what belongs to their format alone.
+
+    Args:
+        quantised: layers beside those of which a key tells it.
+    """
+    keys = list(keys)
+    layers = quantised_layers(keys) | set(quantised)
+
+    def is_weight(key: str) -> bool:
+        layer, _, last = key.rpartition(".")
+        return not key.endswith(MARKERS) and (layer not in layers or last in PLAIN_KEYS)
+
+    return [key for key in keys if is_weight(key)]
+
+
 def split_scales(keys: Iterable[str], name: str) -> tuple[list[str], dict[str, str]]:
-    """Weights, and for each scaled one (`X.weight`) the key of its scale. `MARKERS` are left out.
+    """Of `weight_keys`: weights, and for each scaled one (`X.weight`) the key of its scale.
 
     Raises:
         CheckpointError: a scale without its weight.
     """
-    keys = [key for key in keys if not key.endswith(MARKERS)]
+    keys = weight_keys(keys)
     scales = {
         key.removesuffix(suffix) + ".weight": key for suffix in SCALE_SUFFIXES for key in keys if key.endswith(suffix)
     }
@@ -278,8 +314,8 @@ def config_from_shapes(
     missing = [key for _, key, _ in _SIZES if key not in shapes]
     if missing:
         raise CheckpointError(f"{name} looks like {layout.title}, but {offending({'missing': missing})}.")
-    sizes = {field: shapes[key][axis] for field, key, axis in _SIZES}
-    sizes |= {field: shapes[key][axis] for field, key, axis in _OPTIONAL_SIZES if key in shapes}
+    sizes: dict[str, Any] = {field: size_of(shapes, key, axis, name) for field, key, axis in _SIZES}
+    sizes |= {field: size_of(shapes, key, axis, name) for field, key, axis in _OPTIONAL_SIZES if key in shapes}
     base = PRESETS[preset or layout.preset]
     if sizes["video_channels"] != base.video_channels:
         raise CheckpointError(
@@ -290,20 +326,52 @@ def config_from_shapes(
             f"{name} stores no config and its width {sizes['dim']} is no multiple of {head_dim}, so the number of "
             "heads cannot be told; pass head_dim or config."
         )
-    indices = [int(match[1]) for key in shapes if (match := re.match(r"blocks\.(\d+)\.", key))]
-    sizes |= {"num_heads": sizes["dim"] // head_dim, "num_layers": max(indices) + 1}
+    sizes |= {"num_heads": sizes["dim"] // head_dim, "num_layers": count_blocks(shapes, "blocks.", name)}
     if layout.name == "harmony":
-        sizes |= {"speech": _speech(shapes), "style_alignment": any(".style." in key for key in shapes)}
-    return base.with_(**sizes)
+        sizes |= {"speech": _speech(shapes, name), "style_alignment": any(".style." in key for key in shapes)}
+    try:
+        return base.with_(**sizes)
+    except ValueError as error:
+        raise CheckpointError(f"{name} has sizes that no model has: {error}") from error
 
 
-def _speech(shapes: Shapes) -> SpeechConfig | None:
-    if "speech.text_embed.weight" not in shapes:
+def _speech(shapes: Shapes, name: str) -> SpeechConfig | None:
+    embedding, first = "speech.text_embed.weight", "speech.text_blocks.0.pwconv1.weight"
+    if embedding not in shapes:
         return None
-    rows, dim = shapes["speech.text_embed.weight"]
-    blocks = {key.split(".")[2] for key in shapes if key.startswith("speech.text_blocks.")}
-    hidden = shapes["speech.text_blocks.0.pwconv1.weight"][0]
-    return SpeechConfig(vocab_size=rows - 1, dim=dim, num_blocks=len(blocks), conv_mult=hidden // dim)
+    rows, dim = (size_of(shapes, embedding, axis, name) for axis in (0, 1))
+    blocks = count_blocks(shapes, "speech.text_blocks.", name)
+    mult = size_of(shapes, first, 0, name) // max(dim, 1)
+    return SpeechConfig(vocab_size=rows - 1, dim=dim, num_blocks=blocks, conv_mult=mult)
+
+
+def size_of(shapes: Shapes, key: str, axis: int, name: str) -> int:
+    """A size that a tensor tells.
+
+    Raises:
+        CheckpointError: it is not there, or has too few axes.
+    """
+    if key not in shapes:
+        raise CheckpointError(f"{name} has no {key}.")
+    shape = shapes[key]
+    if axis >= len(shape):
+        raise CheckpointError(f"{name}: {key} has shape {list(shape)}, but must have at least {axis + 1} axes.")
+    return shape[axis]
+
+
+def count_blocks(keys: Iterable[str], prefix: str, name: str) -> int:
+    """How many blocks stand under `prefix`, which are numbered from 0.
+
+    Raises:
+        CheckpointError: none, or numbers that are left out.
+    """
+    numbers = {key.removeprefix(prefix).partition(".")[0] for key in keys if key.startswith(prefix)}
+    expected = {str(number) for number in range(len(numbers))}
+    strange = sorted(numbers - expected)
+    if strange or not numbers:
+        found = f"a block {prefix}{strange[0][:20]}" if strange else f"no {prefix}0"
+        raise CheckpointError(f"{name} has {found}, but blocks must be numbered from 0 without a gap.")
+    return len(numbers)
 
 
 def check_keys(expected: Shapes, found: Shapes, name: str, title: str) -> None:

@@ -5,13 +5,33 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from .errors import CheckpointError
+from .files import WeightFiles
 from .layout import map_keys
 from .ovi import OVI
 from .wan import DIFFUSERS, Rules
 
+LORA_MARKS = (".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", ".lora.down.", ".lora.up.")
 _AUDIO = re.compile(r"audio\.|speech\.|interactions\.\d+\.(v2a|style)\.")
 # Where LoRA trainers put the model: diffusers' pipelines under `transformer.`, ComfyUI under `diffusion_model.`
 _PREFIXES = ("transformer.", "diffusion_model.", "")
+
+
+def lora_ranks(files: WeightFiles) -> list[int]:
+    """The ranks of a file's pairs of matrices; none where it has no such keys.
+
+    Raises:
+        CheckpointError: a key of a matrix without one.
+    """
+    ranks = set()
+    for key, entry in files.entries.items():
+        if any(mark in key for mark in LORA_MARKS):
+            if len(entry.shape) < 2:
+                raise CheckpointError(
+                    f"{entry.path.name}: {key} has shape {list(entry.shape)}, but must be a matrix of a LoRA."
+                )
+            ranks.add(min(entry.shape[:2]))
+    return sorted(ranks)
 
 
 def writes_audio(key: str) -> bool:

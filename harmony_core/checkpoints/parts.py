@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,17 +17,84 @@ from ..text.umt5 import UMT5TextEncoder, encoder_config, load_tokenizer
 from .bundle import Bundle
 from .errors import CheckpointError
 from .files import Paths, WeightFiles, assign, load_transformer, open_files, plain_sources, read_tensors
-from .layout import Shapes, check_keys, map_keys, offending
+from .layout import Shapes, check_keys, count_blocks, map_keys, offending, size_of
 from .wan import UMT5, VAE, Rules
 
-# Layouts of one part: (title, rules to our names). The empty rules leave every key as it is.
-VIDEO_VAE_LAYOUTS: tuple[tuple[str, Rules, str], ...] = (
-    ("the Wan2.2 VAE in its original (ComfyUI's) layout", VAE, "conv2.weight"),
-    ("the Wan2.2 VAE in diffusers' layout", (), "post_quant_conv.weight"),
+Pattern = tuple[int | None, ...]  # a shape; None for a size that is any
+
+
+@dataclass(frozen=True)
+class PartLayout:
+    """A naming of one part's weights. The empty rules leave every key as it is.
+
+    A file is told by `needs`: keys with the shapes that every such file has there, since others have the same names.
+    `each` is the beginning and the end of a key that every block has.
+    """
+
+    title: str
+    rules: Rules
+    needs: Mapping[str, Pattern]
+    each: tuple[str, str] | None = None
+
+    def complaint(self, shapes: Shapes) -> str:
+        """What keeps a file from being this, "" if nothing does."""
+        needs = dict(self.needs)
+        if self.each is not None:
+            start, end = self.each
+            numbers = {key.removeprefix(start).partition(".")[0] for key in shapes if key.startswith(start)}
+            needs |= {f"{start}{number}{end}": _MATRIX for number in sorted(numbers)}
+        wrong = [
+            f"{key} {list(shapes[key])} instead of [{', '.join('any' if n is None else str(n) for n in pattern)}]"
+            for key, pattern in needs.items()
+            if key in shapes and not _fits(shapes[key], pattern)
+        ]
+        return offending({"missing": [key for key in needs if key not in shapes], "of another shape": wrong})
+
+
+def _fits(shape: tuple[int, ...], pattern: Pattern) -> bool:
+    return len(shape) == len(pattern) and all(
+        size > 0 if wanted is None else size == wanted for size, wanted in zip(shape, pattern, strict=True)
+    )
+
+
+_VECTOR, _MATRIX, _CONV1D, _CONV3D = ((None,) * axes for axes in (1, 2, 3, 5))
+VIDEO_CHANNELS = 48  # Wan2.1's autoencoder has 16
+_LATENT_CONV = (VIDEO_CHANNELS, VIDEO_CHANNELS, 1, 1, 1)
+
+VIDEO_VAE_LAYOUTS = (
+    PartLayout(
+        "the Wan2.2 VAE in its original (ComfyUI's) layout",
+        VAE,
+        {"encoder.conv1.weight": _CONV3D, "decoder.conv1.weight": _CONV3D, "conv2.weight": _LATENT_CONV},
+    ),
+    PartLayout(
+        "the Wan2.2 VAE in diffusers' layout",
+        (),
+        {"encoder.conv_in.weight": _CONV3D, "decoder.conv_in.weight": _CONV3D, "post_quant_conv.weight": _LATENT_CONV},
+    ),
 )
-TEXT_LAYOUTS: tuple[tuple[str, Rules, str], ...] = (
-    ("umT5 in Wan's layout", UMT5, "token_embedding.weight"),
-    ("umT5 in Hugging Face's and ComfyUI's layout", (), "shared.weight"),
+# T5 has umT5's names, but says how far apart two words are in its first block alone.
+TEXT_LAYOUTS = (
+    PartLayout(
+        "umT5 in Wan's layout",
+        UMT5,
+        {
+            "token_embedding.weight": _MATRIX,
+            "blocks.0.attn.q.weight": _MATRIX,
+            "blocks.0.ffn.gate.0.weight": _MATRIX,
+        },
+        ("blocks.", ".pos_embedding.embedding.weight"),
+    ),
+    PartLayout(
+        "umT5 in Hugging Face's and ComfyUI's layout",
+        (),
+        {
+            "shared.weight": _MATRIX,
+            "encoder.block.0.layer.0.SelfAttention.q.weight": _MATRIX,
+            "encoder.block.0.layer.1.DenseReluDense.wi_0.weight": _MATRIX,
+        },
+        ("encoder.block.", ".layer.0.SelfAttention.relative_attention_bias.weight"),
+    ),
 )
 TEXT_EXTRAS = ("spiece_model", "encoder.embed_tokens.weight")  # ComfyUI's tokeniser; a second name of `shared`
 
@@ -38,6 +104,21 @@ AUDIO_PARTS = (
     ("vocoder.", ("conv_pre.", "ups.", "resblocks.", "activation_post.", "conv_post.")),
     ("mel_converter.", ("mel_basis", "hann_window")),
 )
+AUDIO_LAYOUTS = {
+    "vae.": PartLayout(
+        "MMAudio's autoencoder",
+        (),
+        {
+            "data_mean": (1, None, 1),
+            "encoder.conv_in.weight": _CONV1D,
+            "encoder.conv_out.weight": _CONV1D,
+            "encoder.mid.block_1.conv1.weight": _CONV1D,
+        },
+    ),
+    "vocoder.": PartLayout(
+        "MMAudio's vocoder (BigVGAN)", (), {"conv_pre.bias": _VECTOR, "activation_post.act.alpha": _VECTOR}
+    ),
+}
 
 
 def load_video_vae(paths: Paths, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> WanVideoVAE:
@@ -48,11 +129,7 @@ def load_video_vae(paths: Paths, dtype: torch.dtype = torch.float32, device: tor
     """
     files = open_files(paths)
     title, sources, scales = _recognise(files, VIDEO_VAE_LAYOUTS)
-    shapes = {target: files.entries[source].shape for target, source in sources.items()}
-    _require(files, title, shapes, "encoder.conv_in.weight", "decoder.conv_in.weight", "post_quant_conv.weight")
-    z_dim = shapes["post_quant_conv.weight"][0]
-    if z_dim != 48:
-        raise CheckpointError(f"{files.name} has {z_dim} latent channels, but the Wan2.2 VAE has 48 (Wan2.1's has 16).")
+    shapes = files.shapes(sources)
     config = {
         "base_dim": shapes["encoder.conv_in.weight"][0],
         "decoder_base_dim": shapes["decoder.conv_in.weight"][0] // 4,
@@ -120,28 +197,42 @@ def audio_tensors(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     complaint = offending({"unexpected": strange, "missing": absent})
     if complaint:
         raise CheckpointError(f"{name} is not MMAudio's autoencoder with its vocoder: {complaint}. Give both files.")
+    shapes = {key: tuple(value.shape) for key, value in merged.items()}
+    for part, layout in AUDIO_LAYOUTS.items():
+        complaint = layout.complaint(audio_part(shapes, part))
+        if complaint:
+            raise CheckpointError(f"{name} is not {layout.title}: {complaint}.")
     autoencoder = {key: value for key, value in merged.items() if key.startswith("vae.")}
     vocoder = {key: value for key, value in merged.items() if key.startswith("vocoder.")}
     rest = {key: value for key, value in merged.items() if key.startswith("mel_converter.")}
-    if not folded(autoencoder):
-        autoencoder = fold_convolutions(autoencoder)
-    return {**rest, **autoencoder, **fold_weight_norm(vocoder)}
+    try:
+        if not folded(autoencoder):
+            autoencoder = fold_convolutions(autoencoder)
+        vocoder = fold_weight_norm(vocoder)
+    except (IndexError, RuntimeError) as error:  # a norm over axes that are not there, or sizes that do not match
+        raise CheckpointError(f"{name} has weights of other shapes than MMAudio's: {error}.") from error
+    return {**rest, **autoencoder, **vocoder}
+
+
+def audio_part(shapes: Shapes, part: str) -> dict[str, tuple[int, ...]]:
+    """What belongs to a part of `AUDIO_PARTS`, under its own names, in a merged file or one of its own."""
+    starts = (part, *dict(AUDIO_PARTS)[part])
+    return {key.removeprefix(part): shape for key, shape in shapes.items() if key.startswith(starts)}
 
 
 def audio_config(shapes: Shapes, name: str) -> dict:
     """MMAudioVAE's arguments, from the sizes in a file."""
-    needed = ("vae.data_mean", "vae.encoder.conv_in.weight", "vae.encoder.conv_out.weight", "vocoder.conv_pre.weight")
-    missing = [key for key in needed if key not in shapes]
-    if missing:
-        raise CheckpointError(f"{name} is not MMAudio's autoencoder and vocoder: {offending({'missing': missing})}.")
-    mean, conv_in, conv_out, conv_pre = (shapes[key] for key in needed)
-    if mean[1] != VOCODER_CONFIG["num_mels"]:
-        raise CheckpointError(f"{name} has {mean[1]} mel bands, but MMAudio's 16 kHz model has 80 (44.1 kHz: 128).")
+    bands = size_of(shapes, "vae.data_mean", 1, name)
+    if bands != VOCODER_CONFIG["num_mels"]:
+        raise CheckpointError(f"{name} has {bands} mel bands, but MMAudio's 16 kHz model has 80 (44.1 kHz: 128).")
     return {
-        "num_mels": mean[1],
-        "width": conv_in[0],
-        "channels": conv_out[0] // 2,
-        "vocoder": {**VOCODER_CONFIG, "upsample_initial_channel": conv_pre[0]},
+        "num_mels": bands,
+        "width": size_of(shapes, "vae.encoder.conv_in.weight", 0, name),
+        "channels": size_of(shapes, "vae.encoder.conv_out.weight", 0, name) // 2,
+        "vocoder": {
+            **VOCODER_CONFIG,
+            "upsample_initial_channel": size_of(shapes, "vocoder.conv_pre.weight", 0, name),
+        },
     }
 
 
@@ -165,18 +256,8 @@ def load_text_encoder(
     files = open_files(paths)
     title, sources, scales = _recognise(files, TEXT_LAYOUTS)
     sources = {key: source for key, source in sources.items() if key not in TEXT_EXTRAS}
-    shapes = {target: files.entries[source].shape for target, source in sources.items()}
-    first = "encoder.block.0.layer."
-    _require(
-        files,
-        title,
-        shapes,
-        "shared.weight",
-        first + "0.SelfAttention.q.weight",
-        first + "0.SelfAttention.relative_attention_bias.weight",
-        first + "1.DenseReluDense.wi_0.weight",
-    )
-    layers = 1 + max(int(match[1]) for key in shapes if (match := re.match(r"encoder\.block\.(\d+)\.", key)))
+    shapes = files.shapes(sources)
+    layers = count_blocks(shapes, "encoder.block.", files.name)
     with torch.device("meta"):
         model = UMT5EncoderModel(encoder_config(shapes, layers))
     # transformers has the token table under two names; it is read once and shared.
@@ -188,28 +269,27 @@ def load_text_encoder(
     return UMT5TextEncoder(model, load_tokenizer(tokenizer), text_len)
 
 
-def _recognise(
-    files: WeightFiles, layouts: tuple[tuple[str, Rules, str], ...]
-) -> tuple[str, dict[str, str], dict[str, str]]:
-    """(title, our key -> file's key, our key -> key of its scale) by the key that tells each layout."""
+def _recognise(files: WeightFiles, layouts: tuple[PartLayout, ...]) -> tuple[str, dict[str, str], dict[str, str]]:
+    """(title, our key -> file's key, our key -> key of its scale) of the layout that a file has."""
     names, scales = plain_sources(files)
-    found = next(((title, rules) for title, rules, telling in layouts if telling in names), None)
+    shapes = files.shapes(names)
+    found = which(shapes, layouts)
     if found is None:
         first = ", ".join(sorted(names)[:3])
+        nearest = max(layouts, key=lambda layout: len(layout.needs.keys() & names.keys()))
         raise CheckpointError(
-            f"{files.name} is none of: {'; '.join(title for title, _, _ in layouts)}. Its first keys: {first}."
+            f"{files.name} is none of: {'; '.join(layout.title for layout in layouts)}. Its first keys: {first}. "
+            f"To be {nearest.title}: {nearest.complaint(shapes)}."
         )
-    title, rules = found
-    sources, strange = map_keys(rules, names) if rules else ({key: key for key in names}, [])
+    sources, strange = map_keys(found.rules, names) if found.rules else ({key: key for key in names}, [])
     if strange:
-        raise CheckpointError(f"{files.name} looks like {title}, but has {offending({'unexpected': strange})}.")
-    return title, sources, {key: scales[source] for key, source in sources.items() if source in scales}
+        raise CheckpointError(f"{files.name} looks like {found.title}, but has {offending({'unexpected': strange})}.")
+    return found.title, sources, {key: scales[source] for key, source in sources.items() if source in scales}
 
 
-def _require(files: WeightFiles, title: str, shapes: Shapes, *keys: str) -> None:
-    missing = [key for key in keys if key not in shapes]
-    if missing:
-        raise CheckpointError(f"{files.name} looks like {title}, but {offending({'missing': missing})}.")
+def which(shapes: Shapes, layouts: tuple[PartLayout, ...]) -> PartLayout | None:
+    """The layout that a file has."""
+    return next((layout for layout in layouts if not layout.complaint(shapes)), None)
 
 
 @dataclass(frozen=True, kw_only=True)

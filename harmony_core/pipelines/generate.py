@@ -321,7 +321,7 @@ class HarmonyPipeline:
         return torch.cat(latents, dim=2)
 
     def _reference_audio(self, clip: AudioClip, seconds: float | None, notes: list[str]) -> Tensor:
-        """Latents [1, C, T_r] of the first `seconds` (None: the checkpoint's) of the clip, or of what there is of it."""
+        """Latents [1, C, T_r] of the clip's first `seconds` (None: the checkpoint's own), or of what there is."""
         unit = self._use_audio_vae().samples_per_latent
         seconds = self.config.reference_seconds if seconds is None else seconds
         samples, said = fit_reference_audio(clip, seconds, unit, self.config.sample_rate)

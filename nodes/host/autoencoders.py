@@ -101,6 +101,10 @@ class BundleVAE(comfy.sd.VAE):
         )
         self.model_size()
 
+    def get_sd(self, *_: Any, **__: Any) -> dict[str, Tensor]:
+        """What ComfyUI saves: under the bundle's names, and as files keep it (some weights lie channels last)."""
+        return {key: value.contiguous() for key, value in self.first_stage_model.model.state_dict().items()}
+
 
 class BundleVideoVAE(BundleVAE):
     def __init__(self, model: TinyVideoVAE, harmony: HarmonyConfig) -> None:

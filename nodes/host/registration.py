@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import comfy.supported_models
 import comfy.supported_models_base
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...harmony_core.checkpoints.bundle import CONFIG_KEY
-from ...harmony_core.checkpoints.layout import config_from_shapes, recognise
+from ...harmony_core.autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
+from ...harmony_core.checkpoints.bundle import AUDIO_VAE, CONFIG_KEY, TEXT_ENCODER, VIDEO_VAE
+from ...harmony_core.checkpoints.layout import QUANT_KEY, config_from_shapes, quantised_layers, recognise, unpacked
 from ...harmony_core.config import HarmonyConfig
+from ...harmony_core.text.tiny_encoder import TinyTextEncoder
 from .latent_format import latent_format
 from .model import HarmonyModel
 
@@ -30,14 +32,29 @@ MEMORY_WIDTH = 2222  # ComfyUI's own scale for Wan: width / 2222
 SMALL_WIDTH = 1024
 
 
+@dataclass(frozen=True)
+class Companions:
+    """What a bundle has beside its transformer; CheckpointSave has no socket for the audio autoencoder."""
+
+    video_vae: TinyVideoVAE
+    audio_vae: TinyAudioVAE
+    text_encoder: TinyTextEncoder
+
+    def settings(self) -> dict[str, Any]:
+        """Of the parts, as bundles store them."""
+        parts = {"vae": self.video_vae, "audio_vae": self.audio_vae, "text_encoder": self.text_encoder}
+        return {name: part.config for name, part in parts.items()}
+
+
 class HarmonyModelConfig(comfy.supported_models_base.BASE):
     """Recognises a Wan2.2 layout with an audio branch."""
 
     unet_config: dict[str, Any] = {"image_model": IMAGE_MODEL}  # noqa: RUF012
     unet_extra_config = {}  # noqa: RUF012
     supported_inference_dtypes = [torch.bfloat16, torch.float16, torch.float32]  # noqa: RUF012
-    vae_key_prefix = ["vae."]  # noqa: RUF012
-    text_encoder_key_prefix = ["text_encoders."]  # noqa: RUF012
+    vae_key_prefix = [VIDEO_VAE]  # noqa: RUF012
+    text_encoder_key_prefix = [TEXT_ENCODER]  # noqa: RUF012
+    companions: Companions | None = None  # of a model that came in a bundle, so that it can be saved as one
 
     def __init__(self, unet_config: dict[str, Any], *_: Any, **__: Any) -> None:
         super().__init__(unet_config)
@@ -88,9 +105,27 @@ class HarmonyModelConfig(comfy.supported_models_base.BASE):
     def process_unet_state_dict_for_saving(
         self, state_dict: dict[str, Tensor], *_: Any, **__: Any
     ) -> dict[str, Tensor]:
-        text = json.dumps({"transformer": self.unet_config["harmony"].to_dict()})
+        others = {} if self.companions is None else self.companions.settings()
+        text = json.dumps({"transformer": self.unet_config["harmony"].to_dict(), **others})
         config = torch.tensor(list(text.encode()), dtype=torch.uint8)
         return super().process_unet_state_dict_for_saving({**state_dict, CONFIG_KEY: config})
+
+    def process_vae_state_dict_for_saving(self, state_dict: dict[str, Tensor], *_: Any, **__: Any) -> dict[str, Tensor]:
+        """A bundle's audio autoencoder goes with its video autoencoder. Raises ValueError for another one."""
+        audio: dict[str, Tensor] = {}
+        if self.companions is not None:
+            check_part(self.companions.video_vae, state_dict, "VAE", "vae")
+            audio = {AUDIO_VAE + key: value for key, value in self.companions.audio_vae.state_dict().items()}
+        return super().process_vae_state_dict_for_saving(state_dict) | audio
+
+    def process_clip_state_dict_for_saving(
+        self, state_dict: dict[str, Tensor], *_: Any, **__: Any
+    ) -> dict[str, Tensor]:
+        """Raises ValueError for another text encoder than the bundle's."""
+        if self.companions is not None:
+            state_dict = {key.removeprefix("encoder."): value for key, value in state_dict.items()}
+            check_part(self.companions.text_encoder, state_dict, "CLIP", "clip")
+        return super().process_clip_state_dict_for_saving(state_dict)
 
     def process_vae_state_dict(self, *_: Any, **__: Any) -> dict[str, Tensor]:
         logger.warning("Harmony: use HarmonyCheckpointLoader for this file's autoencoders and text encoder.")
@@ -98,6 +133,16 @@ class HarmonyModelConfig(comfy.supported_models_base.BASE):
 
     def clip_target(self, *_: Any, **__: Any) -> None:
         return None
+
+
+def check_part(own: nn.Module, found: dict[str, Tensor], kind: str, output: str) -> None:
+    """Raises ValueError when a part that is saved with a bundle's model is not the bundle's."""
+    shapes = {key: tuple(value.shape) for key, value in own.state_dict().items()}
+    if shapes != {key: tuple(value.shape) for key, value in found.items()}:
+        raise ValueError(
+            f"This {kind} is not of the model's checkpoint, so they cannot be saved in one file; connect output "
+            f"{output!r} of HarmonyCheckpointLoader, or save the model alone with ModelSave."
+        )
 
 
 def read_config(state_dict: dict[str, Tensor], prefix: str, detected: dict[str, Any]) -> HarmonyConfig:
@@ -113,6 +158,9 @@ def read_config(state_dict: dict[str, Tensor], prefix: str, detected: dict[str, 
     if "audio_latent_rate" in detected:
         return HarmonyConfig.from_dict({name: value for name, value in detected.items() if name in known})
     shapes = {key.removeprefix(prefix): tuple(value.shape) for key, value in state_dict.items()}
+    for layer in quantised_layers(shapes):
+        settings = json.loads(bytes(state_dict[prefix + layer + QUANT_KEY].tolist()))
+        shapes[layer + ".weight"] = unpacked(shapes[layer + ".weight"], settings["format"])
     keys = recognise(shapes, "This Harmony file")
     return config_from_shapes({ours: shapes[key] for ours, key in keys.sources.items()}, keys.layout, "This file")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harmony_core.checkpoints import CheckpointError
 from harmony_core.checkpoints import files as files_module
-from harmony_core.checkpoints.files import load_transformer, shard_set
+from harmony_core.checkpoints.files import Quantised, initialize_from_wan, load_transformer, open_model, shard_set
 from harmony_core.config import HarmonyConfig
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.initialize import initialize
@@ -107,6 +107,58 @@ def test_another_quantisation_is_refused(weights: dict, tmp_path: Path) -> None:
     extra = {"blocks.0.ffn.0.comfy_quant": torch.frombuffer(bytearray(settings), dtype=torch.uint8)}
     save_file({**weights, **extra}, tmp_path / "x.safetensors")
     with pytest.raises(CheckpointError, match=r"holds blocks\.0\.ffn\.0 as nvfp4, which is not supported"):
+        load_transformer(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("form", ["nvfp4", "int8_tensorwise", "asym_w4a8_int8", "a_later_one"])
+def test_quantised_layers_are_recorded(weights: dict, tmp_path: Path, form: str) -> None:
+    """Opening says which layers are kept how, and what the model is; only computing with them is refused."""
+    tensors, layer = dict(weights), "text_embedding.0"
+    rows, columns = weights[f"{layer}.weight"].shape
+    packed = columns // 2 if form in ("nvfp4", "asym_w4a8_int8") else columns
+    tensors[f"{layer}.weight"] = torch.zeros(rows, packed, dtype=torch.int8)
+    for name in ("weight_scale_2", "weight_s_rel", "pre_quant_scale", "input_scale"):
+        tensors[f"{layer}.{name}"] = torch.ones(2)
+    settings = {"format": form, "group_size": 16}
+    tensors[f"{layer}.comfy_quant"] = torch.frombuffer(bytearray(json.dumps(settings).encode()), dtype=torch.uint8)
+    path = tmp_path / "packed.safetensors"
+    save_file(tensors, path)
+    opened = open_model(path)
+    assert opened.config == CONFIG
+    assert set(opened.keys.sources) == set(weights)
+    beside = {"bias", "comfy_quant", "weight_scale_2", "weight_s_rel", "pre_quant_scale", "input_scale"}
+    assert opened.files.quantised == {layer: Quantised(path, form, settings, frozenset(beside))}
+    with pytest.raises(CheckpointError, match=rf"packed\.safetensors holds {layer} as {form}, .*Harmony Model Loader"):
+        load_transformer(path)
+    with pytest.raises(CheckpointError, match=f"as {form}, which is not supported outside ComfyUI"):
+        initialize_from_wan(HarmonyTransformer(CONFIG), path)
+
+
+def test_the_metadata_may_tell_of_all_layers(weights: dict, tmp_path: Path) -> None:
+    path, prefix = tmp_path / "meta.safetensors", "model.diffusion_model."
+    tensors = {prefix + key: value for key, value in weights.items()}
+    told = {"blocks.0.ffn.0": {"format": "nvfp4"}, prefix + "blocks.1.ffn.0": {"format": "mxfp8"}}
+    save_file(tensors, path, {"_quantization_metadata": json.dumps({"layers": told})})
+    forms = {name: layer.form for name, layer in open_model(path).files.quantised.items()}
+    assert forms == {prefix + "blocks.0.ffn.0": "nvfp4", prefix + "blocks.1.ffn.0": "mxfp8"}
+    save_file(tensors, path, {"_quantization_metadata": "[]"})
+    with pytest.raises(CheckpointError, match=r"meta\.safetensors: its _quantization_metadata has no layers"):
+        open_model(path)
+
+
+def test_a_scale_in_another_shard(weights: dict, tmp_path: Path) -> None:
+    key = "blocks.0.ffn.0.weight"
+    first = {**weights, key: (weights[key] * 100).to(FP8)}
+    save_file(first, tmp_path / "a.safetensors")
+    save_file({f"{key}_scale": torch.tensor(0.01)}, tmp_path / "b.safetensors")
+    _, model = load_transformer([tmp_path / "a.safetensors", tmp_path / "b.safetensors"])
+    assert torch.equal(model.state_dict()[key], first[key].float() * 0.01)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.bool])
+def test_weights_of_other_numbers(weights: dict, tmp_path: Path, dtype: torch.dtype) -> None:
+    save_file({**weights, "head.head.bias": weights["head.head.bias"].to(dtype)}, tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match=r"x\.safetensors holds head\.head\.bias as \w+, but weights must be one"):
         load_transformer(tmp_path / "x.safetensors")
 
 

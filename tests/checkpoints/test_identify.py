@@ -43,7 +43,8 @@ def test_published_files(parts: dict[str, Path], tmp_path: Path, name: str, layo
 
 
 def test_ovi_whole_and_in_halves(tmp_path: Path) -> None:
-    weights = load_file(FIXTURES / "ovi" / "weights.safetensors")
+    whole = load_file(FIXTURES / "ovi" / "weights.safetensors")
+    weights = {key.replace("modulation.modulation", "modulation"): value for key, value in whole.items()}
     audio = {key: value for key, value in weights.items() if key.startswith("audio_model.")}
     video = {key.removeprefix("video_model."): value for key, value in weights.items() if key not in audio}
     for name, tensors in (("audio", audio), ("video", video)):
@@ -63,6 +64,8 @@ def test_lora_and_what_is_unknown(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "lora.safetensors")
     facts = identify(tmp_path / "lora.safetensors")
     assert (facts["layout"], facts["config"]) == ("LoRA", {"rank": [4]})
+    save_file({**tensors, "blocks.0.ffn.0.alpha": torch.tensor(4.0)}, tmp_path / "lora.safetensors")
+    assert identify(tmp_path / "lora.safetensors")["layout"] == "LoRA"
     save_file({"unet.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match=r"other\.safetensors has no layout that is known here.*unet\.weight"):
         identify(tmp_path / "other.safetensors")
@@ -110,7 +113,7 @@ def test_settings_of_ours_that_cannot_be_read(tmp_path: Path, metadata: dict[str
         identify(tmp_path / "ours.safetensors")
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"{", "is no JSON"), (b"[1]", "as .1., which"), (b"{}", "as None")])
+@pytest.mark.parametrize(("content", "message"), [(b"{", "is no JSON"), (b"[1]", "as .1., which"), (b"{}", "as {}")])
 def test_a_quantisation_that_says_nothing(tmp_path: Path, content: bytes, message: str) -> None:
     save_file({"a.weight": torch.zeros(2), "a.comfy_quant": as_tensor(content)}, tmp_path / "q.safetensors")
     with pytest.raises(CheckpointError, match=rf"q\.safetensors.*{message}"):

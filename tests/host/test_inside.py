@@ -24,7 +24,9 @@ def run_script(tree: Path, script: str, folder: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("script", ["harmless", "ltxav", "h3", "anchors", "context_windows", "several_devices"])
+@pytest.mark.parametrize(
+    "script", ["harmless", "ltxav", "h3", "anchors", "context_windows", "several_devices", "quantised", "saved"]
+)
 def test_on_core_classes(comfy_tree: Path, tmp_path: Path, script: str) -> None:
     """Each script says at its top what it checks."""
     run_script(comfy_tree, script, tmp_path)

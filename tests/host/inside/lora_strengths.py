@@ -5,6 +5,7 @@ python lora_strengths.py COMFYUI_TREE FOLDER
 
 from __future__ import annotations
 
+import pickle
 import sys
 from pathlib import Path
 
@@ -156,6 +157,17 @@ def main() -> None:
 
     message = refused(patcher, "other")
     assert "No key of other.safetensors fits this model" in message, message
+    (FOLDER / "old.pt").write_bytes(pickle.dumps({"w": print}))
+    (FOLDER / "cut.safetensors").write_bytes((FOLDER / "both.safetensors").read_bytes()[:-100])
+    save_file({"diffusion_model.blocks.0.ffn.0.lora_A.weight": torch.zeros(())}, FOLDER / "flat.safetensors")
+    for file, words in (
+        ("old.pt", "old.pt is a pickle"),
+        ("cut.safetensors", "cut.safetensors cannot be read as safetensors"),
+        ("flat.safetensors", "lora_A.weight has shape [], but must be a matrix"),
+    ):
+        message = message_of(HarmonyLora.execute, patcher, file, 1.0, 1.0)
+        assert words in message, message
+        assert "weights_only" not in message, message
     config = comfy.supported_models.WAN22_T2V(WAN_SIZES)
     config.set_inference_dtype(torch.float32, None)
     wan = comfy.model_patcher.ModelPatcher(config.get_model({}, ""), CPU, CPU)
