@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..harmony_core.diffusion.guidance import Guidance, Isolated, ReferenceCFG, SkipLayer, SyncCFG, TextCFG
 from .host.guider import make_guider
+from .host.run_hooks import say
 from .inputs import BUILT_IN, layer_list, negative_input, scale_input, sync_inputs, text_inputs
 
 
@@ -131,7 +132,9 @@ class HarmonySyncCFG(io.ComfyNode):
             _check_reference(positive, "harmony_reference_image", video_reference_scale, "HarmonyReferenceImage")
             _check_reference(positive, "harmony_reference_audio", audio_reference_scale, "HarmonyReferenceAudio")
             extra.append(ReferenceCFG(video_scale=video_reference_scale, audio_scale=audio_reference_scale, **when))
-        return io.NodeOutput(make_guider(model, positive, negative, anchors, sync, text, tuple(extra)))
+        guider, notes = make_guider(model, positive, negative, anchors, sync, text, tuple(extra))
+        say(notes)
+        return io.NodeOutput(guider)
 
 
 def _check_reference(positive: Any, key: str, scale: float, node: str) -> None:

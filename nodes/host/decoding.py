@@ -15,6 +15,7 @@ from ...harmony_core.geometry import as_fraction
 from .autoencoders import decode_frames, decode_waveform
 from .av_latent import split_latent
 from .clips import num_samples
+from .layout import check_coders
 
 SILENT_PEAK = 1e-3  # -60 dB
 
@@ -41,8 +42,9 @@ def decode_clip(
     `chunk_seconds` are decoded at once (0 = all), pictures in tiles of `tile` pixels (0 = whole pictures).
 
     Raises:
-        ValueError: a LATENT that does not come from HarmonyClip.
+        ValueError: a LATENT that does not come from HarmonyClip, or autoencoders of another model.
     """
+    check_coders(latent, vae, audio_vae)
     asked = latent.get("harmony_clip")
     if asked is None:
         raise ValueError(
