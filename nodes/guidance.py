@@ -19,9 +19,18 @@ class HarmonySyncCFG(io.ComfyNode):
             node_id="HarmonySyncCFG",
             display_name="Harmony SyncCFG",
             category="Harmony",
-            description="Strengthens what video and sound owe to each other: away from the video that silence would "
-            "have, and away from the sound that a still picture would have. Also guides native LTX-2 models.",
-            search_aliases=["sync guidance", "harmony guider", "audio video guider", "cfg", "LTX-2 guider"],
+            description="Lips are off: raise video_sync_scale. Sounds miss what is seen: raise audio_sync_scale. 1.5 "
+            "is normal, 1.0 off. It pushes the clip away from the video that silence would have, and from the sound "
+            "that a still picture would have. Also guides ComfyUI's own LTX-2 and MiniMax H3.",
+            search_aliases=[
+                "lip sync",
+                "sync guidance",
+                "audio video guider",
+                "cfg",
+                "LTX-2 guider",
+                "口型",
+                "音画同步",
+            ],
             inputs=[
                 io.Model.Input("model"),
                 io.Conditioning.Input("positive"),

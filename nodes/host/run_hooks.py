@@ -68,6 +68,8 @@ def _around_run(
     if options.get("sampler_cfg_function") is not None:
         options["sampler_cfg_function"] = PerStream(options["sampler_cfg_function"], shapes)
     model.latent_shapes = shapes
+    if noise.shape != latent_image.shape and not noise.any():  # older cores' empty noise is of the first stream alone
+        noise = torch.zeros_like(latent_image)
     out = executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
     if denoise_mask is None:
         return out

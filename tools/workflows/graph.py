@@ -40,6 +40,7 @@ class Node:
     column: str
     inputs: dict[str, Any] = field(default_factory=dict)
     downloads: tuple[Download, ...] = ()  # the page offers them when they are missing
+    keeps_seed: bool = False  # the page does not draw another seed after a run
 
 
 @dataclass
@@ -53,13 +54,15 @@ class Note:
 
 Graph = dict[str, Node | Note]
 
+SEED = 5
+
 
 def sampling(model: Out, positive: Out, latent: Out, anchors: Out, steps: int, **guidance: Any) -> Graph:
     """Core's sampling nodes around Harmony SyncCFG."""
     guided = {"model": model, "positive": positive, "anchors": anchors} | guidance
     return {
         "guider": Node("HarmonySyncCFG", GUIDANCE, guided),
-        "noise": Node("RandomNoise", GUIDANCE, {"noise_seed": 5}),
+        "noise": Node("RandomNoise", GUIDANCE, {"noise_seed": SEED}),
         "euler": Node("KSamplerSelect", GUIDANCE, {"sampler_name": "euler"}),
         "steps": Node("BasicScheduler", GUIDANCE, {"model": model, "scheduler": "simple", "steps": steps}),
         "sample": Node(
