@@ -63,6 +63,6 @@ def negative_input() -> io.Conditioning.Input:
     return io.Conditioning.Input(
         "negative",
         optional=True,
-        tooltip="What the clip should not be; an empty Harmony Text Encode will do. "
-        "Only needed when a text scale is not 1.0. Core's ConditioningZeroOut leaves the words for the sound in.",
+        tooltip="What the clip should not be. Not connected: an empty prompt, where positive comes from Harmony Text "
+        "Encode. Core's ConditioningZeroOut leaves the words for the sound in.",
     )

@@ -79,9 +79,7 @@ def simplest() -> Graph:
         "load": Node("HarmonyCheckpointLoader", MODEL, {"checkpoint": BUILT_IN}),
         "text": Node("HarmonyTextEncode", MODEL, {"clip": Out("load", "clip")} | BALL),
         "sample": Node("HarmonySampler", SAMPLING, sampler),
-        "save": Node(
-            "SaveVideo", RESULT, {"video": Out("sample", "video"), "filename_prefix": "video/harmony_simplest"}
-        ),
+        "save": Node("SaveVideo", RESULT, saved),
         "note": Note("Four nodes", note),
     }
 
