@@ -259,3 +259,12 @@ def test_guidance_without_a_step(server: ComfyServer) -> None:
         else:
             sampled(server, graph(**sample), "no_step")
             assert "SyncCFG from 0 to 0.05 of 4 steps is not one step, so it changes nothing" in server.log
+
+
+def test_errors_have_a_plain_name(server: ComfyServer) -> None:
+    """The page shows another class with the path of its file, which cuts the reason off."""
+    folder = server.base / "models" / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "junk.safetensors").write_bytes(b"this is no checkpoint")
+    load = node("HarmonyCheckpointLoader", checkpoint="junk.safetensors")
+    assert "junk.safetensors" in refusal(server, graph(load=load))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from .seeds import shipped_seed
+
 # one column of the page each, left to right
 MODEL, CLIP, GUIDANCE, SAMPLING, RESULT = "Model and media", "What to make", "Guidance", "Sampling", "Result"
 
@@ -54,15 +56,13 @@ class Note:
 
 Graph = dict[str, Node | Note]
 
-SEED = 5
-
 
 def sampling(model: Out, positive: Out, latent: Out, anchors: Out, steps: int, **guidance: Any) -> Graph:
     """Core's sampling nodes around Harmony SyncCFG."""
     guided = {"model": model, "positive": positive, "anchors": anchors} | guidance
     return {
         "guider": Node("HarmonySyncCFG", GUIDANCE, guided),
-        "noise": Node("RandomNoise", GUIDANCE, {"noise_seed": SEED}),
+        "noise": Node("RandomNoise", GUIDANCE, {"noise_seed": shipped_seed()}),
         "euler": Node("KSamplerSelect", GUIDANCE, {"sampler_name": "euler"}),
         "steps": Node("BasicScheduler", GUIDANCE, {"model": model, "scheduler": "simple", "steps": steps}),
         "sample": Node(

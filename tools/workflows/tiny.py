@@ -6,7 +6,8 @@ from typing import Any
 
 from harmony_core.checkpoints import describe
 
-from .graph import CLIP, GUIDANCE, MODEL, RESULT, SAMPLING, SEED, Graph, Node, Note, Out, sampling
+from .graph import CLIP, GUIDANCE, MODEL, RESULT, SAMPLING, Graph, Node, Note, Out, sampling
+from .seeds import shipped_seed
 from .shipped import BUILT_IN
 
 CONFIG = describe("harmony-tiny")["config"]
@@ -72,7 +73,7 @@ def simplest() -> Graph:
         "positive": Out("text", "CONDITIONING"),
         "vae": Out("load", "vae"),
         "audio_vae": Out("load", "audio_vae"),
-        "seed": SEED,
+        "seed": shipped_seed(),
     }
     saved = {"video": Out("sample", "video"), "filename_prefix": "video/harmony_simplest"}
     return {
@@ -97,7 +98,7 @@ def beginner() -> Graph:
             "negative": Out("no_text", "CONDITIONING"),
             "latent": Out("clip", "latent"),
             "anchors": Out("clip", "anchors"),
-            "seed": SEED,
+            "seed": shipped_seed(),
         },
     )
     graph["decode"].inputs["latent"] = Out("sample", "LATENT")
