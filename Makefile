@@ -9,7 +9,7 @@ help:
 	@echo "make demo                         set up, then write out/demo.mp4 from the embedded checkpoint"
 	@echo "make test                         set up, then run all tests"
 	@echo "make test-fast                    the same without ComfyUI servers: under two minutes"
-	@echo "make check                        lint, formatting, and independent checks of the nodes and workflows"
+	@echo "make check                        lint, formatting, types, and independent checks of the nodes and workflows"
 	@echo "make bench                        time operations, model and generation on this machine"
 	@echo "make comfy-demo COMFYUI_PATH=...  the same demo through a ComfyUI"
 
@@ -32,6 +32,7 @@ test-fast: setup
 check: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/pyright
 	$(BIN)/python -m tools.comfyui.lint
 
 bench: setup

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -87,6 +88,7 @@ class HarmonyConfig:
     temporal_stride: int = 4
     spatial_stride: int = 16
     num_audio_latents: tuple[tuple[int, int], ...] = ()  # (T_v, T_a) pairs that override the formula (Ovi)
+    reference_seconds: float = 0.48  # how much of a reference voice is heard
 
     # Sampling
     shift: float = 5.0
@@ -115,6 +117,8 @@ class HarmonyConfig:
         for name in ("dim", "ffn_dim", "num_heads", "num_layers", "freq_dim", "text_dim", "text_len", "video_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be 1 or more.")
+        if not 0 < self.reference_seconds < math.inf:
+            raise ValueError(f"reference_seconds is {self.reference_seconds}, but must be a number above 0.")
         if self.dim % self.num_heads or self.head_dim % 2:
             raise ValueError(f"dim {self.dim} must be num_heads ({self.num_heads}) times an even head size.")
         if self.interaction != "none" and not self.audio:

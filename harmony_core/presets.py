@@ -12,7 +12,14 @@ _WAN_NEGATIVE = (
 )
 
 _WAN_5B = HarmonyConfig(
-    dim=3072, ffn_dim=14336, num_heads=24, num_layers=30, audio=False, interaction="none", style_alignment=False
+    dim=3072,
+    ffn_dim=14336,
+    num_heads=24,
+    num_layers=30,
+    audio=False,
+    interaction="none",
+    style_alignment=False,
+    reference_seconds=2.0,  # the paper: 1 to 3
 )
 
 _OVI_11B = _WAN_5B.with_(
@@ -79,6 +86,7 @@ PRESETS: dict[str, HarmonyConfig] = {
         width=64,
         audio_latent_rate="25",
         spatial_stride=8,
+        reference_seconds=0.48,
         shift=3.0,
         steps=25,
         video_sync_scale=1.5,

@@ -81,8 +81,9 @@ class GenerateRequest:
     reference_audio: AudioClip | None = field(
         default=None, repr=False, metadata=setting("Voice or timbre to follow.", Path, per_clip=True)
     )
-    reference_seconds: float = field(
-        default=0.48, metadata=setting("How much of the reference is heard.", float, low=0, high=3600)
+    reference_seconds: float | None = field(
+        default=None,
+        metadata=setting("How much of the reference is heard; default: the model's.", float, low=0, high=3600),
     )
     reference_images: tuple[np.ndarray, ...] = field(
         default=(),
@@ -192,7 +193,7 @@ def check_batch(requests: Sequence[GenerateRequest]) -> None:
             one, other = getattr(first, name), getattr(request, name)
             if name in MEDIA:
                 one, other = one is not None, other is not None
-            if name == "reference_images":
+            elif name == "reference_images":
                 one, other = len(one), len(other)
             if (name in MEDIA or not each.per_clip) and one != other:
                 raise ValueError(f"Requests of one batch differ in {name} ({one} and {other}); run them apart.")

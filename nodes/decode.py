@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..harmony_core.pipelines.final import GIVEN, ORIGINAL
 from .host.decoding import decode_clip
 from .host.notes import warn
 from .inputs import pixels_input, seconds_input
@@ -18,8 +19,8 @@ class HarmonyDecode(io.ComfyNode):
             node_id="HarmonyDecode",
             display_name="Harmony Decode",
             category="Harmony",
-            description="Pictures, sound and both as a video, exactly as long as Harmony Clip was asked for. "
-            "A batch comes out as a list, one clip each.",
+            description="Pictures, sound and both as a video, exactly as long as Harmony Clip was asked for; a given "
+            "film or sound comes out as it was. A batch comes out as a list, one clip each.",
             search_aliases=["vae decode audio video", "harmony vae decode", "latent to video"],
             inputs=[
                 io.Latent.Input("latent"),
@@ -41,6 +42,15 @@ class HarmonyDecode(io.ComfyNode):
                     optional=True,
                     advanced=True,
                 ),
+                io.Combo.Input(
+                    "given",
+                    options=list(GIVEN),
+                    default=ORIGINAL,
+                    optional=True,
+                    advanced=True,
+                    tooltip="original: a given film or sound comes out as it was connected, a given part takes its "
+                    "place in what was made. model: as the model has it, through its autoencoders.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="images", is_output_list=True),
@@ -52,9 +62,15 @@ class HarmonyDecode(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, latent: dict[str, Any], vae: Any, audio_vae: Any, chunk_seconds: float = 0.0, tile_size: int = 0
+        cls,
+        latent: dict[str, Any],
+        vae: Any,
+        audio_vae: Any,
+        chunk_seconds: float = 0.0,
+        tile_size: int = 0,
+        given: str = ORIGINAL,
     ) -> io.NodeOutput:
-        clips, warnings = decode_clip(latent, vae, audio_vae, chunk_seconds, tile_size)
+        clips, warnings = decode_clip(latent, vae, audio_vae, chunk_seconds, tile_size, given)
         warn(cls.hidden.unique_id, warnings)
         return io.NodeOutput(
             [clip.images for clip in clips], [clip.audio for clip in clips], [clip.video() for clip in clips]

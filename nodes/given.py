@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from math import ceil
 from typing import Any
@@ -13,16 +12,29 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..harmony_core.geometry import ClipGeometry, as_fraction
-from ..harmony_core.media import AudioClip, VideoClip, fit_audio, fit_video
-from .host.autoencoders import audio_latent_rate, encode_frames, encode_waveform
+from ..harmony_core.media import AudioClip, VideoClip, fit_audio, fit_channels, fit_video
+from .host.autoencoders import audio_latent_rate, encode_frames, encode_waveform, vae_config
 from .host.av_latent import give, split_latent, time_axes
 from .host.av_models import LatentKind, native_audio
-from .host.clips import clip_geometry, first_sound, fitted_picture, latent_kind, pixel_size, seconds_of
+from .host.clips import (
+    NO_SOUND,
+    clip_geometry,
+    film_images,
+    first_sound,
+    fitted_picture,
+    latent_kind,
+    pixel_size,
+    seconds_of,
+)
+from .host.given_media import AUDIO, VIDEO, with_media
+from .host.latent_format import latent_format
 from .host.notes import show
 from .host.pixels import to_bytes, to_images
 from .inputs import seconds_input
 
 Noted = tuple[dict[str, Any], tuple[str, ...]]
+NOT_CONNECTED = object()  # a link may bring None: core's sound of a film without any
+NO_VIDEO = "There is no film in what is connected to the video input. Connect one"
 
 
 def _inputs(vae: str, media: io.Input, what: str) -> list[io.Input]:
@@ -53,7 +65,8 @@ class HarmonyGivenAudio(io.ComfyNode):
                 io.Audio.Input(
                     "audio",
                     optional=True,
-                    tooltip="Not connected: the latent's own sound is kept, its video made anew.",
+                    tooltip="Comes out of Harmony Decode as it is. Not connected: the latent's own sound is kept, its "
+                    "video made anew.",
                 ),
                 "sound",
             ),
@@ -66,10 +79,11 @@ class HarmonyGivenAudio(io.ComfyNode):
         cls,
         latent: dict[str, Any],
         audio_vae: Any,
-        audio: dict[str, Any] | None = None,
+        audio: Any = NOT_CONNECTED,
         start_seconds: float = 0.0,
         end_seconds: float = 0.0,
     ) -> io.NodeOutput:
+        audio = _connected(audio, NO_SOUND)
         latent, notes = give_audio(latent, audio_vae, audio, start_seconds, end_seconds)
         show(cls.hidden.unique_id, notes)
         return io.NodeOutput(latent)
@@ -91,7 +105,8 @@ class HarmonyGivenVideo(io.ComfyNode):
                     io.Video.Input(
                         "video",
                         optional=True,
-                        tooltip="Not connected: the latent's own video is kept, its sound made anew.",
+                        tooltip="Comes out of Harmony Decode at its own size and rate. Not connected: the latent's "
+                        "own video is kept, its sound made anew.",
                     ),
                     "video",
                 ),
@@ -116,11 +131,12 @@ class HarmonyGivenVideo(io.ComfyNode):
         cls,
         latent: dict[str, Any],
         vae: Any,
-        video: Any = None,
+        video: Any = NOT_CONNECTED,
         start_seconds: float = 0.0,
         end_seconds: float = 0.0,
         fps: float = 0.0,
     ) -> io.NodeOutput:
+        video = _connected(video, NO_VIDEO)
         latent, notes = give_video(latent, vae, video, start_seconds, end_seconds, fps)
         show(cls.hidden.unique_id, notes)
         return io.NodeOutput(latent)
@@ -160,11 +176,15 @@ def give_video(latent: dict[str, Any], vae: Any, video: Any, start_s: float, end
     geometry = clip_geometry(latent, vae, fps)
     given = _latent_frames(geometry, latent_kind(latent, vae), start_s, _open_end(latent, end_s))
     if video is None:
+        own = split_latent(latent)[0][:, :, given]
+        config = vae_config(vae)
+        _refuse_empty(own, latent_format(config).process_out(torch.zeros_like(own)) if config else 0, "video")
         return give(latent, video_given=given), ("the latent's own video is kept",)
-    components = video.get_components()
-    frames_FHWC, notes = fit_video(VideoClip(to_bytes(components.images), Fraction(components.frame_rate)), geometry)
+    images, rate, notes = film_images(video)
+    frames_FHWC, changes = fit_video(VideoClip(to_bytes(images), rate), geometry)
     latents = encode_frames(vae, to_images(frames_FHWC))
-    return give(latent, video=latents[:, :, given], video_given=given), notes
+    latent = give(latent, video=latents[:, :, given], video_given=given)
+    return with_media(latent, VIDEO, video, given), (*notes, *changes)
 
 
 def give_audio(
@@ -181,19 +201,37 @@ def give_audio(
         )
     given = _audio_latents(num_latents, audio_latent_rate(audio_vae), start_s, _open_end(latent, end_s))
     if audio is None:
+        _refuse_empty(streams[1].movedim(axis, 2)[:, :, given], 0, "sound")
         return give(latent, audio_given=given), ("the latent's own sound is kept",)
     samples_CN, notes = _fitted_sound(first_sound(audio), audio_vae, round(seconds_of(latent) * rate))
     latents = encode_waveform(audio_vae, torch.from_numpy(samples_CN)[None], num_latents)
     part = latents.narrow(axis, given.start, given.stop - given.start)
-    return give(latent, audio=part, audio_given=given), notes
+    return with_media(give(latent, audio=part, audio_given=given), AUDIO, audio, given), notes
 
 
 def _fitted_sound(sound: AudioClip, audio_vae: Any, num_samples: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Samples [C, N] at the autoencoder's rate, in as many channels as it hears, and what was changed."""
-    channels = 2 if native_audio(audio_vae) and len(sound.samples) > 1 else 1
-    parts = [sound] if channels == 1 else [replace(sound, samples=sound.samples[[index]]) for index in range(2)]
-    fitted = [fit_audio(part, num_samples, audio_vae.audio_sample_rate) for part in parts]
-    return np.stack([samples for samples, _ in fitted]), fitted[0][1]
+    """Samples [C, N] at the autoencoder's rate, stereo for those that hear it, and what was changed."""
+    if native_audio(audio_vae) and len(sound.samples) == 2:
+        return fit_channels(sound, num_samples, audio_vae.audio_sample_rate)
+    samples_N, notes = fit_audio(sound, num_samples, audio_vae.audio_sample_rate)
+    return samples_N[None], notes
+
+
+def _connected(media: Any, nothing: str) -> Any:
+    """None for an input without a link. Raises ValueError for a link that brings nothing."""
+    if media is None:
+        raise ValueError(f"{nothing}, or take the link away to keep the latent's own.")
+    return None if media is NOT_CONNECTED else media
+
+
+def _refuse_empty(own: Tensor, empty: Tensor | int, what: str) -> None:
+    """Raises ValueError where a latent [B, C, T, ...] that is to be kept is still as it was laid out."""
+    if bool(((own - empty).abs().transpose(1, 2).flatten(2).amax(2) == 0).any()):
+        media = "audio" if what == "sound" else "video"
+        raise ValueError(
+            f"The latent has no {what} to keep, it is still empty: connect something to the {media} input, or take the "
+            "latent of a clip that was made before."
+        )
 
 
 def _latent_frames(geometry: ClipGeometry, kind: LatentKind, start_s: float, end_s: float) -> slice:

@@ -19,7 +19,7 @@ def seconds_input(name: str, tooltip: str, maximum: float = 3600.0, **options: A
 
 def pixels_input(name: str, tooltip: str, **options: Any) -> io.Int.Input:
     """A size in pixels, 0 unless someone says otherwise."""
-    return io.Int.Input(name, default=0, min=0, max=8192, step=8, tooltip=tooltip, **options)
+    return io.Int.Input(name, default=0, min=0, max=8192, step=16, tooltip=tooltip, **options)
 
 
 def layer_list(name: str, text: str) -> tuple[int, ...]:

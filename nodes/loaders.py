@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import comfy.sd
-import comfy.utils
 import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -17,6 +16,7 @@ from ..harmony_core.checkpoints.bundle import embedded_checkpoints, load_compani
 from ..harmony_core.checkpoints.files import CONFIG_KEY, open_model, shard_set
 from ..harmony_core.checkpoints.layout import rename
 from .host.autoencoders import BundleAudioVAE, BundleVideoVAE
+from .host.files import load_tensors
 from .host.run_hooks import prepare_runs, with_shift
 from .host.text_encoder import bundle_clip
 
@@ -130,7 +130,8 @@ def load_checkpoint(name: str) -> tuple[ModelPatcher, comfy.sd.CLIP, BundleVideo
     patcher = load_model([path])
     patcher.model.show_previews(companions[1].preview)
     for index, companion in enumerate(companions):
-        companion.patcher.cached_patcher_init = (companion_patchers, (path,), index)
+        init: Any = (companion_patchers, (path,), index)  # older cores say a pair
+        companion.patcher.cached_patcher_init = init
     return patcher, *companions
 
 
@@ -168,7 +169,7 @@ def load_model(
     """
     opened = open_model(paths)
     config = opened.config
-    tensors = {key: value for path in paths for key, value in comfy.utils.load_torch_file(str(path)).items()}
+    tensors = {key: value for path in paths for key, value in load_tensors(str(path)).items()}
     state_dict = rename(tensors, opened.keys)
     if config.audio:
         settings = json.dumps({"transformer": config.to_dict()}).encode()
@@ -177,6 +178,7 @@ def load_model(
     patcher = comfy.sd.load_diffusion_model_state_dict(
         state_dict, model_options=options, disable_dynamic=disable_dynamic
     )
+    assert patcher is not None  # Wan's layout is core's own, and ours is registered
     if not config.audio:
         patcher = with_shift(patcher, config.shift)  # ComfyUI's default is not Wan2.2-5B's
     patcher.cached_patcher_init = (load_model, (paths, options))

@@ -6,12 +6,12 @@ from typing import Any
 
 import comfy.lora
 import comfy.lora_convert
-import comfy.utils
 import folder_paths
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..harmony_core.checkpoints.lora import other_names, writes_audio
+from .host.files import load_tensors
 from .host.model import HarmonyModel
 
 PREFIX = "diffusion_model."
@@ -20,7 +20,7 @@ PREFIX = "diffusion_model."
 class HarmonyLora(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        strength = {"default": 1.0, "min": -20.0, "max": 20.0, "step": 0.01}
+        strength: dict[str, Any] = {"default": 1.0, "min": -20.0, "max": 20.0, "step": 0.01}
         return io.Schema(
             node_id="HarmonyLora",
             display_name="Harmony LoRA",
@@ -71,7 +71,7 @@ def apply_lora(patcher: ModelPatcher, name: str, video_strength: float, audio_st
             "use LoraLoaderModelOnly for it."
         )
     path = folder_paths.get_full_path_or_raise("loras", name)
-    lora = comfy.lora_convert.convert_lora(comfy.utils.load_torch_file(path, safe_load=True))
+    lora = comfy.lora_convert.convert_lora(load_tensors(path))
     targets = comfy.lora.model_lora_keys_unet(patcher.model, {})
     own = [key.removeprefix(PREFIX) for key in patcher.model.state_dict() if key.startswith(PREFIX)]
     targets |= {other: PREFIX + key for other, key in other_names(own).items()}

@@ -9,12 +9,11 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..harmony_core.geometry import as_fraction
-from ..harmony_core.media import fit_audio, fit_reference_image
-from .host.autoencoders import audio_latent_rate, encode_frames, encode_waveform
+from ..harmony_core.media import MediaError, fit_reference_audio, fit_reference_image
+from .host.autoencoders import audio_latent_rate, encode_frames, encode_waveform, vae_config
 from .host.clips import clip_geometry, first_sound
 from .host.notes import show
-from .host.pixels import to_bytes, to_images
+from .host.pixels import ON_WHITE, is_transparent, to_bytes, to_images
 
 IMAGE = "harmony_reference_image"  # latents [1,C,J,h,w] as the autoencoder makes them, J pictures
 
@@ -34,11 +33,12 @@ class HarmonyReferenceAudio(io.ComfyNode):
                 io.Audio.Input("audio", tooltip="What is said or heard in it does not matter, only how it sounds."),
                 io.Float.Input(
                     "seconds",
-                    default=0.48,
-                    min=0.04,
+                    default=0.0,
+                    min=0.0,
                     max=10.0,
                     step=0.04,
-                    tooltip="How much of its beginning is used. Built-in model: 0.3 to 0.5; larger models: 1 to 3.",
+                    tooltip="How much of its beginning is used, at most what there is. 0 = the checkpoint's own "
+                    "(built-in model: 0.48, which takes 0.3 to 0.5; Harmony 5B: 2, which takes 1 to 3).",
                 ),
             ],
             outputs=[io.Conditioning.Output()],
@@ -84,20 +84,20 @@ class HarmonyReferenceImage(io.ComfyNode):
 def give_reference(
     conditioning: Any, audio_vae: Any, audio: dict[str, Any], seconds: float
 ) -> tuple[Any, tuple[str, ...]]:
-    """CONDITIONING with the latents of the first `seconds` of a sound to sound like.
+    """CONDITIONING with the latents of the first `seconds` (0 = the checkpoint's own) of a sound to sound like.
 
     Raises:
-        ValueError: less than one audio latent.
+        ValueError: no sound, or less than one audio latent.
     """
-    rate, per_second = audio_vae.audio_sample_rate, audio_latent_rate(audio_vae)
-    count = int(as_fraction(seconds) * per_second)
-    if count < 1:
-        raise ValueError(
-            f"A reference of {seconds:g} s is shorter than one audio latent ({float(1 / per_second):g} s); "
-            "ask for at least 0.3."
-        )
-    samples_N, notes = fit_audio(first_sound(audio), round(count * rate / per_second), rate)
-    latents = encode_waveform(audio_vae, torch.from_numpy(samples_N)[None, None], count)
+    rate, config = audio_vae.audio_sample_rate, vae_config(audio_vae)
+    unit = int(rate / audio_latent_rate(audio_vae))
+    if config is None:
+        raise ValueError("The audio VAE belongs to a model that follows no reference; use that of a Harmony model.")
+    try:
+        samples_N, notes = fit_reference_audio(first_sound(audio), seconds or config.reference_seconds, unit, rate)
+    except MediaError as error:
+        raise ValueError(str(error)) from error
+    latents = encode_waveform(audio_vae, torch.from_numpy(samples_N)[None, None], len(samples_N) // unit)
     return node_helpers.conditioning_set_values(conditioning, {"harmony_reference_audio": latents}), notes
 
 
@@ -114,7 +114,7 @@ def give_reference_images(
     for image_HWC in images_JHWC:
         fitted, said = fit_reference_image(to_bytes(image_HWC), geometry.height, geometry.width)
         latents.append(encode_frames(vae, to_images(fitted)[None]))
-        notes += said
+        notes += [*said, f"reference image: {ON_WHITE}"] if is_transparent(image_HWC) else said
     given = []
     for text, extra in conditioning:
         before = [extra[IMAGE]] if IMAGE in extra else []

@@ -48,4 +48,5 @@ class HarmonySyncReport(io.ComfyNode):
         line = describe(report)
         show(cls.hidden.unique_id, [line])
         lag, score = (math.nan if value is None else float(value) for value in (report.lag_ms, report.av_align))
-        return io.NodeOutput(lag, score, plot, line, ui=ui.PreviewImage(plot, cls=cls))
+        shown = {**ui.PreviewImage(plot, cls=cls).as_dict(), "text": [line], "harmony_sync": [report.to_dict()]}
+        return io.NodeOutput(lag, score, plot, line, ui=shown)

@@ -39,6 +39,15 @@ def test_a_config_without_its_clip_is_refused(name: str) -> None:
         HarmonyConfig.from_dict(values)
 
 
+def test_a_reference_is_as_long_as_its_checkpoint_heard() -> None:
+    """Files from before the setting are heard as they were."""
+    values = preset("harmony-tiny").to_dict()
+    del values["reference_seconds"]
+    assert HarmonyConfig.from_dict(values) == preset("harmony-tiny")
+    assert preset("harmony-tiny").reference_seconds == 0.48
+    assert preset("harmony-5b").reference_seconds == 2.0
+
+
 def test_unknown_speech_keys_are_named() -> None:
     values = preset("harmony-tiny").to_dict()
     values["speech"] = dict(values["speech"], volume=11)
@@ -57,6 +66,7 @@ def test_unknown_speech_keys_are_named() -> None:
         ({"dim": 18, "num_heads": 6}, r"even head size"),
         ({"audio": False}, r"'framewise' needs an audio branch"),
         ({"temporal_stride": 8}, r"temporal stride of 4, not 8"),
+        ({"reference_seconds": 0.0}, r"reference_seconds is 0.0, but must be a number above 0"),
         ({"references": "appended"}, r"'appended' needs interaction 'global', not 'framewise'"),
         ({"references": "first"}, r"references is 'first'.*prepended, appended"),
         ({"num_heads": 0}, "num_heads is 0, but must be 1 or more"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Device, Dtype, Json, Model, Overwrite, find_device, load_pipeline
+from .options import Device, Dtype, Json, Model, Overwrite, PipelineOptions, find_device
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -100,7 +100,7 @@ def sampling(
         prepare_output(output)
     if quick:
         repeats, steps = 1, steps or 4
-    rows = time_tasks(load_pipeline(model, device, dtype), repeats=repeats, steps=steps)
+    rows = time_tasks(PipelineOptions(model, device=device, dtype=dtype).load(), repeats=repeats, steps=steps)
     report(rows, comparisons(rows), output, as_json)
 
 
@@ -187,7 +187,9 @@ def quality(
             bar.total = total
             bar.update(done - bar.n)
 
-        rows += run_cases(load_pipeline(model, device, dtype), cases or list(CASES), clips, batch, progress)
+        rows += run_cases(
+            PipelineOptions(model, device=device, dtype=dtype).load(), cases or list(CASES), clips, batch, progress
+        )
     if output is not None:
         write_rows(output, rows)
     table = summary(rows)

@@ -40,7 +40,8 @@ def write_clip(
     """`write_video`, enlarged as `enlargement` says."""
     from ..media import write_video
 
-    write_video(path, frames, fps, samples, sample_rate, scale=enlargement(*frames.shape[1:3], scale))
+    height, width = frames.shape[1:3]
+    write_video(path, frames, fps, samples, sample_rate, scale=enlargement(height, width, scale))
 
 
 def measure_clip(

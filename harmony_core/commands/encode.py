@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .clips import write_clip
-from .options import AudioTrack, Device, Dtype, Model, Overwrite, check_suffix, load_pipeline, read_config, say
+from .options import AudioTrack, Device, Dtype, Model, Overwrite, PipelineOptions, check_suffix, read_config, say
 
 
 def encode(
@@ -36,16 +36,16 @@ def encode(
             prepare_output(path)
     config = read_config(model)
     video, audio = read_video(file, short_side=max(config.width, config.height)), read_audio(file, track=audio_track)
-    pipeline = load_pipeline(model, device, dtype)
+    pipeline = PipelineOptions(model, device=device, dtype=dtype).load()
     geometry = pipeline.geometry(GenerateRequest(prompt="", video=video))
     frames, video_notes = fit_video(video, geometry)
     samples, audio_notes = fit_audio(audio, geometry.num_samples, geometry.sample_rate)
-    latents = AVLatents(pipeline.encode_video(frames), pipeline.encode_audio(samples, geometry.num_audio_latents))
+    pictures, sound = pipeline.encode_video(frames), pipeline.encode_audio(samples, geometry.num_audio_latents)
     facts = {"fps": str(geometry.fps), "sample_rate": str(geometry.sample_rate), "model": model}
-    write_safetensors(output, latents._asdict(), facts)
+    write_safetensors(output, {"video": pictures, "audio": sound}, facts)
     if preview is not None:
-        decoded_frames, decoded_samples = pipeline.decode(latents, geometry)
+        decoded_frames, decoded_samples = pipeline.decode(AVLatents(pictures, sound), geometry)
         write_clip(preview, decoded_frames, geometry.fps, decoded_samples, geometry.sample_rate)
     for note in (*geometry.snapped, *video_notes, *audio_notes):
         say(f"note: {note}")
-    print(f"{output}: video {list(latents.video.shape)}, audio {list(latents.audio.shape)}")
+    print(f"{output}: video {list(pictures.shape)}, audio {list(sound.shape)}")

@@ -19,8 +19,8 @@ from .clips import enlargement, measure_clip
 from .options import (
     AudioTrack,
     Json,
-    ModelOptions,
     Overwrite,
+    PipelineOptions,
     check_seconds,
     check_suffix,
     from_fields,
@@ -59,13 +59,13 @@ class OutputOptions:
     overwrite: Overwrite = False
     as_json: Json = False
 
-    def written(self, models: ModelOptions) -> dict[str, Any]:
+    def written(self, models: PipelineOptions) -> dict[str, Any]:
         """What belongs to a clip's request beside the request itself and the files of weights."""
         return {"given": self.given, "scale": self.scale, "preset": models.preset}
 
 
-@from_fields(GenerateRequest, OutputOptions, ModelOptions)
-def generate(settings: dict[str, Any], out: OutputOptions, models: ModelOptions) -> None:
+@from_fields(GenerateRequest, OutputOptions, PipelineOptions)
+def generate(settings: dict[str, Any], out: OutputOptions, models: PipelineOptions) -> None:
     """Make a clip with sound from a prompt, and from a given first frame, video, sound, voice or look."""
     if out.scale is not None and out.scale < 1:
         raise ValueError(f"--scale is {out.scale}, but must be a whole number from 1.")
@@ -75,12 +75,12 @@ def generate(settings: dict[str, Any], out: OutputOptions, models: ModelOptions)
         settings["fps"] = as_fps(settings["fps"])
     settings["audio_track"] = out.audio_track
     if out.prompts is not None:
-        _generate_lines(settings, out, models)
+        _generate_lines(out.prompts, settings, out, models)
     else:
         _generate_one(settings, out, models)
 
 
-def _generate_lines(settings: dict[str, Any], out: OutputOptions, models: ModelOptions) -> None:
+def _generate_lines(prompts: Path, settings: dict[str, Any], out: OutputOptions, models: PipelineOptions) -> None:
     """Every waiting clip of this process; a line that fails costs no other. Raises ValueError at the end if any did."""
     own = {_option(name): settings.pop(name) for name in (*LINE_OWN, *MEDIA, "reference_images")}
     own |= {"--save-latents": out.save_latents, "--json": out.as_json}
@@ -90,9 +90,9 @@ def _generate_lines(settings: dict[str, Any], out: OutputOptions, models: ModelO
     from ..pipelines.prompts import read_jobs
 
     seed, folder = settings.pop("seed"), out.output or Path("out")
-    share = [int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1))]
+    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     weights, written = models.weights(), out.written(models)
-    jobs = read_jobs(out.prompts, folder, settings, seed, out.plot, *share, weights, written, out.overwrite)
+    jobs = read_jobs(prompts, folder, settings, seed, out.plot, rank, processes, weights, written, out.overwrite)
     for line in jobs.done:
         print(f"line {line}: made before")
     _run_jobs(jobs, models, out)
@@ -103,11 +103,12 @@ def _option(name: str) -> str:
     return {"prompt": "PROMPT", "reference_images": "--reference-image"}.get(name, f"--{name.replace('_', '-')}")
 
 
-def _run_jobs(jobs: Jobs, models: ModelOptions, out: OutputOptions) -> None:
-    pipeline = models.load() if jobs.waiting else None
-    for job in jobs.waiting:
-        with jobs.catching(job.line), lack_of_memory_named():
-            _run_job(job, pipeline, out)
+def _run_jobs(jobs: Jobs, models: PipelineOptions, out: OutputOptions) -> None:
+    if jobs.waiting:
+        pipeline = models.load()
+        for job in jobs.waiting:
+            with jobs.catching(job.line), lack_of_memory_named():
+                _run_job(job, pipeline, out)
     jobs.raise_errors()
 
 
@@ -122,7 +123,7 @@ def _run_job(job: Job, pipeline: HarmonyPipeline, out: OutputOptions) -> None:
     say(f"line {job.line}: {job.output}, seed {clip.seed}{replaced}")
 
 
-def _generate_one(settings: dict[str, Any], out: OutputOptions, models: ModelOptions) -> None:
+def _generate_one(settings: dict[str, Any], out: OutputOptions, models: PipelineOptions) -> None:
     if settings["prompt"] is None:
         raise ValueError("There is no prompt; give one in quotes, or --prompts FILE.")
     if settings["video"] is not None and settings["audio"] is not None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..config import HarmonyConfig
-    from ..pipelines import HarmonyPipeline
+    from ..pipelines import HarmonyPipeline, PartFiles
 
 LONGEST_LINE = 10_000  # characters that a line quotes
 DTYPES = ("float32", "bfloat16", "float16")
@@ -101,7 +101,7 @@ def find_device(name: str) -> torch.device:
 
 
 @dataclass(frozen=True)
-class ModelOptions:
+class PipelineOptions:
     """Which weights, and how they run: the options of every command that makes clips from any kind of file."""
 
     model: Model = "harmony-tiny"
@@ -136,11 +136,49 @@ class ModelOptions:
         return read_config(self.model, self.audio_model, self.preset)
 
     def load(self) -> HarmonyPipeline:
-        parts = {
-            name: getattr(self, name) for name in ("video_vae", "audio_vae", "text_encoder", "tokenizer", "preset")
-        }
-        how = (self.offload, self.driver_cache, self.compile_layers, self.audio_model)
-        return load_pipeline(self.model, self.device, self.dtype, *how, **parts)
+        """The pipeline that is named: a bundle, or published files as soon as one is given beside the model.
+
+        Raises:
+            ValueError: an unknown dtype, offload or driver cache, a device that cannot be used, layers that are to be
+                compiled and offloaded; CheckpointError for a wrong file.
+        """
+        import torch
+
+        from ..model.compile import compile_layers
+        from ..pipelines import HarmonyPipeline
+
+        if self.dtype not in DTYPES:
+            raise ValueError(f"--dtype is {self.dtype!r}, but must be one of {', '.join(DTYPES)}.")
+        if self.driver_cache not in DRIVER_CACHES:
+            raise ValueError(f"--driver-cache is {self.driver_cache!r}, but must be one of {', '.join(DRIVER_CACHES)}.")
+        if self.compile_layers and self.offload == "layers":
+            raise ValueError("--compile needs the layers on the device; leave it out, or take --offload model.")
+        driver_cache = None if self.driver_cache == "auto" else self.driver_cache
+        where = find_device(self.device), getattr(torch, self.dtype), self.offload, driver_cache
+        parts = self._parts()
+        pipeline = (
+            HarmonyPipeline.from_file(self.model, *where)
+            if parts is None
+            else HarmonyPipeline.from_parts(parts, *where)
+        )
+        if self.compile_layers:
+            compile_layers(pipeline.transformer)
+        return pipeline
+
+    def _parts(self) -> PartFiles | None:
+        """Published files, a part each; None if the model stands alone."""
+        from ..pipelines import PartFiles
+
+        model = Path(self.model)
+        parts = PartFiles(
+            model=[model] if self.audio_model is None else [model, self.audio_model],
+            video_vae=self.video_vae,
+            audio_vae=self.audio_vae or (),
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            preset=self.preset or None,
+        )
+        return None if parts == PartFiles(model=[model]) else parts
 
 
 def from_fields(*classes: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -190,7 +228,7 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def read_config(model: str, audio_model: Path | None = None, preset: str | None = None) -> HarmonyConfig:
-    """The config of what `load_pipeline` would load, without its weights. Raises CheckpointError."""
+    """The config of what `PipelineOptions.load` would load, without its weights. Raises CheckpointError."""
     from ..checkpoints import embedded_checkpoints, resolve
     from ..checkpoints.files import ModelFile, open_files
     from ..presets import preset as preset_config
@@ -201,42 +239,3 @@ def read_config(model: str, audio_model: Path | None = None, preset: str | None 
     first = Path(model) if is_folder else resolve(model)
     files = open_files([first] if audio_model is None else [first, audio_model])
     return files.config or ModelFile.of(files).config
-
-
-def load_pipeline(
-    model: str,
-    device: str,
-    dtype: str,
-    offload: str = "none",
-    driver_cache: str = "auto",
-    compile_layers: bool = False,
-    audio_model: Path | None = None,
-    **parts: str | Path | list[Path] | None,
-) -> HarmonyPipeline:
-    """The pipeline that the options name: a bundle, or with any of `parts` (fields of `PartFiles`) published files.
-
-    Raises:
-        ValueError: an unknown dtype, offload or driver cache, a device that cannot be used, layers that are to be
-            compiled and offloaded; CheckpointError for a wrong file.
-    """
-    import torch
-
-    from ..model.compile import compile_layers as compiled
-    from ..pipelines import HarmonyPipeline, PartFiles
-
-    if dtype not in DTYPES:
-        raise ValueError(f"--dtype is {dtype!r}, but must be one of {', '.join(DTYPES)}.")
-    if driver_cache not in DRIVER_CACHES:
-        raise ValueError(f"--driver-cache is {driver_cache!r}, but must be one of {', '.join(DRIVER_CACHES)}.")
-    if compile_layers and offload == "layers":
-        raise ValueError("--compile needs the layers on the device; leave it out, or take --offload model.")
-    parts = {name: value for name, value in parts.items() if value}
-    where = find_device(device), getattr(torch, dtype), offload, None if driver_cache == "auto" else driver_cache
-    if not parts and audio_model is None:
-        pipeline = HarmonyPipeline.from_file(model, *where)
-    else:
-        files = [Path(model)] if audio_model is None else [Path(model), audio_model]
-        pipeline = HarmonyPipeline.from_parts(PartFiles(model=files, **parts), *where)
-    if compile_layers:
-        compiled(pipeline.transformer)
-    return pipeline

@@ -6,6 +6,7 @@ velocities, noise or clean estimates. A scale of 1 costs no pass and changes not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -66,6 +67,9 @@ class Guidance:
     interval: int = 1
 
     def __post_init__(self) -> None:
+        for stream, scale in (("video", self.video_scale), ("audio", self.audio_scale)):
+            if not math.isfinite(scale):
+                raise ValueError(f"A {stream} guidance scale is {scale}; write a number, 1 for none.")
         if not 0 <= self.start <= self.stop <= 1:
             raise ValueError(f"Guidance range {self.start:g} to {self.stop:g} must satisfy 0 <= start <= stop <= 1.")
         if self.interval < 1:

@@ -4,6 +4,7 @@ from .clips import AudioClip, MediaError, VideoClip, check_size
 from .colour import over_background
 from .fit import (
     fit_audio,
+    fit_channels,
     fit_count,
     fit_image,
     fit_length,
@@ -17,7 +18,7 @@ from .fit import (
 from .images import read_image, read_picture
 from .mix import loudness_notes, to_mono
 from .read import has_audio, own_frames, read_audio, read_video
-from .write import AAC_RATES, encode_video, write_video
+from .write import AAC_RATES, encode_video, writable_sound, write_video
 
 __all__ = [
     "AAC_RATES",
@@ -27,6 +28,7 @@ __all__ = [
     "check_size",
     "encode_video",
     "fit_audio",
+    "fit_channels",
     "fit_count",
     "fit_image",
     "fit_length",
@@ -45,5 +47,6 @@ __all__ = [
     "resample",
     "resample_channels",
     "to_mono",
+    "writable_sound",
     "write_video",
 ]

@@ -7,6 +7,7 @@ and SMPTE EG 432-1. FFmpeg's numbers name transfers and primaries.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import av
 import numpy as np
@@ -38,7 +39,7 @@ class FrameReader:
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         context = self._stream.codec_context
         transfer, primaries = context.color_trc, context.color_primaries
-        asked = {"width": self._size[0], "height": self._size[1]}
+        asked: dict[str, Any] = {"width": self._size[0], "height": self._size[1]}
         scaling = AREA if self._size < (frame.width, frame.height) else BILINEAR
         wide = transfer in (PQ, HLG) or primaries in TO_BT709
         asked["interpolation"] = scaling if wide else scaling | EXACT
@@ -70,10 +71,10 @@ def to_sdr(rgb_HWC: np.ndarray, transfer: int, primaries: int) -> np.ndarray:
     """
     linear_HWC = _linear(transfer)[rgb_HWC >> 4]
     if transfer == HLG:  # the picture on a screen of 1000 cd/m2
-        luminance = linear_HWC @ np.float32([0.2627, 0.6780, 0.0593])
+        luminance = linear_HWC @ np.array([0.2627, 0.6780, 0.0593], np.float32)
         linear_HWC = linear_HWC * (PEAK_NITS / WHITE_NITS * luminance**0.2)[..., None]
     if primaries in TO_BT709:
-        linear_HWC = linear_HWC @ np.float32(TO_BT709[primaries]).T
+        linear_HWC = linear_HWC @ np.array(TO_BT709[primaries], np.float32).T
     linear_HWC = linear_HWC.clip(0)
     if transfer in (PQ, HLG):
         brightest = linear_HWC.max(-1, keepdims=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import av
+from av.container import InputContainer
+from av.error import ArgumentError, FFmpegError
+from av.stream import Disposition, Stream
 
 from .clips import MediaError
 
@@ -19,6 +22,8 @@ DEMUXERS = (
 )
 STALL_S = 30.0  # that one read may take
 
+Track = TypeVar("Track", bound=Stream)
+
 
 def as_file(path: Path) -> str:
     """The path for FFmpeg, which would take what stands before a colon for a protocol."""
@@ -26,35 +31,35 @@ def as_file(path: Path) -> str:
 
 
 @contextmanager
-def open_media(path: Path) -> Iterator[av.container.InputContainer]:
+def open_media(path: Path) -> Iterator[InputContainer]:
     """Raises MediaError for a file that cannot be opened, and for what FFmpeg says while it is read."""
     require_file(path)
     options = {"format_whitelist": ",".join(DEMUXERS), "protocol_whitelist": "file"}
     try:
         container = av.open(as_file(path), options=options, metadata_errors="ignore", timeout=STALL_S)
-    except av.ArgumentError as error:  # what format_whitelist answers
+    except ArgumentError as error:  # what format_whitelist answers
         raise MediaError(
             f"{path} cannot be read as media: it is of no known kind, or a list of other files; convert it to MP4 or "
             "WAV."
         ) from error
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         raise _unreadable(path, error) from error
     with container:
         try:
             yield container
-        except av.FFmpegError as error:
+        except FFmpegError as error:
             raise _unreadable(path, error) from error
 
 
 def pick_stream(
-    container: av.container.InputContainer, path: Path, kind: Literal["video", "audio"], track: int | None = None
-) -> tuple[av.stream.Stream, tuple[str, ...]]:
-    """The track that is flagged default, else the first, or the one asked for by number from 1; and which it was.
+    tracks: Sequence[Track], path: Path, kind: Literal["video", "audio"], track: int | None = None
+) -> tuple[Track, tuple[str, ...]]:
+    """Of a file's tracks of one kind the default, else the first, or the one asked for by number from 1; and which.
 
     Raises:
         MediaError: no track of this kind, or none of this number.
     """
-    streams = [s for s in getattr(container.streams, kind) if not s.disposition & s.disposition.__class__.attached_pic]
+    streams = [each for each in tracks if not each.disposition & Disposition.attached_pic]
     if not streams:
         raise MediaError(
             f"{path} has no video track; give a video file, or use it as --audio."
@@ -63,7 +68,7 @@ def pick_stream(
         )
     if track is not None and not 1 <= track <= len(streams):
         raise MediaError(f"{path} has no {kind} track {track}; choose one from 1 to {len(streams)}.")
-    flagged = [s for s in streams if s.disposition & s.disposition.__class__.default]
+    flagged = [each for each in streams if each.disposition & Disposition.default]
     stream = streams[track - 1] if track is not None else (flagged or streams)[0]
     if len(streams) == 1:
         return stream, ()
@@ -84,5 +89,5 @@ def one_line(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error or type(error).__name__).splitlines()[0][:200]
 
 
-def _unreadable(path: Path, error: av.FFmpegError) -> MediaError:
+def _unreadable(path: Path, error: FFmpegError) -> MediaError:
     return MediaError(f"{path} cannot be read as media ({one_line(error)}); convert it to MP4 or WAV.")

@@ -109,6 +109,17 @@ def fit_audio(clip: AudioClip, num_samples: int, sample_rate: int) -> tuple[np.n
     return fitted_N, (*notes, *loudness_notes(clip.name, fitted_N))
 
 
+def fit_channels(clip: AudioClip, num_samples: int, sample_rate: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """As `fit_audio`, but every channel by itself: float32 [C,N], and notes."""
+    notes = list(clip.notes)
+    fitted_CN = resample_channels(clip.samples, clip.sample_rate, sample_rate)
+    if clip.sample_rate != sample_rate:
+        notes.append(f"{clip.name}: {clip.sample_rate} Hz -> {sample_rate} Hz")
+    notes += _length_note(clip.name, fitted_CN.shape[1] / sample_rate, num_samples / sample_rate, "silence")
+    fitted_CN = fit_length(fitted_CN, num_samples)
+    return fitted_CN, (*notes, *loudness_notes(clip.name, fitted_CN))
+
+
 def fit_reference_audio(
     clip: AudioClip, seconds: float, unit: int, sample_rate: int
 ) -> tuple[np.ndarray, tuple[str, ...]]:

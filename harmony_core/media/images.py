@@ -67,7 +67,8 @@ def _in_srgb(image: Image.Image, notes: list[str]) -> Image.Image:
         if "srgb" in name.lower():
             return image
         mode = "RGBA" if image.mode == "RGBA" else "RGB"
-        fitted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode=mode)
+        transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), image.mode, mode)
+        fitted = transform.apply(image)
     except (ImageCms.PyCMSError, OSError):
         notes.append("its colour profile cannot be applied, read as sRGB")
         return image

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.frame import Frame
 
 from ..geometry import MAX_SIDE
 from .clips import MAX_BYTES, MAX_SECONDS, AudioClip, MediaError, VideoClip, check_bytes
@@ -43,7 +45,7 @@ def read_video(path: str | Path, *, seconds: float | None = None, short_side: in
     path = Path(path)
     frames_FHWC, times, more = np.empty((0, 0, 0, 3), np.uint8), [], False
     with open_media(path) as container:
-        stream, notes = pick_stream(container, path, "video")
+        stream, notes = pick_stream(container.streams.video, path, "video")
         decoder = _Pictures(container, stream, path, short_side)
         for time, picture_HWC in decoder:
             more = seconds is not None and bool(times) and time >= seconds
@@ -59,7 +61,7 @@ def read_video(path: str | Path, *, seconds: float | None = None, short_side: in
                 frames_FHWC.resize((max(64, len(times) * 5 // 4), *picture_HWC.shape), refcheck=False)
             frames_FHWC[len(times)] = picture_HWC
             times.append(time)
-        fps = rate_of(times, decoder.stated_fps, stream.time_base) if times else FALLBACK_FPS
+        fps = rate_of(times, decoder.stated_fps, stream.time_base or Fraction(0)) if times else FALLBACK_FPS
     if not times:
         raise MediaError(f"{path} has a video track without a single frame; the file is damaged or was cut short.")
     frames_FHWC.resize((len(times), *frames_FHWC.shape[1:]), refcheck=False)
@@ -72,7 +74,7 @@ def read_video(path: str | Path, *, seconds: float | None = None, short_side: in
     return VideoClip(frames_FHWC, fps, path.name, decoder.size, (*notes, *decoder.notes), path, shown, late_s)
 
 
-def _expected_frames(container: av.container.InputContainer, stream: av.VideoStream, seconds: float | None) -> int:
+def _expected_frames(container: InputContainer, stream: av.VideoStream, seconds: float | None) -> int:
     """How many frames the header promises, or 1."""
     length = Fraction(container.duration or 0, av.time_base)
     length = length if seconds is None else min(length, Fraction(str(seconds)))
@@ -86,7 +88,7 @@ def own_frames(clip: VideoClip) -> Iterator[np.ndarray]:
         yield from clip.frames
         return
     with open_media(clip.source) as container:
-        stream, _ = pick_stream(container, clip.source, "video")
+        stream, _ = pick_stream(container.streams.video, clip.source, "video")
         place = 0
         for index, (_, picture_HWC) in enumerate(_Pictures(container, stream, clip.source, None)):
             while place < len(clip.picks) and clip.picks[place] == index:
@@ -99,9 +101,7 @@ def own_frames(clip: VideoClip) -> Iterator[np.ndarray]:
 class _Pictures:
     """(time in seconds, uint8 [H,W,3]) of every frame of a track. `size` is width and height before any shrinking."""
 
-    def __init__(
-        self, container: av.container.InputContainer, stream: av.VideoStream, path: Path, short_side: int | None
-    ) -> None:
+    def __init__(self, container: InputContainer, stream: av.VideoStream, path: Path, short_side: int | None) -> None:
         self._container, self._stream, self._path, self._short_side = container, stream, path, short_side
         self.stated_fps = (stream.average_rate, stream.guessed_rate, stream.base_rate)
         self.size: tuple[int, int] | None = None
@@ -115,14 +115,16 @@ class _Pictures:
 
     def __iter__(self) -> Iterator[tuple[Fraction, np.ndarray]]:
         origin = Fraction(self._container.start_time or 0, av.time_base)
-        fps, coded, to_rgb = self._stream.average_rate or FALLBACK_FPS, None, None
+        fps = self._stream.average_rate or FALLBACK_FPS
+        coded, to_rgb = (0, 0), None
         for index, frame in enumerate(self._container.decode(self._stream)):
-            time = frame.pts * frame.time_base - origin if frame.pts is not None else index / fps
+            stamp = _stamp_s(frame)
+            time = index / fps if stamp is None else stamp - origin
             if to_rgb is None:
                 coded, shown = (frame.width, frame.height), self._shown_size(frame)
                 to_rgb = FrameReader(self._stream, *self._shrunk(shown))
                 turned = round(frame.rotation / 90) % 2
-                self.size = shown[::-1] if turned else shown
+                self.size = (shown[1], shown[0]) if turned else shown
             elif (frame.width, frame.height) != coded:
                 raise MediaError(
                     f"{self._path} changes from {coded[0]}x{coded[1]} to {frame.width}x{frame.height} at "
@@ -137,7 +139,7 @@ class _Pictures:
     def _shown_size(self, frame: av.VideoFrame) -> tuple[int, int]:
         """In square pixels."""
         width, height, aspect = frame.width, frame.height, self._stream.sample_aspect_ratio
-        if aspect in (None, 0, 1) or not PIXEL_ASPECTS[0] <= aspect <= PIXEL_ASPECTS[1]:
+        if aspect is None or aspect == 1 or not PIXEL_ASPECTS[0] <= aspect <= PIXEL_ASPECTS[1]:
             return width, height
         shown = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
         if max(shown) > MAX_SIDE:
@@ -167,19 +169,26 @@ def read_audio(path: str | Path, *, seconds: float | None = None, track: int | N
     """
     path = Path(path)
     with open_media(path) as container:
-        stream, notes = pick_stream(container, path, "audio", track)
+        stream, notes = pick_stream(container.streams.audio, path, "audio", track)
         origin = Fraction(container.start_time or 0, av.time_base)
         end = seconds
-        if "mp4" in container.format.name and stream.duration:  # MP4 states the length without the codec's padding
+        # MP4 states the length without the codec's padding.
+        if "mp4" in container.format.name and stream.duration and stream.time_base:
             stated = ((stream.start_time or 0) + stream.duration) * stream.time_base - origin
             end = stated if seconds is None else min(seconds, stated)
         sound = _Timeline(path, end)
         for frame in container.decode(stream):
-            sound.add(frame, None if frame.pts is None else frame.pts * frame.time_base - origin)
+            stamp = _stamp_s(frame)
+            sound.add(frame, None if stamp is None else stamp - origin)
             if sound.full:
                 break
     samples_CN = sound.samples()
     return AudioClip(samples_CN, sound.sample_rate, path.name, (*notes, *sound.notes), sound.channels)
+
+
+def _stamp_s(frame: Frame) -> Fraction | None:
+    """Seconds on the file's clock, if it says."""
+    return None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
 
 
 class _Timeline:
@@ -188,8 +197,10 @@ class _Timeline:
     def __init__(self, path: Path, end: float | Fraction | None) -> None:
         self._path, self._end = path, end
         self._pieces: list[np.ndarray] = []
-        self._converter, self._read, self._filled_s, self._gaps = None, 0, 0.0, 0
-        self.sample_rate, self.channels = 0, ()
+        self._converter: av.AudioResampler | None = None
+        self._read, self._filled_s, self._gaps = 0, 0.0, 0
+        self.sample_rate = 0
+        self.channels: tuple[str, ...] = ()
 
     @property
     def full(self) -> bool:
@@ -204,7 +215,7 @@ class _Timeline:
 
     def add(self, frame: av.AudioFrame, time: Fraction | None) -> None:
         if self._converter is None:
-            self._begin(frame)
+            self._converter = self._begin(frame)
         if (frame.sample_rate, len(frame.layout.channels)) != (self.sample_rate, self._count):
             raise MediaError(f"{self._path} changes its sample rate or channels; convert it to one of each.")
         chunks = [out.to_ndarray().reshape(-1, self._count).T for out in self._converter.resample(frame)]
@@ -232,7 +243,7 @@ class _Timeline:
         samples_CN = np.concatenate(self._pieces, axis=1)[:, : self._limit()]
         return np.nan_to_num(samples_CN.astype(np.float32, copy=False))
 
-    def _begin(self, frame: av.AudioFrame) -> None:
+    def _begin(self, frame: av.AudioFrame) -> av.AudioResampler:
         self.sample_rate, self._count = frame.sample_rate, len(frame.layout.channels)
         low, high = SAMPLE_RATES
         if not low <= self.sample_rate <= high:
@@ -244,7 +255,7 @@ class _Timeline:
         names = tuple(channel.name for channel in frame.layout.channels)
         self.channels = () if "NONE" in names else names
         # Interleaved, because PyAV 18 crashes on planar sound of eight channels or more.
-        self._converter = av.AudioResampler(format="flt", layout=frame.layout, rate=self.sample_rate)
+        return av.AudioResampler(format="flt", layout=frame.layout, rate=self.sample_rate)
 
     def _limit(self) -> int:
         """Samples that are wanted; of a file without an end in sight one more than an hour's, which `_check` finds."""

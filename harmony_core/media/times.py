@@ -26,7 +26,7 @@ def rate_of(times: Sequence[Fraction], stated: Iterable[Fraction | None], tick: 
 
     Args:
         times: of every frame in seconds, in order.
-        tick: seconds; what timestamps are rounded to.
+        tick: seconds; what timestamps are rounded to, 0 if unknown.
     """
     known = [rate for rate in stated if rate and 0 < rate <= MAX_FPS]
     steps = [later - earlier for earlier, later in pairwise(times) if later > earlier]

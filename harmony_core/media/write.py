@@ -5,25 +5,51 @@ Shape suffixes: F frames, H height, W width, C audio channels, N samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+from av.container import OutputContainer
+from av.error import FFmpegError
 from PIL import Image
 
 from ..outputs import whole_file
-from .clips import MediaError, check_size
+from .clips import AudioClip, MediaError, check_size
 from .containers import as_file, one_line
+from .fit import resample_channels
+from .mix import to_mono
 
 AAC_BIT_RATE = 160_000
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1")  # by number of channels; PyAV 18 crashes on eight
 
 
-def write_video(path: str | Path, *arguments: object, **options: object) -> None:
+def writable_sound(
+    sound: AudioClip, counts: Sequence[int] = range(1, len(LAYOUTS) + 1)
+) -> tuple[AudioClip, tuple[str, ...]]:
+    """The sound at a rate and in as many channels as AAC takes, as it is where it can be, and what was changed.
+
+    Args:
+        counts: numbers of channels that stay as they are; others become mono.
+    """
+    notes, rate, channels = [], sound.sample_rate, len(sound.samples)
+    if channels not in counts:
+        taken = f"{max(counts)}" if channels > max(counts) else ", ".join(map(str, counts))
+        notes.append(f"{sound.name}: {channels} channels -> mono, films take {taken}")
+        sound = replace(sound, samples=to_mono(sound)[0][None], channels=())
+    if rate not in AAC_RATES:
+        near = next((known for known in AAC_RATES if known >= rate), AAC_RATES[-1])
+        notes.append(f"{sound.name}: {rate} Hz -> {near} Hz, films have no such rate")
+        sound = replace(sound, samples=resample_channels(sound.samples, rate, near), sample_rate=near)
+    return sound, tuple(notes)
+
+
+def write_video(path: str | Path, *arguments: Any, **options: Any) -> None:
     """Write an MP4 as `encode_video` does. It appears when it is whole; a failure leaves an older one as it was.
 
     Raises:
@@ -81,17 +107,17 @@ def encode_video(
                 frame.pts, frame.time_base = index, 1 / Fraction(fps)
                 container.mux(video.encode(frame))
             container.mux(video.encode(None))
-            if audio is not None:
+            if audio is not None and samples is not None:
                 planes_CN = np.ascontiguousarray(samples.clip(-1, 1), np.float32)
                 sound = av.AudioFrame.from_ndarray(planes_CN, "fltp", audio.layout.name)
                 sound.sample_rate, sound.pts, sound.time_base = sample_rate, 0, Fraction(1, sample_rate)
                 container.mux(audio.encode(sound))
                 container.mux(audio.encode(None))
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         raise MediaError(f"Cannot write {path} ({one_line(error)}); choose another output.") from error
 
 
-def _video_track(container: av.container.OutputContainer, fps: Fraction, height: int, width: int) -> av.VideoStream:
+def _video_track(container: OutputContainer, fps: Fraction, height: int, width: int) -> av.VideoStream:
     # No B-frames: they would need an edit list, which some readers ignore, and the video would come late.
     video = container.add_stream("libx264", rate=fps, options={"crf": "16", "preset": "slow", "bf": "0"})
     video.width, video.height, video.pix_fmt = width, height, "yuv420p"
@@ -102,7 +128,7 @@ def _video_track(container: av.container.OutputContainer, fps: Fraction, height:
 
 
 def _audio_track(
-    container: av.container.OutputContainer, count: int, sample_rate: int, channels: tuple[str, ...], bit_rate: int
+    container: OutputContainer, count: int, sample_rate: int, channels: tuple[str, ...], bit_rate: int
 ) -> av.AudioStream:
     if sample_rate not in AAC_RATES:
         raise MediaError(

@@ -10,7 +10,6 @@ import numpy as np
 
 from ..geometry import MAX_SIDE, rounded_up
 from ..media import (
-    AAC_RATES,
     AudioClip,
     MediaError,
     VideoClip,
@@ -18,14 +17,12 @@ from ..media import (
     fit_count,
     fit_length,
     own_frames,
-    resample_channels,
-    to_mono,
+    writable_sound,
 )
 from ..request import GenerateRequest, Generation
 
 ORIGINAL, MODEL = "original", "model"
 GIVEN = (ORIGINAL, MODEL)
-MAX_CHANNELS = 6  # of a film's sound
 BIT_RATE, GIVEN_BIT_RATE = 160_000, 256_000  # of what the model made, and of a given sound for each channel
 
 
@@ -71,7 +68,7 @@ def final_clip(clip: Generation, request: GenerateRequest, given: str) -> FinalC
     longer; a given sound its rate and channels. "model" is what the model made of them.
     """
     if given == ORIGINAL and request.video is not None:
-        return _beside_film(clip, request)
+        return _beside_film(clip, request.video, request.seconds)
     whole = FinalClip(
         frames=clip.frames,
         fps=clip.fps,
@@ -85,11 +82,10 @@ def final_clip(clip: Generation, request: GenerateRequest, given: str) -> FinalC
     return whole
 
 
-def _beside_film(clip: Generation, request: GenerateRequest) -> FinalClip:
-    film, notes = request.video, []
-    count = len(film.frames)
-    if request.seconds is not None:
-        count = max(1, rounded_up(Fraction(str(request.seconds)) * film.fps))
+def _beside_film(clip: Generation, film: VideoClip, seconds: float | None) -> FinalClip:
+    count, notes = len(film.frames), []
+    if seconds is not None:
+        count = max(1, rounded_up(Fraction(str(seconds)) * film.fps))
     width, height = _even(film)
     if (width, height) != _size(film):
         notes.append(f"{film.name}: {'x'.join(map(str, _size(film)))} -> {width}x{height}, H.264 takes even sizes")
@@ -109,25 +105,18 @@ def _beside_film(clip: Generation, request: GenerateRequest) -> FinalClip:
 
 
 def _with_sound(whole: FinalClip, sound: AudioClip) -> FinalClip:
-    samples_CN, rate, channels, notes = sound.samples, sound.sample_rate, sound.channels, []
-    if len(samples_CN) > MAX_CHANNELS:
-        notes.append(f"{sound.name}: {len(samples_CN)} channels -> mono, films take {MAX_CHANNELS}")
-        samples_CN, channels = to_mono(sound)[0][None], ()
-    if rate not in AAC_RATES:
-        near = next((known for known in AAC_RATES if known >= rate), AAC_RATES[-1])
-        notes.append(f"{sound.name}: {rate} Hz -> {near} Hz, films have no such rate")
-        samples_CN, rate = resample_channels(samples_CN, rate, near), near
-    samples_CN = fit_length(samples_CN, round(len(whole.frames) / whole.fps * rate))
+    sound, notes = writable_sound(sound)
+    samples_CN = fit_length(sound.samples, round(len(whole.frames) / whole.fps * sound.sample_rate))
     return FinalClip(
         frames=whole.frames,
         fps=whole.fps,
         written=whole.written,
         size=whole.size,
         samples=samples_CN,
-        sample_rate=rate,
-        channels=channels,
+        sample_rate=sound.sample_rate,
+        channels=sound.channels,
         bit_rate=GIVEN_BIT_RATE * len(samples_CN),
-        notes=tuple(notes),
+        notes=notes,
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..autoencoders.interface import AudioAutoencoder
 from ..checkpoints import Bundle, load_bundle
 from ..checkpoints.parts import PartFiles, load_parts
 from ..config import HarmonyConfig
@@ -22,7 +23,7 @@ from ..diffusion.guidance import MUTE_AUDIO, NEGATIVE_TEXT, STATIC_VIDEO
 from ..diffusion.latents import AVLatents, draw_noise, stack
 from ..diffusion.solvers import solver
 from ..geometry import ClipGeometry, as_fraction, beyond_training
-from ..media import fit_audio, fit_image, fit_reference_audio, fit_reference_image, fit_video
+from ..media import AudioClip, fit_audio, fit_image, fit_reference_audio, fit_reference_image, fit_video
 from ..model.inputs import AudioInput, AVInput, VideoInput, clean_sigma
 from ..pixels import from_pixels, to_pixels
 from ..request import GenerateRequest, Generation, check_batch, check_supported
@@ -150,7 +151,7 @@ class HarmonyPipeline:
         said = [tuple(dict.fromkeys((*each, *unused))) for each in notes]
         if announce is not None:
             announce(said)
-        audio_shape = given.audio[:1].shape if self.config.audio else None
+        audio_shape = None if given.audio is None else given.audio[:1].shape
         noise = stack([draw_noise(given.video[:1].shape, audio_shape, each.seed) for each in requests])
         noise = noise.map(lambda x, like: x.to(like), given)
         start = given.map(lambda given, noise: given + float(schedule[0]) * (noise - given), noise)
@@ -202,8 +203,7 @@ class HarmonyPipeline:
         frames = to_pixels(video_BCFHW[0].transpose(0, 1))[: geometry.num_frames_asked]
         if latents.audio is None:
             return frames, None
-        self.placement.use(self.audio_vae)
-        samples_BN = self.audio_vae.decode(latents.audio).float().cpu()
+        samples_BN = self._use_audio_vae().decode(latents.audio).float().cpu()
         _check_finite(sound=samples_BN)
         samples_BN = torch.nn.functional.pad(samples_BN, (0, max(0, geometry.num_samples - samples_BN.shape[1])))
         return frames, samples_BN[:, : geometry.num_samples].numpy()
@@ -215,35 +215,41 @@ class HarmonyPipeline:
 
     def encode_audio(self, samples_N: np.ndarray, num_latents: int) -> Tensor:
         """Mono samples at the checkpoint's rate, padded with silence or cut, to latents [1, C, num_latents]."""
-        wanted = num_latents * self.audio_vae.samples_per_latent
+        audio_vae = self._use_audio_vae()
+        wanted = num_latents * audio_vae.samples_per_latent
         samples_N = np.pad(samples_N[:wanted], (0, max(0, wanted - len(samples_N))))
+        return audio_vae.encode(torch.from_numpy(samples_N)[None])
+
+    def _use_audio_vae(self) -> AudioAutoencoder:
+        """Ready on the device. Raises ValueError for a checkpoint without sound."""
+        if self.audio_vae is None:
+            raise ValueError("This checkpoint makes no sound, so it has no audio autoencoder; take one that does.")
         self.placement.use(self.audio_vae)
-        return self.audio_vae.encode(torch.from_numpy(samples_N)[None])
+        return self.audio_vae
 
     def _given(self, request: GenerateRequest, geometry: ClipGeometry, notes: list[str]) -> tuple[AVLatents, AVLatents]:
         """Given latents and masks (1 = generate). What is not given is zero under a mask of 1."""
-        video_shape = geometry.video_shape(1, self.config.video_channels)
-        given = AVLatents(torch.zeros(video_shape), None)
-        masks = AVLatents(torch.ones(1, 1, video_shape[2], 1, 1), None)
-        if self.config.audio:
-            audio_shape = geometry.audio_shape(1, self.config.audio_channels)
-            given = given._replace(audio=torch.zeros(audio_shape))
-            masks = masks._replace(audio=torch.ones(1, 1, audio_shape[2]))
+        shape = geometry.video_shape(1, self.config.video_channels)
+        video, video_mask = torch.zeros(shape), torch.ones(1, 1, shape[2], 1, 1)
+        audio, audio_mask = None, None
         if self.config.interaction == "global" and (request.video is not None or request.audio is not None):
             notes.append("This checkpoint was not trained with one side given, so the other may follow it loosely.")
         if request.video is not None:
             frames, said = fit_video(request.video, geometry)
             notes.extend(said)
-            given.video[:], masks.video[:] = self.encode_video(frames), 0
-        if request.audio is not None:
-            samples, said = fit_audio(request.audio, geometry.num_samples, geometry.sample_rate)
-            notes.extend(said)
-            given.audio[:], masks.audio[:] = self.encode_audio(samples, geometry.num_audio_latents), 0
+            video[:], video_mask[:] = self.encode_video(frames), 0
+        if self.config.audio:
+            shape = geometry.audio_shape(1, self.config.audio_channels)
+            audio, audio_mask = torch.zeros(shape), torch.ones(1, 1, shape[2])
+            if request.audio is not None:
+                samples, said = fit_audio(request.audio, geometry.num_samples, geometry.sample_rate)
+                notes.extend(said)
+                audio[:], audio_mask[:] = self.encode_audio(samples, geometry.num_audio_latents), 0
         if request.image is not None:
             image, said = fit_image(request.image, geometry.height, geometry.width)
             notes.extend(said)
-            given.video[:, :, :1], masks.video[:, :, :1] = self.encode_video(image[None]), 0
-        return given, masks
+            video[:, :, :1], video_mask[:, :, :1] = self.encode_video(image[None]), 0
+        return AVLatents(video, audio), AVLatents(video_mask, audio_mask)
 
     def _inputs(
         self,
@@ -267,15 +273,13 @@ class HarmonyPipeline:
                 said.extend(left_out)
                 transcripts.append(tokens)
 
-        def rows(tensors: list[Tensor]) -> Tensor | None:
-            return torch.stack(tensors).to(self.device) if tensors else None
-
-        video, audio = (rows(part).to(self.dtype) for part in (video_rows, audio_rows))
+        video, audio = (torch.stack(rows).to(self.device, self.dtype) for rows in (video_rows, audio_rows))
+        transcript = torch.stack(transcripts).to(self.device) if transcripts else None
         picture = VideoInput(given.video, clean_sigma(given.video), video, references.get("video"))
         if given.audio is None:
             return AVInput(picture, None)
         sigma = clean_sigma(given.audio)
-        return AVInput(picture, AudioInput(given.audio, sigma, audio, rows(transcripts), references.get("audio")))
+        return AVInput(picture, AudioInput(given.audio, sigma, audio, transcript, references.get("audio")))
 
     def _texts(self, request: GenerateRequest) -> tuple[str, str, str]:
         """What the video branch, the audio branch and the speech encoder read."""
@@ -286,9 +290,12 @@ class HarmonyPipeline:
         return caption, caption, ""
 
     def _negative_texts(self, request: GenerateRequest) -> tuple[str, str, str]:
-        asked = request.negative_prompt, request.negative_audio_prompt
-        defaults = self.config.negative_prompt, self.config.negative_audio_prompt
-        return *(default if text is None else text for text, default in zip(asked, defaults, strict=True)), ""
+        video, audio = request.negative_prompt, request.negative_audio_prompt
+        return (
+            self.config.negative_prompt if video is None else video,
+            self.config.negative_audio_prompt if audio is None else audio,
+            "",
+        )
 
     def _references(
         self, requests: Sequence[GenerateRequest], geometry: ClipGeometry, notes: list[list[str]]
@@ -297,7 +304,9 @@ class HarmonyPipeline:
         found: dict[str, list[Tensor]] = {}
         for request, said in zip(requests, notes, strict=True):
             if request.reference_audio is not None:
-                found.setdefault("audio", []).append(self._reference_audio(request, said))
+                found.setdefault("audio", []).append(
+                    self._reference_audio(request.reference_audio, request.reference_seconds, said)
+                )
             if request.reference_images:
                 found.setdefault("video", []).append(self._reference_images(request, geometry, said))
         return {name: torch.cat(rows).to(self.device, self.dtype) for name, rows in found.items()}
@@ -311,12 +320,11 @@ class HarmonyPipeline:
             latents.append(self.encode_video(fitted[None]))
         return torch.cat(latents, dim=2)
 
-    def _reference_audio(self, request: GenerateRequest, notes: list[str]) -> Tensor:
-        """Latents [1, C, T_r] of the first `reference_seconds` of the clip, or of what there is of it."""
-        unit = self.audio_vae.samples_per_latent
-        samples, said = fit_reference_audio(
-            request.reference_audio, request.reference_seconds, unit, self.config.sample_rate
-        )
+    def _reference_audio(self, clip: AudioClip, seconds: float | None, notes: list[str]) -> Tensor:
+        """Latents [1, C, T_r] of the first `seconds` (None: the checkpoint's) of the clip, or of what there is of it."""
+        unit = self._use_audio_vae().samples_per_latent
+        seconds = self.config.reference_seconds if seconds is None else seconds
+        samples, said = fit_reference_audio(clip, seconds, unit, self.config.sample_rate)
         notes.extend(said)
         return self.encode_audio(samples, len(samples) // unit)
 
@@ -327,8 +335,7 @@ class HarmonyPipeline:
             image = from_pixels(fit_image(request.image, geometry.height, geometry.width)[0])
         self.placement.use(self.video_vae)
         video = static_video(self.video_vae, geometry, image)
-        self.placement.use(self.audio_vae)
-        return AVLatents(video, mute_audio(self.audio_vae, geometry))
+        return AVLatents(video, mute_audio(self._use_audio_vae(), geometry))
 
     def _estimated_still(self, geometry: ClipGeometry) -> Callable[[AVLatents], Tensor]:
         """A still of the current estimate's first frame, a row each."""

@@ -46,6 +46,6 @@ def unused_settings(request: GenerateRequest, passes: set[str]) -> tuple[str, ..
     }
     absent["audio_reference_scale"] = request.reference_audio is None
     for name, nothing in absent.items():
-        if nothing and getattr(request, name) not in (None, 1, GenerateRequest.reference_seconds):
+        if nothing and getattr(request, name) not in (None, 1):
             notes.append(f"{name} is not used: there is no reference.")
     return tuple(notes)

@@ -245,14 +245,16 @@ def read_request(values: Mapping[str, Any], config: HarmonyConfig) -> GenerateRe
 
     Args:
         values: fields of `GenerateRequest` and `audio_track`; `reference_images` is several paths.
-        config: has the size that a request without one gets.
+        config: has the size and the reference's length that a request without them gets.
 
     Raises:
         ValueError: as `GenerateRequest`; MediaError for a file that cannot be read.
     """
     image, video, audio, reference = (values.get(name) for name in MEDIA)
     seconds, track = values.get("seconds"), values.get("audio_track")
-    reference_seconds = values.get("reference_seconds", GenerateRequest.reference_seconds)
+    reference_seconds = values.get("reference_seconds")
+    if reference_seconds is None:
+        reference_seconds = config.reference_seconds
     width, height = (values.get(name) or getattr(config, name) for name in ("width", "height"))
     short_side = max(width, height)  # covers the clip whichever way the video lies
     first = None if image is None else read_picture(image)

@@ -42,6 +42,8 @@ class TinyTextEncoder(TextEncoder):
             notes += (f"The prompt has {len(words)} words; this checkpoint reads the first {self.text_len}.",)
         foreign = [word for word in re.findall(r"[^\W_]+", text.lower()) if re.search(r"[^a-z0-9]", word)]
         unknown = sorted({word for word in (*kept, *foreign[: self.text_len]) if word not in self._ids})
+        if foreign and not words:
+            notes += ("Nothing of this prompt is read: this checkpoint knows English words only.",)
         if unknown:
             notes += (f"Words this checkpoint does not know: {', '.join(unknown)}.",)
         ids = [self._ids.get(word, UNKNOWN) for word in kept]

@@ -37,7 +37,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     """umT5's tokeniser from a local folder."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def encoder_config(shapes: Mapping[str, tuple[int, ...]], num_layers: int) -> UMT5Config:

@@ -85,7 +85,7 @@ class AudioStage(nn.Module):
 class BundleVAE(comfy.sd.VAE):
     """What both have in common. `harmony` tells the nodes which lengths belong to it."""
 
-    def __init__(self, stage: nn.Module, harmony: HarmonyConfig) -> None:
+    def __init__(self, stage: VideoStage | AudioStage, harmony: HarmonyConfig) -> None:
         with _without_empty_vae_warning():
             super().__init__(sd={})
         self.harmony = harmony
@@ -106,6 +106,7 @@ class BundleVAE(comfy.sd.VAE):
 class BundleVideoVAE(BundleVAE):
     def __init__(self, model: TinyVideoVAE, harmony: HarmonyConfig) -> None:
         super().__init__(VideoStage(model), harmony)
+        self.tiny = model
         stride, size = FRAMES_PER_LATENT, PIXELS_PER_LATENT
         self.latent_dim = 3
         self.upscale_ratio = (lambda frames: max(0, frames * stride - stride + 1), size, size)
@@ -119,9 +120,8 @@ class BundleVideoVAE(BundleVAE):
 
     def preview(self, latents_BCTHW: Tensor) -> Tensor:
         """A picture [B,3,1,H,W] in -1..1 of a latent frame's last slot; quick enough for every step."""
-        model = self.first_stage_model.model
-        slot = latents_BCTHW[:, -model.config["channels"] :, 0]
-        return model.decode_frames(slot.to(model.latent_mean)).unsqueeze(2)
+        slot = latents_BCTHW[:, -self.tiny.config["channels"] :, 0]
+        return self.tiny.decode_frames(slot.to(self.tiny.latent_mean)).unsqueeze(2)
 
 
 class BundleAudioVAE(BundleVAE):
@@ -218,8 +218,7 @@ def decode_frames(vae: Any, latents: Tensor, chunk: int = 0, tile: int = 0) -> T
         starts = range(0, latents.shape[2], chunk)
         images = torch.cat([_decode_chunk(vae, latents, start, chunk) for start in starts], 1)
     elif tile or (chunk and vae.latent_channels != WAN22_CHANNELS):
-        ratio = vae.spacial_compression_decode()
-        side = max(2, tile // ratio) if tile else max(latents.shape[3:])
+        side = max(2, tile // _pixels_per_latent(vae)) if tile else max(latents.shape[3:])
         span = chunk if chunk and vae.latent_channels != WAN22_CHANNELS else latents.shape[2]
         images = vae.decode_tiled(
             latents, tile_x=side, tile_y=side, overlap=side // 4, tile_t=span, overlap_t=max(1, span // 4)
@@ -227,6 +226,10 @@ def decode_frames(vae: Any, latents: Tensor, chunk: int = 0, tile: int = 0) -> T
     else:
         images = vae.decode(latents)
     return images if images.ndim == 5 else images.unflatten(0, (len(latents), -1))
+
+
+def _pixels_per_latent(vae: Any) -> int:
+    return vae.spacial_compression_decode()
 
 
 def _decode_chunk(vae: BundleVideoVAE, latents: Tensor, start: int, chunk: int) -> Tensor:

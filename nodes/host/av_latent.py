@@ -63,7 +63,7 @@ def split_anchors(anchors: dict[str, Any]) -> tuple[Tensor, Tensor]:
 def make_anchors(static_video: Tensor, mute_audio: Tensor) -> dict[str, Any]:
     """The LATENT of SyncCFG's anchors; its mark travels with it through core's nodes."""
     samples = nest(static_video, mute_audio)
-    samples.harmony_anchors = True  # samplers hand guiders the samples alone
+    setattr(samples, ANCHORS, True)  # samplers hand guiders the samples alone
     return {"samples": samples, ANCHORS: True}
 
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ...harmony_core.geometry import ClipGeometry, as_fraction
+from ...harmony_core.geometry import ClipGeometry, as_fps, as_fraction
 from ...harmony_core.media import AudioClip, fit_image
 from .autoencoders import vae_config
-from .av_latent import split_latent
+from .av_latent import split_latent, time_axes
 from .av_models import LatentKind, causal_frames, native_latents
-from .pixels import to_bytes, to_images
+from .pixels import ON_WHITE, is_transparent, opaque, to_bytes, to_images
+
+NO_SOUND = (
+    "There is no sound in what is connected to the audio input: a film without a sound track hands on none. "
+    "Connect one that has sound"
+)
 
 
 def num_samples(num_frames: int, fps: Fraction, rate: int) -> int:
@@ -20,9 +26,12 @@ def num_samples(num_frames: int, fps: Fraction, rate: int) -> int:
 
 
 def fitted_picture(image: Tensor, height: int, width: int) -> tuple[Tensor, list[str]]:
-    """The first picture of an IMAGE in the clip's size, [1,H,W,3] in 0..1."""
+    """The first picture of an IMAGE in the clip's size, [1,H,W,3] in 0..1. Raises ValueError for one without any."""
+    if not len(image):
+        raise ValueError("There is no picture in what is connected for the first frame; connect one.")
     fitted, notes = fit_image(to_bytes(image[0]), height, width, "first frame")
     extra = [f"first frame: the first of {len(image)} pictures"] if len(image) > 1 else []
+    extra += [f"first frame: {ON_WHITE}"] if is_transparent(image[0]) else []
     return to_images(fitted)[None], [*extra, *notes]
 
 
@@ -30,15 +39,16 @@ def latent_kind(latent: dict[str, Any], vae: Any) -> LatentKind:
     """Whose latents these are. Raises ValueError for an autoencoder of another model."""
     video, audio = split_latent(latent)
     native, config = native_latents(video, audio), vae_config(vae)
-    if vae.latent_channels != video.shape[1] or not (native or config):
-        raise ValueError(
-            f"The latent's video has {video.shape[1]} channels, but the VAE makes {vae.latent_channels}; connect the "
-            "video VAE of the model that this latent is for."
-        )
-    if native:
-        return native
-    rate, frames = as_fraction(config.audio_latent_rate), causal_frames(config.temporal_stride)
-    return LatentKind("Harmony", (video.shape[1], audio.shape[1]), 2, rate, frames)
+    if vae.latent_channels == video.shape[1]:
+        if native:
+            return native
+        if config:
+            rate, frames = as_fraction(config.audio_latent_rate), causal_frames(config.temporal_stride)
+            return LatentKind("Harmony", (video.shape[1], audio.shape[1]), 2, rate, frames)
+    raise ValueError(
+        f"The latent's video has {video.shape[1]} channels, but the VAE makes {vae.latent_channels}; connect the "
+        "video VAE of the model that this latent is for."
+    )
 
 
 def pixel_size(video: Tensor, vae: Any) -> tuple[int, int]:
@@ -54,16 +64,16 @@ def clip_geometry(latent: dict[str, Any], vae: Any, fps: float = 0.0) -> ClipGeo
         fps: of a latent that was not laid out by HarmonyClip and does not tell; 0 = it does.
 
     Raises:
-        ValueError: a LATENT that does not tell its length or rate, or another VAE.
+        ValueError: a LATENT that does not tell its length or rate, as `asked_of`, or another VAE.
     """
-    kind = latent_kind(latent, vae)
+    kind, config = latent_kind(latent, vae), vae_config(vae)
     video, audio = split_latent(latent)
     height, width = pixel_size(video, vae)
-    if kind.title == "Harmony":
+    if config is not None and kind.title == "Harmony":
         asked = asked_of(latent)
-        return ClipGeometry.from_frames(asked["num_frames"], asked["fps"], height, width, vae_config(vae))
-    num_frames, known = kind.num_frames(video.shape[2]), latent.get("harmony_clip", {})
-    rate = known.get("fps") or kind.fps or as_fraction(fps)
+        return ClipGeometry.from_frames(asked["num_frames"], asked["fps"], height, width, config)
+    num_frames, known = kind.num_frames(video.shape[2]), asked_of(latent) if "harmony_clip" in latent else {}
+    rate = known.get("fps") or kind.fps or as_fps(fps)
     if not rate:
         raise ValueError(
             f"Latents of {kind.title} do not say their frame rate; set fps to that of the graph's other nodes."
@@ -83,21 +93,64 @@ def clip_geometry(latent: dict[str, Any], vae: Any, fps: float = 0.0) -> ClipGeo
     )
 
 
-def asked_of(latent: dict[str, Any]) -> dict[str, Any]:
+def asked_of(latent: dict[str, Any], guides: bool = False) -> dict[str, Any]:
+    """What Harmony Clip laid out.
+
+    Args:
+        guides: LTX-2's may follow the video, which then is longer than it was laid out.
+
+    Raises:
+        ValueError: a LATENT of another node, or one whose streams no longer have their lengths.
+    """
     if "harmony_clip" not in latent:
-        raise ValueError("The latent does not say how long its clip is; start from HarmonyClip.")
-    return latent["harmony_clip"]
+        raise ValueError(
+            "The latent does not say how long its clip is; start from HarmonyClip, or decode latents of core's own "
+            "nodes with VAEDecode and VAEDecodeAudio."
+        )
+    asked, streams = latent["harmony_clip"], split_latent(latent)
+    held = tuple(stream.shape[axis] for stream, axis in zip(streams, time_axes(*streams), strict=True))
+    laid_out = asked["latents"]
+    if held[guides:] != laid_out[guides:]:
+        raise ValueError(
+            f"The latent holds {_lengths(held, asked)}, but Harmony Clip laid out {_lengths(laid_out, asked)}: it was "
+            "trimmed, joined or extended, and picture and sound would no longer meet. Set the length in Harmony Clip "
+            "and cut what Harmony Decode gives."
+        )
+    return asked
+
+
+def _lengths(latents: tuple[int, ...], asked: dict[str, Any]) -> str:
+    frames = causal_frames(asked["temporal_stride"])(latents[0])
+    seconds = float(frames / asked["fps"]), float(latents[1] / asked["audio_latent_rate"])
+    return f"{seconds[0]:.4g} s of video and {seconds[1]:.4g} s of sound ({latents[0]} and {latents[1]} latents)"
 
 
 def seconds_of(latent: dict[str, Any]) -> Fraction:
-    """How long the clip is that was asked for; of a native LATENT, how long its sound is."""
+    """How long the clip is that was asked for; of a native LATENT, how long its sound is. Raises as `asked_of`."""
     video, audio = split_latent(latent)
     native = native_latents(video, audio)
     if native and "harmony_clip" not in latent:
         return audio.shape[native.audio_time] / native.audio_rate
-    asked = asked_of(latent)
+    asked = asked_of(latent, guides=native is not None)
     return Fraction(asked["num_frames"]) / asked["fps"]
 
 
-def first_sound(audio: dict[str, Any]) -> AudioClip:
-    return AudioClip(audio["waveform"][0].float().cpu().numpy(), int(audio["sample_rate"]))
+def first_sound(audio: dict[str, Any] | None) -> AudioClip:
+    """The first sound of an AUDIO. Raises ValueError for none: core's nodes hand on None of a film without sound."""
+    if audio is None or not audio["waveform"].numel():
+        raise ValueError(f"{NO_SOUND}.")
+    waveform_BCN = audio["waveform"]
+    notes = (f"audio: the first of {len(waveform_BCN)} sounds",) if len(waveform_BCN) > 1 else ()
+    return AudioClip(waveform_BCN[0].float().cpu().numpy(), int(audio["sample_rate"]), notes=notes)
+
+
+def film_images(video: Any) -> tuple[Tensor, Fraction, tuple[str, ...]]:
+    """Pictures [F,H,W,3] of a VIDEO in 0..1, their rate, and notes. Raises ValueError for one without a picture."""
+    components = video.get_components()
+    images, alpha = components.images, components.alpha
+    if not len(images):
+        raise ValueError("There is not one picture in what is connected to the video input; connect another film.")
+    if alpha is not None:
+        images = torch.cat((images[..., :3], alpha.reshape(*images.shape[:3], 1).to(images)), -1)
+    notes = (f"video: {ON_WHITE}",) if is_transparent(images) else ()
+    return opaque(images), Fraction(components.frame_rate), notes

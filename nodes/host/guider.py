@@ -50,6 +50,9 @@ REFERENCES = {"video": "reference_image", "audio": "reference_audio"}
 class TextScales(float):
     """A guider's `cfg` with a scale for each stream: a plain number to whatever of core's reads it or puts another."""
 
+    video: float
+    audio: float
+
     def __new__(cls, video: float, audio: float) -> TextScales:
         self = super().__new__(cls, max(video, audio))
         self.video, self.audio = video, audio
@@ -119,7 +122,7 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
     def _checked_shapes(self, shapes: Shapes | None) -> Shapes:
         have = [tuple(anchor.shape[1:]) for anchor in self.anchors]
         want = [tuple(shape[1:]) for shape in shapes or ()]
-        if have != want:
+        if shapes is None or have != want:
             raise ValueError(
                 f"The anchors have shapes {have} (video, audio) and the latent {want}; take both from the same "
                 "HarmonyClip, or make the anchors of this latent with Harmony Anchors."
@@ -177,7 +180,8 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         texts = [self.conds["positive"], self.conds.get("negative") if with_negative else None]
         others = [name for name in self.plan.passes(step) if name != JOINT]
         *outs, predictions = self._predict(texts, others, x, timestep, options)
-        others_delta = pack(*self.plan.combine(step, predictions)) - outs[0]  # exactly 0 where there is no other
+        guided = self.plan.combine(step, predictions)
+        others_delta = pack(guided.video, guided.sound) - outs[0]  # exactly 0 where there is no other
         return self._text_guided(texts, outs, scales, x, timestep, options) + others_delta
 
     def _text_scales(self) -> tuple[float, float]:

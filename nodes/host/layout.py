@@ -10,10 +10,18 @@ import torch
 from torch import Tensor
 
 from ...harmony_core.config import HarmonyConfig
-from ...harmony_core.geometry import ClipGeometry, as_fraction
-from .autoencoders import check_pair, clip_config, decode_frames, encode_frames, encode_waveform, output_rate
+from ...harmony_core.geometry import ClipGeometry, as_fraction, beyond_training
+from .autoencoders import (
+    audio_latent_rate,
+    check_pair,
+    clip_config,
+    decode_frames,
+    encode_frames,
+    encode_waveform,
+    output_rate,
+)
 from .av_latent import give, make_anchors, nest, split_latent
-from .av_models import LatentKind
+from .av_models import LatentKind, native_audio
 from .clips import fitted_picture, latent_kind, num_samples, pixel_size
 from .latent_format import latent_format
 from .model import HarmonyModel
@@ -48,6 +56,7 @@ def empty_clip(
         f"{geometry.duration_s:g} s: {geometry.num_frames_asked} frames at {float(geometry.fps):g} fps, "
         f"{num_samples(geometry.num_frames_asked, geometry.fps, heard)} samples at {heard} Hz",
         *geometry.snapped,
+        *(() if native_audio(audio_vae) else beyond_training(geometry, config)),  # LTX-2 was trained at many
     ]
     count = _core_length(audio_vae, geometry) or geometry.num_audio_latents
     mute = encode_waveform(audio_vae, torch.zeros(1, 1, round(duration * rate)), count)
@@ -60,6 +69,9 @@ def empty_clip(
         "num_frames": geometry.num_frames_asked,
         "fps": geometry.fps,
         "sample_rate": heard,
+        "latents": (geometry.num_latent_frames, count),
+        "temporal_stride": config.temporal_stride,
+        "audio_latent_rate": audio_latent_rate(audio_vae),
     }
     if first_frame is not None:
         still_1HWC, changes = fitted_picture(first_frame, height, width)

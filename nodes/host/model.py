@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ...harmony_core.config import HarmonyConfig, SpeechConfig
+from ...harmony_core.diffusion.latents import AVLatents
 from ...harmony_core.model.driver_cache import DriverCache
 from ...harmony_core.model.inputs import AudioInput, Rows, VideoInput
 from ...harmony_core.model.roles import AUDIO_GIVEN, JOINT, VIDEO_GIVEN
@@ -30,6 +31,7 @@ from .windows import HANDLER, audio_of_window
 logger = logging.getLogger(__name__)
 
 CACHES = "harmony_driver_caches"  # the transformer option in which a run keeps them
+RAW = "harmony_raw"  # the mark of a packed latent whose video is still to be normalised
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class CONDRows(comfy.conds.CONDConstant):
         return True
 
     def concat(self, others: list[CONDRows], *_: Any, **__: Any) -> tuple[Row, ...]:
-        return sum((other.cond for other in others), self.cond)
+        return tuple(row for each in (self, *others) for row in each.cond)
 
 
 class DriverCaches:
@@ -70,8 +72,8 @@ class DriverCaches:
 
 def _role(masks: list[Tensor]) -> str:
     """A stream is the driver only if its mask is 0 everywhere."""
-    given = tuple(not bool(mask.any()) for mask in masks)
-    return {(True, False): VIDEO_GIVEN, (False, True): AUDIO_GIVEN}.get(given, JOINT)
+    video_given, audio_given = (not bool(mask.any()) for mask in masks)
+    return {(True, False): VIDEO_GIVEN, (False, True): AUDIO_GIVEN}.get((video_given, audio_given), JOINT)
 
 
 @lru_cache(maxsize=64)
@@ -131,29 +133,34 @@ class ComfyTransformer(HarmonyTransformer):
             cache=caches and caches.on(transformer_options.get("multigpu_thread_device", video.device)),
             skip_layers=transformer_options.get("harmony_skip_layers", frozenset()),
         )
-        velocity_video, velocity_audio = super().forward(
-            VideoInput(video, timestep[0], context, reference_image),
-            AudioInput(audio, timestep[1], audio_context, transcript, reference_audio),
-            passes,
-            attention,
+        velocity = AVLatents(
+            *super().forward(
+                VideoInput(video, timestep[0], context, reference_image),
+                AudioInput(audio, timestep[1], audio_context, transcript, reference_audio),
+                passes,
+                attention,
+            )
         )
         # ComfyUI steps every latent by the step's sigma; where the mask is below 1 the noise level was lower.
-        return [velocity_video * video_mask, velocity_audio * audio_mask]
+        return [velocity.video * video_mask, velocity.sound * audio_mask]
 
 
 class HarmonyModel(comfy.model_base.BaseModel):
     """Everything ComfyUI asks of a model. `latent_shapes` is what newer cores set before each run."""
 
+    diffusion_model: ComfyTransformer
+
     def __init__(self, model_config: Any, harmony: HarmonyConfig, device: Any = None) -> None:
-        super().__init__(model_config, comfy.model_base.ModelType.FLOW, device=device, unet_model=ComfyTransformer)
+        network: Any = ComfyTransformer  # core's signature names its own UNet
+        super().__init__(model_config, comfy.model_base.ModelType.FLOW, device=device, unet_model=network)
         self.harmony = harmony
-        self._shapes: Shapes | None = None
+        self._shapes: Shapes = []  # none before the first run
         self._shapes_are_fresh = False
         self._preview_decoder: Callable[[Tensor], Tensor] | None = None
         self.latent_format.latent_rgb_factors_reshape = self._preview_frame
 
     @property
-    def latent_shapes(self) -> Shapes | None:
+    def latent_shapes(self) -> Shapes:
         return self._shapes
 
     @latent_shapes.setter
@@ -164,7 +171,7 @@ class HarmonyModel(comfy.model_base.BaseModel):
         """Normalise the video stream. A packed latent of unknown shape is marked and finished by `extra_conds`."""
         if torch.is_tensor(latent) and latent.ndim == 3 and not self._shapes_are_fresh:
             latent = latent.clone()
-            latent.harmony_raw = True
+            setattr(latent, RAW, True)
             return latent
         return self._map_video(latent, self.latent_format.process_in)
 
@@ -256,9 +263,9 @@ class HarmonyModel(comfy.model_base.BaseModel):
     def _finish_latent(self, latent: Tensor | None, shapes: Shapes) -> None:
         """Complete what `process_latent_in` could not do for want of shapes, in the tensor that ComfyUI holds."""
         self._shapes, self._shapes_are_fresh = shapes, False
-        if getattr(latent, "harmony_raw", False):
+        if latent is not None and getattr(latent, RAW, False):
             latent.copy_(self._map_video(latent, self.latent_format.process_in))
-            latent.harmony_raw = False
+            setattr(latent, RAW, False)
 
     def _masks(self, mask: Tensor | None, shapes: Shapes, device: Any) -> list[Tensor]:
         """Generate masks [B,1,T_v,h,w] and [B,1,T_a] from the packed mask."""
@@ -289,8 +296,8 @@ class HarmonyModel(comfy.model_base.BaseModel):
     ) -> list[list[int]]:
         """The video latents of a context window, and the audio latents that belong to them."""
         video, audio = latent_shapes
-        handler = self.current_patcher.model_options[HANDLER]
-        sound = audio_of_window(primary_indices, video[2], audio[2], self.harmony, handler.causal_window_fix)
+        options: dict[str, Any] = self.current_patcher.model_options
+        sound = audio_of_window(primary_indices, video[2], audio[2], self.harmony, options[HANDLER].causal_window_fix)
         return [primary_indices, sound]
 
     def resize_cond_for_context_window(

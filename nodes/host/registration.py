@@ -33,7 +33,7 @@ SMALL_WIDTH = 1024
 class HarmonyModelConfig(comfy.supported_models_base.BASE):
     """Recognises a Wan2.2 layout with an audio branch."""
 
-    unet_config = {"image_model": IMAGE_MODEL}  # noqa: RUF012
+    unet_config: dict[str, Any] = {"image_model": IMAGE_MODEL}  # noqa: RUF012
     unet_extra_config = {}  # noqa: RUF012
     supported_inference_dtypes = [torch.bfloat16, torch.float16, torch.float32]  # noqa: RUF012
     vae_key_prefix = ["vae."]  # noqa: RUF012

@@ -148,6 +148,7 @@ def _driver_caches(guider: Any, options: dict[str, Any]) -> DriverCaches | None:
         return None
     free_device = guider.model_patcher.get_free_memory(guider.model_patcher.load_device)
     free_host = comfy.model_management.get_free_memory(torch.device("cpu"))
+    assert not isinstance(free_host, tuple)  # that is for callers who also ask for torch's own part
     placement = choose_placement(needed, free_device, free_host)
     free = f"free: device {_megabytes(free_device)}, host {_megabytes(free_host)}"
     logger.info("Harmony: driver cache %s: %s (%s)", placement, _megabytes(needed), free)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from copy import copy
 from typing import Any
 
-import comfy.context_windows
 import torch
 from comfy.context_windows import ContextSchedules, IndexListCallbacks, IndexListContextWindow
-from comfy.patcher_extension import add_callback_with_key
+from comfy.patcher_extension import add_callback_with_key, copy_nested_dicts
 from torch import Tensor
 
 from ...harmony_core.config import HarmonyConfig
@@ -98,6 +97,6 @@ def with_callback(options: dict[str, Any], key: str, callback: Any) -> None:
     if options.get(HANDLER) is None:
         return
     handler = copy(options[HANDLER])
-    handler.callbacks = comfy.patcher_extension.copy_nested_dicts(handler.callbacks)
+    handler.callbacks = copy_nested_dicts(handler.callbacks)
     add_callback_with_key(IndexListCallbacks.RESIZE_COND_ITEM, key, callback, handler.callbacks)
     options[HANDLER] = handler

@@ -99,3 +99,11 @@ def test_ranges_and_intervals():
         SyncCFG(video_scale=3, audio_scale=2, start=0.8, stop=0.2)
     with pytest.raises(ValueError, match="interval is 0"):
         SyncCFG(video_scale=3, audio_scale=2, interval=0)
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
+def test_scales_are_numbers(scale: float):
+    with pytest.raises(ValueError, match=f"audio guidance scale is {scale}"):
+        SyncCFG(video_scale=1.5, audio_scale=scale)
+    with pytest.raises(ValueError, match=f"video guidance scale is {scale}"):
+        TextCFG(video_scale=scale, audio_scale=1.5)

@@ -13,6 +13,7 @@ from harmony_core.media import (
     MediaError,
     VideoClip,
     fit_audio,
+    fit_channels,
     fit_image,
     fit_reference_audio,
     fit_video,
@@ -72,6 +73,18 @@ def test_fit_audio_mixes_resamples_pads_and_cuts() -> None:
     samples, notes = fit_audio(AudioClip(tone(1.0, 16000)[None], 16000, "b.wav"), 32000, 16000)
     np.testing.assert_array_equal(samples[16000:], 0)
     assert notes == ("b.wav: 1.00 s continued with silence to 2.00 s",)
+
+
+def test_fit_channels_keeps_them_apart() -> None:
+    sides = np.stack([tone(1.0, 48000), 0 * tone(1.0, 48000)])
+    samples, notes = fit_channels(AudioClip(sides, 48000, "a.wav"), 36000, 24000)
+    assert samples.shape == (2, 36000)
+    np.testing.assert_allclose(samples[0, 2000:22000], tone(1.0, 24000)[2000:22000], atol=2e-3)
+    assert not samples[1].any()
+    assert notes == ("a.wav: 48000 Hz -> 24000 Hz", "a.wav: 1.00 s continued with silence to 1.50 s")
+    assert fit_channels(AudioClip(0 * sides, 24000, "b.wav"), 48000, 24000)[1] == (
+        "b.wav: near silent (every sample is 0)",
+    )
 
 
 @pytest.mark.parametrize(("source", "target"), [(44100, 16000), (8000, 16000), (22254, 16000), (47999, 16000)])

@@ -4,8 +4,9 @@
 
 comfy-lint reads every API workflow against a real server's node definitions; comfy-cli's `workflow validate`, which
 knows dynamic combos, reads it with the inputs that a version has added at their defaults, as it would write it.
-comfy-import-guard resolves each `comfy.*` name that the pack uses in ComfyUI's source, and comfy-cli's `node validate`
-asks what the registry would. The tools live in a venv of their own.
+comfy-import-guard resolves each `comfy.*` name that the pack uses in ComfyUI's source, comfy-cli's `node validate`
+asks what the registry would, and pyright holds the nodes against core's types. comfy-lint, comfy-import-guard and
+comfy-cli live in a venv of their own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from ..workflows.definitions import completed
 from ..workflows.shipped import MEDIA, NAMES, NEEDS_NEWEST, WORKFLOWS, api_workflow, touch_weights
+from .core_types import types_command
 from .install import CACHE, ComfyUnavailableError, ensure_python, ensure_tree, wanted_trees
 from .pack import install_pack
 from .server import ComfyServer
@@ -33,7 +35,7 @@ def main() -> int:
         try:
             ensure_tree(tree)
         except ComfyUnavailableError as error:
-            print(f"SKIPPED: comfy-lint, comfy-import-guard and comfy-cli on {tree.name}: {error}", file=sys.stderr)
+            print(f"SKIPPED: all checks on {tree.name}: {error}", file=sys.stderr)
             continue
         print(f"{tree.name}:")
         failed |= _lint(tree, tools)
@@ -58,6 +60,7 @@ def _lint(tree: Path, tools: Path) -> int:
             *([*comfy, "workflow", "validate", "--workflow", each, "--input", str(nodes)] for each in written),
             [*guard, "--target", "HEAD", "--no-update", "--strict"],
             [*comfy, "node", "validate"],
+            types_command(tree, base),
         ]
         return max(_run(command, pack) for command in commands)
 

@@ -43,7 +43,7 @@ def picture(height: int, width: int) -> torch.Tensor:
 def film(frames: int, height: int, width: int, fps: Fraction) -> Any:
     """A VIDEO as loaders hand it on."""
     images = torch.rand(frames, height, width, 3, generator=torch.Generator().manual_seed(8))
-    return SimpleNamespace(get_components=lambda: SimpleNamespace(images=images, frame_rate=fps))
+    return SimpleNamespace(get_components=lambda: SimpleNamespace(images=images, alpha=None, frame_rate=fps))
 
 
 def sound(seconds: float, rate: int) -> dict[str, Any]:

@@ -22,11 +22,13 @@ import comfy.sd  # noqa: E402
 import comfy.utils  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from comfy_extras.nodes_lt import LTXVConcatAVLatent, LTXVSeparateAVLatent  # noqa: E402
+from comfy_extras.nodes_wan import TrimVideoLatent  # noqa: E402
 from harmony_pack.harmony_core.checkpoints.bundle import CONFIG_KEY  # noqa: E402
 from harmony_pack.harmony_core.presets import PRESETS  # noqa: E402
 from harmony_pack.harmony_core.text.ovi_caption import caption  # noqa: E402
 from harmony_pack.harmony_core.toyworld import render, sample_scene  # noqa: E402
-from harmony_pack.nodes.given import give_audio  # noqa: E402
+from harmony_pack.nodes.given import give_audio, give_video  # noqa: E402
 from harmony_pack.nodes.host import decoding  # noqa: E402
 from harmony_pack.nodes.host.autoencoders import decode_frames, decode_waveform  # noqa: E402
 from harmony_pack.nodes.host.av_latent import nest  # noqa: E402
@@ -34,7 +36,12 @@ from harmony_pack.nodes.host.layout import empty_clip  # noqa: E402
 from harmony_pack.nodes.host.registration import HarmonyModelConfig, register_model  # noqa: E402
 from harmony_pack.nodes.host.text_encoder import encode_captions  # noqa: E402
 from harmony_pack.nodes.loaders import load_checkpoint  # noqa: E402
+from refusals import message_of  # noqa: E402
 from toys import SyncCFG, SyncCFGGuider, TextCFG, core_models, scales  # noqa: E402
+
+from nodes import LatentFromBatch  # noqa: E402
+
+TONE = {"waveform": torch.sin(torch.arange(24000) * 0.1)[None, None], "sample_rate": 24000}
 
 
 def check_ltx2() -> None:
@@ -69,11 +76,17 @@ def check_ltx2() -> None:
     assert clip.audio["sample_rate"] == 24000
     assert clip.audio["waveform"].shape == (1, 2, round(17 / 25 * 24000))
 
-    tone = {"waveform": torch.sin(torch.arange(24000) * 0.1)[None, None], "sample_rate": 24000}
-    given, _ = give_audio(one, audio_vae, tone, 0.0, 0.32)
+    given, _ = give_audio(one, audio_vae, TONE, 0.0, 0.32)
     mask = given["noise_mask"].unbind()[1]
     assert not mask[:, :, :8].any()
     assert mask[:, :, 8:].all()
+    stereo = {"waveform": torch.cat((TONE["waveform"], 0 * TONE["waveform"]), 1), "sample_rate": 48000}
+    whole, notes = give_audio(one, audio_vae, stereo, 0.0, 0.0)
+    assert notes[0].startswith("audio: 48000 Hz -> ")
+    assert not any("mono" in note or "silent" in note for note in notes)
+    (clip,), _ = decoding.decode_clip(whole, vae, audio_vae)
+    assert clip.audio["sample_rate"] == 48000
+    assert torch.equal(clip.audio["waveform"][0, :, :24000], stereo["waveform"][0])
 
 
 def tiny_ovi() -> comfy.model_patcher.ModelPatcher:
@@ -120,6 +133,52 @@ def check_audio_in_chunks(audio_vae: comfy.sd.VAE) -> None:
     assert error[seams].mean() < 1.2 * error[~seams].mean()
 
 
+def check_what_is_said() -> None:
+    """Every length that is not as asked, and what the checkpoint was not trained for, before sampling."""
+    _, _, vae, audio_vae = load_checkpoint("harmony-tiny (built in)")
+
+    def notes_of(seconds: float = 2.0, fps: float = 0.0, size: int = 0) -> tuple[str, ...]:
+        return empty_clip(vae, audio_vae, seconds, fps, size, size)[2]
+
+    assert notes_of() == ("2 s: 25 frames at 12.5 fps, 32000 samples at 16000 Hz",)
+    for seconds, frames, made in ((0.5, 6, 0.48), (1.0, 13, 1.04), (3.3, 41, 3.28), (5.0, 63, 5.04)):
+        notes = notes_of(seconds)
+        assert notes[0].startswith(f"{made:g} s: {frames} frames at 12.5 fps"), notes
+        assert notes[1] == f"{seconds:g} s at 12.5 fps is {made:g} s: {frames} whole frames.", notes
+    latent = empty_clip(vae, audio_vae, 2.0, 23.976, 64, 64)[0]
+    assert latent["harmony_clip"]["fps"] == Fraction(24000, 1001)
+    assert notes_of(size=128)[1].startswith("128x128 is not a size this checkpoint was trained at (64x64).")
+    assert any("24 fps is not the rate this checkpoint was trained at (12.5 fps)." in note for note in notes_of(fps=24))
+    assert any("5.04 s is not a length this checkpoint was trained at (2 s)." in note for note in notes_of(5.0))
+
+
+def check_lengths_are_compared() -> None:
+    """Streams that were trimmed or joined no longer fit what was laid out; picking from a batch changes nothing."""
+    _, _, vae, audio_vae = load_checkpoint("harmony-tiny (built in)")
+    latent = empty_clip(vae, audio_vae, 2.0, 12.5, 64, 64, batch_size=2)[0]
+    longer = empty_clip(vae, audio_vae, 4.0, 12.5, 64, 64, batch_size=2)[0]
+    trimmed = TrimVideoLatent.execute(latent, 1).result[0]
+    parts = [LTXVSeparateAVLatent.execute(each).result for each in (latent, longer)]
+    joined = {**parts[1][0], **parts[0][1], "samples": nest(parts[1][0]["samples"], parts[0][1]["samples"])}
+    laid_out = "but Harmony Clip laid out 2 s of video and 2 s of sound (7 and 50 latents): it was trimmed, joined"
+    for wrong, held in (
+        (trimmed, "The latent holds 1.68 s of video and 1.96 s of sound (6 and 49 latents), "),
+        (joined, "The latent holds 4.24 s of video and 2 s of sound (14 and 50 latents), "),
+    ):
+        for call in (
+            lambda wrong=wrong: decoding.decode_clip(wrong, vae, audio_vae),
+            lambda wrong=wrong: give_audio(wrong, audio_vae, TONE, 0.0, 0.0),
+            lambda wrong=wrong: give_video(wrong, vae, None, 0.0, 0.0),
+        ):
+            assert message_of(call).startswith(held + laid_out), message_of(call)
+
+    given = give_audio(latent, audio_vae, TONE, 0.0, 0.0)[0]
+    second = [LatentFromBatch().frombatch(part, 1, 1)[0] for part in LTXVSeparateAVLatent.execute(given).result]
+    (clip,), _ = decoding.decode_clip(LTXVConcatAVLatent.execute(*second).result[0], vae, audio_vae)
+    assert clip.images.shape == (25, 64, 64, 3)
+    assert torch.equal(clip.audio["waveform"][0, :, :24000], TONE["waveform"][0])
+
+
 def check_built_in() -> None:
     _, clip, vae, audio_vae = load_checkpoint("harmony-tiny (built in)")
     latent, _, notes = empty_clip(vae, audio_vae, 1.9, 12.5, 64, 64, batch_size=2)
@@ -160,6 +219,8 @@ if __name__ == "__main__":
     register_model()
     with torch.inference_mode():  # as ComfyUI runs nodes
         check_built_in()
+        check_what_is_said()
+        check_lengths_are_compared()
         check_ltx2()
         check_wan22_with_mmaudio()
     print("ok")

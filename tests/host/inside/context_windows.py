@@ -5,11 +5,11 @@ python context_windows.py COMFYUI_TREE
 
 from __future__ import annotations
 
-import logging
 import sys
 from fractions import Fraction
 from typing import Any
 
+from log_lines import Lines
 from refusals import message_of
 
 from tools.comfyui.pack import load_pack
@@ -165,15 +165,6 @@ def denoise(guider: Any, noise: list[torch.Tensor]) -> list[torch.Tensor]:
     empty = nested(*(torch.zeros_like(part) for part in noise))
     sampler = comfy.samplers.sampler_object("euler")
     return list(guider.sample(nested(*noise), empty, sampler, torch.tensor(ONE_STEP), None, seed=1).unbind())
-
-
-class Lines(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
 
 
 def check_native() -> None:

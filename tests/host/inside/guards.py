@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from log_lines import Lines
+
 from tools.comfyui.pack import load_pack
 
 FILES = Path(sys.argv[2]) / "nodes"
@@ -20,15 +22,6 @@ REASON = "ImportError: no such thing"
 load_pack(sys.argv[1], Path(sys.argv[2]))
 
 from harmony_pack.nodes import NODES, HarmonyExtension  # noqa: E402
-
-
-class Lines(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import logging
 import sys
 import weakref
 
+from log_lines import Lines
 from refusals import message_of
 
 from tools.comfyui.pack import load_pack
@@ -158,15 +159,6 @@ def check_samplers_keep_given_parts() -> None:
                 made = part - given
                 assert made.isfinite().all(), solver
                 assert not mask.any() or made.abs().max() > 0.1, solver
-
-
-class Lines(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
 
 
 def check_driver_cache() -> None:

@@ -10,6 +10,8 @@ import inspect
 import logging
 import sys
 
+from log_lines import Lines
+
 from tools.comfyui.pack import load_pack
 
 load_pack(sys.argv[1])
@@ -73,15 +75,6 @@ def answers() -> dict[str, str]:
     for name, shapes in (("SD1.5 file", SD15), ("Wan file", WAN)):
         found[name] = type(comfy.model_detection.model_config_from_unet(weights(shapes), PREFIX)).__name__
     return found
-
-
-class Lines(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
 
 
 def check_detection() -> None:
