@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import logging
+from functools import wraps
+from typing import Any
 
 from comfy_api.latest import ComfyExtension, io
 
@@ -46,10 +48,28 @@ class HarmonyExtension(ComfyExtension):
         for name, classes in NODES.items():
             try:
                 module = importlib.import_module(f".{name}", __package__)
-                found += [getattr(module, class_name) for class_name in classes]
+                found += [with_plain_errors(getattr(module, class_name)) for class_name in classes]
             except Exception as error:
                 logger.warning("Harmony: %s not available: %s", ", ".join(classes), _reason(error))
         return found
+
+
+def with_plain_errors(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
+    """The node, whose refusals are ValueErrors by name: ComfyUI's page shows other classes with the path of their file
+    in front, which leaves no room for the reason."""
+    execute = node.execute.__func__
+
+    @wraps(execute)
+    def plain(cls: type[io.ComfyNode], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return execute(cls, *args, **kwargs)
+        except ValueError as error:
+            if type(error) is ValueError:
+                raise
+            raise ValueError(str(error)) from error
+
+    node.execute = classmethod(plain)
+    return node
 
 
 def _reason(error: Exception) -> str:

@@ -37,7 +37,7 @@ class HarmonyClip(io.ComfyNode):
                 ),
                 pixels_input("width", own_size),
                 pixels_input("height", own_size),
-                io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Clips made at once."),
+                io.Int.Input("batch_size", default=1, min=1, max=64, optional=True, tooltip="Clips made at once."),
                 io.Image.Input(
                     "first_frame",
                     optional=True,
@@ -66,7 +66,7 @@ class HarmonyClip(io.ComfyNode):
         fps: float,
         width: int,
         height: int,
-        batch_size: int,
+        batch_size: int = 1,
         first_frame: Any = None,
         model: Any = None,
     ) -> io.NodeOutput:

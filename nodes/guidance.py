@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..harmony_core.diffusion.guidance import Guidance, Isolated, ReferenceCFG, SkipLayer, SyncCFG, TextCFG
 from .host.guider import make_guider
+from .host.run_hooks import say
 from .inputs import BUILT_IN, layer_list, negative_input, scale_input, sync_inputs, text_inputs
 
 
@@ -18,9 +19,18 @@ class HarmonySyncCFG(io.ComfyNode):
             node_id="HarmonySyncCFG",
             display_name="Harmony SyncCFG",
             category="Harmony",
-            description="Strengthens what video and sound owe to each other: away from the video that silence would "
-            "have, and away from the sound that a still picture would have. Also guides native LTX-2 models.",
-            search_aliases=["sync guidance", "harmony guider", "audio video guider", "cfg", "LTX-2 guider"],
+            description="Lips are off: raise video_sync_scale. Sounds miss what is seen: raise audio_sync_scale. 1.5 "
+            "is normal, 1.0 off. It pushes the clip away from the video that silence would have, and from the sound "
+            "that a still picture would have. Also guides ComfyUI's own LTX-2 and MiniMax H3.",
+            search_aliases=[
+                "lip sync",
+                "sync guidance",
+                "audio video guider",
+                "cfg",
+                "LTX-2 guider",
+                "口型",
+                "音画同步",
+            ],
             inputs=[
                 io.Model.Input("model"),
                 io.Conditioning.Input("positive"),
@@ -131,7 +141,9 @@ class HarmonySyncCFG(io.ComfyNode):
             _check_reference(positive, "harmony_reference_image", video_reference_scale, "HarmonyReferenceImage")
             _check_reference(positive, "harmony_reference_audio", audio_reference_scale, "HarmonyReferenceAudio")
             extra.append(ReferenceCFG(video_scale=video_reference_scale, audio_scale=audio_reference_scale, **when))
-        return io.NodeOutput(make_guider(model, positive, negative, anchors, sync, text, tuple(extra)))
+        guider, notes = make_guider(model, positive, negative, anchors, sync, text, tuple(extra))
+        say(notes)
+        return io.NodeOutput(guider)
 
 
 def _check_reference(positive: Any, key: str, scale: float, node: str) -> None:

@@ -36,13 +36,17 @@ def scale_input(name: str, default: float, tooltip: str, **options: Any) -> io.F
 
 
 def sync_inputs() -> list[io.Float.Input]:
-    saves = "1.0 = off, saves one pass per step."
+    normal = "1.5 is normal. 1.0 = off, saves one pass per step."
     return [
         scale_input(
-            "video_sync_scale", BUILT_IN.video_sync_scale, f"How strongly the video follows the sound. {saves}"
+            "video_sync_scale",
+            BUILT_IN.video_sync_scale,
+            f"Lips or hits do not follow the sound: raise this. {normal}",
         ),
         scale_input(
-            "audio_sync_scale", BUILT_IN.audio_sync_scale, f"How strongly the sound follows the video. {saves}"
+            "audio_sync_scale",
+            BUILT_IN.audio_sync_scale,
+            f"The sound misses what is seen: raise this. {normal}",
         ),
     ]
 
@@ -59,6 +63,6 @@ def negative_input() -> io.Conditioning.Input:
     return io.Conditioning.Input(
         "negative",
         optional=True,
-        tooltip="What the clip should not be; an empty Harmony Text Encode will do. "
-        "Only needed when a text scale is not 1.0. Core's ConditioningZeroOut leaves the words for the sound in.",
+        tooltip="What the clip should not be. Not connected: an empty prompt, where positive comes from Harmony Text "
+        "Encode. Core's ConditioningZeroOut leaves the words for the sound in.",
     )

@@ -11,13 +11,16 @@ import comfy.utils
 import latent_preview
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..harmony_core.diffusion.guidance import SyncCFG, TextCFG
 from .host.av_latent import split_latent
 from .host.av_models import av_model
+from .host.decoding import decode_clip
 from .host.guider import make_guider
+from .host.layout import anchors_of, empty_clip
 from .host.model import HarmonyModel
-from .host.run_hooks import with_shift
+from .host.run_hooks import say, with_shift
 from .inputs import BUILT_IN, negative_input, sync_inputs, text_inputs
 
 SAMPLER, SCHEDULER = "euler", "simple"
@@ -31,13 +34,33 @@ class HarmonySampler(io.ComfyNode):
             display_name="Harmony Sampler",
             category="Harmony",
             description="Makes the video and the sound: guider, noise, schedule and sampler in one node, for Harmony, "
-            "Ovi, LTX-2 and MiniMax H3. Use Harmony SyncCFG with core's sampling nodes for everything else.",
-            search_aliases=["ksampler", "generate video with sound", "beginner", "all in one"],
+            "Ovi, LTX-2 and MiniMax H3. With both autoencoders connected it also lays out the clip and decodes it. Use "
+            "Harmony SyncCFG with core's sampling nodes for everything else.",
+            search_aliases=[
+                "text to video",
+                "text to audio video",
+                "video with sound",
+                "ksampler",
+                "beginner",
+                "all in one",
+                "文生视频",
+                "有声视频",
+            ],
             inputs=[
                 io.Model.Input("model"),
                 io.Conditioning.Input("positive"),
-                io.Latent.Input("latent", tooltip="From Harmony Clip, or with given media put into it."),
-                io.Latent.Input("anchors", tooltip="From Harmony Clip: a still picture and silence."),
+                io.Latent.Input(
+                    "latent",
+                    optional=True,
+                    tooltip="From Harmony Clip, or with given media put into it. Not connected: an empty clip of the "
+                    "checkpoint's own length and size, which needs both autoencoders.",
+                ),
+                io.Latent.Input(
+                    "anchors",
+                    optional=True,
+                    tooltip="From Harmony Clip: a still picture and silence. Not connected: made here, which needs "
+                    "both autoencoders.",
+                ),
                 io.Int.Input(
                     "seed",
                     default=0,
@@ -66,8 +89,17 @@ class HarmonySampler(io.ComfyNode):
                 *sync_inputs(),
                 *text_inputs(),
                 negative_input(),
+                io.Vae.Input("vae", optional=True, tooltip="Lays out the clip, and decodes it into the video output."),
+                io.Vae.Input("audio_vae", optional=True, tooltip="The same for the sound."),
             ],
-            outputs=[io.Latent.Output()],
+            outputs=[
+                io.Latent.Output(),
+                io.Video.Output(
+                    display_name="video",
+                    is_output_list=True,
+                    tooltip="Picture and sound, a clip each of a batch; needs both autoencoders.",
+                ),
+            ],
         )
 
     @classmethod
@@ -75,8 +107,6 @@ class HarmonySampler(io.ComfyNode):
         cls,
         model: Any,
         positive: Any,
-        latent: dict[str, Any],
-        anchors: dict[str, Any],
         seed: int,
         steps: int,
         shift: float,
@@ -84,14 +114,62 @@ class HarmonySampler(io.ComfyNode):
         audio_sync_scale: float,
         video_text_scale: float,
         audio_text_scale: float,
+        latent: dict[str, Any] | None = None,
+        anchors: dict[str, Any] | None = None,
         negative: Any = None,
+        vae: Any = None,
+        audio_vae: Any = None,
     ) -> io.NodeOutput:
         check_shift(model, shift)
-        split_latent(latent)
+        latent, anchors, notes = laid_out(latent, anchors, vae, audio_vae, model, positive)
         sync = SyncCFG(video_scale=video_sync_scale, audio_scale=audio_sync_scale)
         text = TextCFG(video_scale=video_text_scale, audio_scale=audio_text_scale)
-        guider = make_guider(with_shift(model, shift), positive, negative, anchors, sync, text)
-        return io.NodeOutput(sample_latent(guider, latent, seed, steps))
+        guider, more = make_guider(with_shift(model, shift), positive, negative, anchors, sync, text)
+        say([*notes, *more])
+        out = sample_latent(guider, latent, seed, steps)
+        videos, warnings = videos_of(out, vae, audio_vae)
+        say(warnings)
+        return io.NodeOutput(out, videos)
+
+
+def laid_out(
+    latent: dict[str, Any] | None, anchors: dict[str, Any] | None, vae: Any, audio_vae: Any, model: Any, positive: Any
+) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
+    """The LATENT to sample and its anchors, made where they are None, and what a person should know about them.
+
+    Raises:
+        ValueError: something is to be made, but an autoencoder is missing; or as split_latent does.
+    """
+    if latent is not None:
+        split_latent(latent)
+    missing = [name for name, each in {"latent": latent, "anchors": anchors}.items() if each is None]
+    if missing and (vae is None or audio_vae is None):
+        raise ValueError(
+            f"Without {' and '.join(missing)} the sampler makes them itself and needs vae and audio_vae; connect both "
+            "(Harmony Checkpoint Loader has them), or Harmony Clip's latent and anchors."
+        )
+    if latent is None:
+        latent, own, notes = empty_clip(vae, audio_vae, 0, 0, 0, 0, model=model)
+        return latent, anchors or own, notes
+    if anchors is None:
+        anchors, notes = anchors_of(latent, vae, audio_vae, None, positive)
+        return latent, anchors, notes
+    return latent, anchors, ()
+
+
+def videos_of(latent: dict[str, Any], vae: Any, audio_vae: Any) -> tuple[Any, list[str]]:
+    """A VIDEO for each clip of a LATENT, and warnings about them. What cannot be decoded stops who asks for it."""
+    if vae is None or audio_vae is None:
+        return ExecutionBlocker(
+            "The video output of Harmony Sampler needs both autoencoders; connect its vae and audio_vae."
+        ), []
+    if "harmony_clip" not in latent:
+        return ExecutionBlocker(
+            "The latent does not say how long its clip is, so Harmony Sampler has no video of it; start from Harmony "
+            "Clip, or decode its latent with VAEDecode and VAEDecodeAudio."
+        ), []
+    clips, warnings = decode_clip(latent, vae, audio_vae)
+    return [clip.video() for clip in clips], warnings
 
 
 def check_shift(patcher: ModelPatcher, shift: float) -> None:

@@ -19,7 +19,15 @@ class HarmonyTextEncode(io.ComfyNode):
             display_name="Harmony Text Encode",
             category="Harmony",
             description="What to see, what to hear, and which words to say.",
-            search_aliases=["harmony prompt", "audio prompt", "transcript", "speech", "lyrics"],
+            search_aliases=[
+                "harmony prompt",
+                "text to video",
+                "audio prompt",
+                "transcript",
+                "speech",
+                "lyrics",
+                "提示词",
+            ],
             inputs=[
                 io.Clip.Input("clip"),
                 io.String.Input(
@@ -39,6 +47,7 @@ class HarmonyTextEncode(io.ComfyNode):
                     "transcript",
                     multiline=True,
                     default="",
+                    optional=True,
                     tooltip="The words that are spoken, empty for none.",
                 ),
                 io.Combo.Input(
@@ -61,7 +70,7 @@ class HarmonyTextEncode(io.ComfyNode):
         clip: Any,
         video_caption: str,
         audio_caption: str,
-        transcript: str,
+        transcript: str = "",
         prompt_format: str = PROMPT_FORMATS[0],
     ) -> io.NodeOutput:
         show(cls.hidden.unique_id, unread_words(clip, video_caption, audio_caption))

@@ -22,6 +22,7 @@ from ...harmony_core.geometry import as_fraction
 from ...harmony_core.presets import PRESETS
 from .av_models import native_audio
 
+VIDEO_DIM = 3  # of a video autoencoder's latents: time, height, width
 WAN22_CHANNELS, MMAUDIO_CHANNELS = 48, 20
 LTX_VIDEO_CHANNELS, LTX_AUDIO_CHANNELS = 128, 8
 DECODE_BYTES_PER_PIXEL = 400  # activations of the widest decoder stage
@@ -44,9 +45,9 @@ LTX2 = PRESETS["wan2.2-ti2v-5b"].with_(
 )
 # by a core autoencoder's number of latent dimensions and channels
 CLIPS = {
-    (3, WAN22_CHANNELS): PRESETS["harmony-5b"],
+    (VIDEO_DIM, WAN22_CHANNELS): PRESETS["harmony-5b"],
     (1, MMAUDIO_CHANNELS): PRESETS["harmony-5b"],
-    (3, LTX_VIDEO_CHANNELS): LTX2,
+    (VIDEO_DIM, LTX_VIDEO_CHANNELS): LTX2,
     (2, LTX_AUDIO_CHANNELS): LTX2,
 }
 
@@ -153,8 +154,9 @@ def clip_config(vae: Any, audio_vae: Any) -> HarmonyConfig:
     """Which checkpoint's lengths belong to a pair of autoencoders.
 
     Raises:
-        ValueError: a pair that no model uses.
+        ValueError: a pair that no model uses, or the wrong way round.
     """
+    check_pair(vae, audio_vae)
     config = vae_config(vae)
     if config is None or config != vae_config(audio_vae):
         raise ValueError(
@@ -162,6 +164,16 @@ def clip_config(vae: Any, audio_vae: Any) -> HarmonyConfig:
             "together; take both from HarmonyCheckpointLoader, or Wan2.2's VAE and MMAudio's 16 kHz one, or LTX-2's."
         )
     return config
+
+
+def check_pair(vae: Any, audio_vae: Any) -> None:
+    """Raises ValueError unless the first autoencoder is of pictures and the second of sound."""
+    if vae.latent_dim != VIDEO_DIM or audio_vae.latent_dim == VIDEO_DIM:
+        kinds = ["a video" if each.latent_dim == VIDEO_DIM else "no video" for each in (vae, audio_vae)]
+        raise ValueError(
+            f"vae holds {kinds[0]} autoencoder and audio_vae {kinds[1]} autoencoder; connect the model's video VAE to "
+            "vae and its audio VAE to audio_vae (are the two swapped?)."
+        )
 
 
 def audio_latent_rate(audio_vae: Any) -> Fraction:

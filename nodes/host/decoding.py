@@ -19,6 +19,7 @@ from .autoencoders import audio_latent_rate, decode_frames, decode_waveform
 from .av_latent import split_latent
 from .clips import asked_of, clip_geometry, film_images, first_sound, latent_kind
 from .given_media import AUDIO, VIDEO, HeldMedia, held_media
+from .layout import check_coders
 from .pixels import to_bytes, to_images
 
 SILENT_PEAK = 1e-3  # -60 dB
@@ -56,9 +57,10 @@ def decode_clip(
     one that was given in part, that part takes the place of what the model has there.
 
     Raises:
-        ValueError: as `asked_of`.
+        ValueError: as `asked_of`; autoencoders of another model, or swapped ones.
     """
     asked_of(latent)
+    check_coders(latent, vae, audio_vae)
     held = held_media(latent) if given == ORIGINAL else []
     chunk_s = as_fraction(chunk_seconds)
     pictures, fps, notes = _pictures(latent, vae, chunk_s, tile, [each for each in held if each.given.stream == VIDEO])

@@ -9,8 +9,6 @@ The joint and the text pass are core's own, to the bit.
 from __future__ import annotations
 
 import uuid
-from functools import partial
-from math import prod
 from typing import Any
 
 import comfy.conds
@@ -37,8 +35,10 @@ from ...harmony_core.diffusion.latents import AVLatents
 from ...harmony_core.model import roles
 from .av_latent import Shapes, pack, refuse_anchors, split_anchors, unpack
 from .av_models import AVModel, av_model
+from .foreign import check_conditioning, check_guidance_nodes
 from .model import CACHES, HarmonyModel
-from .run_hooks import prepare_runs
+from .run_hooks import PerStream, prepare_runs, say
+from .text_encoder import without_words
 from .windows import check_windows, cut_packed, with_callback
 
 ANCHOR, WHERE, OPTIONS = "harmony_anchor", "harmony_where", "harmony_options"
@@ -81,6 +81,7 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         self.kind = av_model(patcher.model)
         _check_guidances(patcher.model, self.kind, (sync, *extra))
         check_windows(patcher.model, patcher.model_options)
+        check_guidance_nodes(patcher.model_options)
         patcher = prepare_runs(patcher.clone())
         patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, WRAPPER_KEY, _prepare_pass)
         with_callback(patcher.model_options, WRAPPER_KEY, self._cut_to_window)
@@ -111,6 +112,7 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         masks = unpack(torch.ones_like(noise[:1]) if denoise_mask is None else denoise_mask.to(device), self.shapes)
         self.generates = tuple(bool((mask > 0).any()) for mask in masks)
         self.plan = GuidancePlan(self.others, len(sigmas) - 1, *self.generates)
+        say(_idle(self.others, self.plan))
         self.inner_model.latent_shapes = latent_shapes  # core does this in newer versions, later than we need it
         self._add_conds(masks, device)
         return super().inner_sample(
@@ -241,10 +243,12 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
                     "model_options": options,
                 }
             )
-        if scales[0] != scales[1]:
-            one_scale = options.get("sampler_cfg_function") or _plain_cfg
-            num_video = prod(self.shapes[0][1:])
-            options = {**options, "sampler_cfg_function": partial(_cfg_per_stream, one_scale, scales, num_video)}
+        one_scale = options.get("sampler_cfg_function")
+        if one_scale is not None or scales[0] != scales[1]:
+            if isinstance(one_scale, PerStream):  # of a Harmony model's run hooks
+                one_scale = one_scale.function
+            guided = PerStream(one_scale or _plain_cfg, self.shapes, scales)
+            options = {**options, "sampler_cfg_function": guided}
         joint, without_text = outs[0], outs[1]
         return comfy.samplers.cfg_function(
             self.inner_model, joint, without_text, max(scales), x, timestep, options, cond=positive, uncond=negative
@@ -271,16 +275,43 @@ def make_guider(
     sync: SyncCFG,
     text: TextCFG,
     extra: tuple[Guidance, ...] = (),
-) -> SyncCFGGuider:
-    """Raises ValueError when text guidance has no negative, the anchors are none, or as SyncCFGGuider does."""
-    if negative is None and (text.video_scale, text.audio_scale) != (1.0, 1.0):
-        raise ValueError(
-            f"Text scales of {text.video_scale:g} and {text.audio_scale:g} need a negative; "
-            "connect one (an empty Harmony Text Encode will do) or set both to 1.0."
-        )
+) -> tuple[SyncCFGGuider, list[str]]:
+    """The guider, and what a person should know about it.
+
+    A text scale without `negative` pushes away from `positive` without its words, where it tells what that is.
+
+    Raises:
+        ValueError: it does not; the anchors are none; a conditioning that only a picture can have; or as SyncCFGGuider
+            does.
+    """
+    notes = []
+    scales = text.video_scale, text.audio_scale
+    if negative is None and scales != (1.0, 1.0):
+        negative = without_words(positive)
+        if negative is None:
+            raise ValueError(
+                f"Text scales of {scales[0]:g} and {scales[1]:g} need a negative; connect one (an empty Harmony Text "
+                "Encode will do) or set both to 1.0."
+            )
+        notes.append("no negative: an empty prompt stands in for it")
+    given = {"positive": positive} | ({} if negative is None else {"negative": negative})
+    for name, conditioning in given.items():
+        check_conditioning(name, [extra for _, extra in conditioning])
     guider = SyncCFGGuider(model, sync, text, split_anchors(anchors), extra)
-    guider.inner_set_conds({"positive": positive} | ({} if negative is None else {"negative": negative}))
-    return guider
+    guider.inner_set_conds(given)
+    return guider, notes
+
+
+def _idle(guidances: tuple[Guidance, ...], plan: GuidancePlan) -> list[str]:
+    """Which guidances are on but have no step in this run."""
+    steps = range(plan.num_steps)
+    return [
+        f"{type(each).__name__} from {each.start:g} to {each.stop:g} of {plan.num_steps} steps is not one step, so it "
+        "changes nothing; widen sync_start and sync_stop."
+        for each in guidances
+        if each.passes(plan.generates_video, plan.generates_audio)
+        and not any(each.active(step, plan.num_steps) for step in steps)
+    ]
 
 
 def _told(change: PassChange) -> dict[str, Any]:
@@ -333,12 +364,6 @@ def _plain_cfg(args: dict[str, Any]) -> Tensor:
     return args["uncond"] + (args["cond"] - args["uncond"]) * args["cond_scale"]
 
 
-def _cfg_per_stream(one_scale: Any, scales: tuple[float, float], num_video: int, args: dict[str, Any]) -> Tensor:
-    """A packed result whose first `num_video` numbers a clip have the video's scale, the others the sound's."""
-    video, audio = (one_scale({**args, "cond_scale": scale}) for scale in scales)
-    return torch.cat((video[..., :num_video], audio[..., num_video:]), dim=-1)
-
-
 def _unchanged(args: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
     """A block replacement of ComfyUI that passes its input on."""
     return args
@@ -361,6 +386,11 @@ def _check_guidances(model: Any, kind: AVModel, guidances: tuple[Guidance, ...])
             raise ValueError(
                 f"In this ComfyUI, {kind.title} takes every latent for noise, so silence and a still picture cannot "
                 "be shown to it. Update ComfyUI, or set both sync scales to 1.0."
+            )
+        if on and guidance.start == guidance.stop:
+            raise ValueError(
+                f"sync_start and sync_stop are both {guidance.stop:g}, which leaves no step to guide; widen them, or "
+                "set the scales to 1.0."
             )
         if isinstance(guidance, SkipLayer):
             unknown = sorted(set(guidance.layers) - set(range(layers)))

@@ -13,6 +13,7 @@ from ...harmony_core.config import HarmonyConfig
 from ...harmony_core.geometry import ClipGeometry, as_fraction, beyond_training
 from .autoencoders import (
     audio_latent_rate,
+    check_pair,
     clip_config,
     decode_frames,
     encode_frames,
@@ -96,18 +97,26 @@ def anchors_of(
     Raises:
         ValueError: autoencoders of another model than the latent's.
     """
-    kind = latent_kind(latent, vae)
+    kind = check_coders(latent, vae, audio_vae)
     video, audio = (stream[:1] for stream in split_latent(latent))
-    if audio_vae.latent_channels != audio.shape[1]:
-        raise ValueError(
-            f"The latent's sound has {audio.shape[1]} channels, but the audio VAE makes {audio_vae.latent_channels}; "
-            "connect the audio VAE of the model that this latent is for."
-        )
     length = video.shape[2] - _num_guides(positive, video)
     static, notes = _static_video(kind, vae, video[:, :, :length], first_frame)
     static = torch.cat((static.to(video), video[:, :, length:]), dim=2)  # guides stay what they are
     mute = encode_waveform(audio_vae, torch.zeros(1, 1, 0), audio.shape[kind.audio_time])
     return make_anchors(static, mute), notes
+
+
+def check_coders(latent: dict[str, Any], vae: Any, audio_vae: Any) -> LatentKind:
+    """Whose latents these are. Raises ValueError for autoencoders of another model, or swapped ones."""
+    audio = split_latent(latent)[1]
+    check_pair(vae, audio_vae)
+    kind = latent_kind(latent, vae)
+    if audio_vae.latent_channels != audio.shape[1]:
+        raise ValueError(
+            f"The latent's sound has {audio.shape[1]} channels, but the audio VAE makes {audio_vae.latent_channels}; "
+            "connect the audio VAE of the model that this latent is for."
+        )
+    return kind
 
 
 def _static_video(

@@ -25,6 +25,7 @@ from ...harmony_core.model.roles import AUDIO_GIVEN, JOINT, VIDEO_GIVEN
 from ...harmony_core.model.transformer import HarmonyTransformer
 from ...harmony_core.text.transcripts import tokenize_transcript
 from .av_latent import Shapes, pack, unpack
+from .foreign import check_conditioning, check_latent, check_sampling, check_text
 from .windows import HANDLER, audio_of_window
 
 logger = logging.getLogger(__name__)
@@ -181,7 +182,7 @@ class HarmonyModel(comfy.model_base.BaseModel):
         if getattr(latent, "is_nested", False):
             video, audio = latent.unbind()
             return type(latent)((function(video), audio))
-        if latent.ndim == 5:
+        if latent.ndim != 3:
             return function(latent)
         video, audio = unpack(latent, self._shapes)
         return pack(function(video), audio)
@@ -204,19 +205,17 @@ class HarmonyModel(comfy.model_base.BaseModel):
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         """What one conditioning contributes; the same keys and shapes for all, so that ComfyUI can batch them."""
         shapes = kwargs.get("latent_shapes")
-        if shapes is None or len(shapes) != 2:
-            raise ValueError(
-                "This model makes video and sound together, but the latent holds only one of them; "
-                "make it with HarmonyClip (or join both with core's LTXVConcatAVLatent)."
-            )
+        check_latent(self.harmony, shapes)
+        check_sampling(self.model_sampling)
+        check_conditioning(kwargs.get("prompt_type", "positive"), [kwargs])
         self._finish_latent(kwargs.get("latent_image"), shapes)
         masks = self._masks(kwargs.get("denoise_mask"), shapes, kwargs["device"])
         row = Row(kwargs.get("harmony_role") or _role(masks), kwargs.get("uuid"))
         video_context = kwargs["cross_attn"]
         audio_context = kwargs.get("harmony_audio_context", video_context)
         conds = {
-            "c_crossattn": self._padded(video_context),
-            "audio_context": self._padded(audio_context),
+            "c_crossattn": self._padded("video", video_context),
+            "audio_context": self._padded("audio", audio_context),
             "video_mask": masks[0],
             "audio_mask": masks[1],
         }
@@ -274,8 +273,9 @@ class HarmonyModel(comfy.model_base.BaseModel):
             return [torch.ones(1, 1, *shape[2:], device=device) for shape in shapes]
         return [stream[:, :1] for stream in unpack(mask, shapes)]
 
-    def _padded(self, context: Tensor) -> Tensor:
-        """Text features zero-padded to the model's length. Raises ValueError when they are longer."""
+    def _padded(self, name: str, context: Tensor) -> Tensor:
+        """Text features zero-padded to the model's length. Raises ValueError when they are longer, or another's."""
+        check_text(name, context.shape[2], self.harmony)
         missing = self.harmony.text_len - context.shape[1]
         if missing < 0:
             raise ValueError(f"The text has {context.shape[1]} tokens, but this model takes {self.harmony.text_len}.")
@@ -283,7 +283,8 @@ class HarmonyModel(comfy.model_base.BaseModel):
 
     def process_timestep(self, timestep: Tensor, video_mask: Tensor, audio_mask: Tensor, *_: Any, **__: Any) -> Any:
         """Noise level of every latent, 0..1: the step's times the mask's mean over space and channels."""
-        sigma_B1 = timestep[:, None] / self.model_sampling.multiplier
+        unit = self.model_sampling.timestep(torch.ones_like(timestep))  # what this schedule calls a sigma of 1
+        sigma_B1 = (timestep / unit)[:, None]
         return sigma_B1 * video_mask.float().mean((1, 3, 4)), sigma_B1 * audio_mask.float().mean(1)
 
     def scale_latent_inpaint(self, *_: Any, latent_image: Tensor, **__: Any) -> Tensor:
@@ -315,5 +316,7 @@ class HarmonyModel(comfy.model_base.BaseModel):
 
         For harmony-5b at 704x1280x121 in bf16 this says 3.2 GB a row; the tensors that a pass holds peak at 2.4 GB.
         """
+        if len(input_shape) != 3:  # a latent that will be refused
+            return super().memory_required(input_shape)
         batch, _, numbers = input_shape
         return super().memory_required([batch, 1, numbers // self.harmony.video_channels])

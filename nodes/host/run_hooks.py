@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
@@ -10,11 +12,21 @@ import comfy.model_sampling
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
+from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
 from ...harmony_core.model.memory import OFF, choose_placement, mute_audio_bytes, static_video_bytes
 from ...harmony_core.model.roles import AUDIO_GIVEN, VIDEO_GIVEN
+from .av_latent import Shapes, pack, unpack
+from .foreign import (
+    check_conditioning,
+    check_guidance_nodes,
+    check_latent,
+    unread_conditioning,
+    unread_patches,
+)
 from .model import CACHES, DriverCaches, HarmonyModel
+from .notes import warn
 from .windows import HANDLER, check_own_windows, check_windows
 
 logger = logging.getLogger(__name__)
@@ -44,11 +56,20 @@ def _around_run(
     **kwargs: Any,
 ) -> Tensor:
     """Tell the model its latent shapes before the run; afterwards put back what was given (uni_pc drifts by 3e-3)."""
-    patcher = executor.class_obj.model_patcher
-    model = patcher.model
-    _warn_of_patches(patcher.model_options.get("transformer_options", {}))
-    _check_windows(model, patcher.model_options, executor.class_obj.conds)
-    model.latent_shapes = kwargs.get("latent_shapes") or args[-1]
+    guider = executor.class_obj
+    model, options = guider.model_patcher.model, guider.model_options
+    shapes = kwargs.get("latent_shapes") or args[-1]
+    check_latent(model.harmony, shapes)
+    check_guidance_nodes(options)
+    for name, conditioning in guider.conds.items():
+        check_conditioning(name, conditioning)
+    say([*unread_patches(options), *unread_conditioning(guider.conds)])
+    _check_windows(model, options, guider.conds)
+    if options.get("sampler_cfg_function") is not None:
+        options["sampler_cfg_function"] = PerStream(options["sampler_cfg_function"], shapes)
+    model.latent_shapes = shapes
+    if noise.shape != latent_image.shape and not noise.any():  # older cores' empty noise is of the first stream alone
+        noise = torch.zeros_like(latent_image)
     out = executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
     if denoise_mask is None:
         return out
@@ -56,15 +77,38 @@ def _around_run(
     return torch.where(denoise_mask.to(out) > 0, out, latent_image.to(out))
 
 
-def _warn_of_patches(options: dict[str, Any]) -> None:
-    """Patches of blocks and attention are written for one architecture each; none is for this one."""
-    unread = [name for name in ("patches", "patches_replace") if options.get(name)]
-    if unread:
-        logger.warning(
-            "Harmony: another node set %s, which Harmony models do not read: it costs its passes and changes nothing. "
-            "To skip layers, use skip_layer_scale of Harmony SyncCFG.",
-            " and ".join(unread),
-        )
+def say(lines: Iterable[str]) -> None:
+    """Lines under the node that is sampling, and in the log."""
+    node = get_executing_context()
+    warn(node and node.node_id, lines)
+
+
+@dataclass(frozen=True)
+class PerStream:
+    """ComfyUI's `sampler_cfg_function` on each stream by itself, as one film: its statistics are a stream's.
+
+    The function gets [B,C,T,h,w], the sound with as many dimensions, and gives the same.
+
+    Attributes:
+        shapes: of the packed streams.
+        scales: one for each stream; None = what ComfyUI says.
+    """
+
+    function: Callable[[dict[str, Any]], Tensor]
+    shapes: Shapes
+    scales: tuple[float, float] | None = None
+
+    def __call__(self, args: dict[str, Any]) -> Tensor:
+        packed = args["cond"]
+        parts = [dict(args) for _ in self.shapes]
+        for name, value in args.items():
+            if torch.is_tensor(value) and value.shape == packed.shape:
+                for part, stream in zip(parts, unpack(value, self.shapes), strict=True):
+                    ones = (1,) * (5 - stream.ndim)
+                    part[name] = stream.reshape(*stream.shape[:3], *ones, *stream.shape[3:])
+        for part, scale in zip(parts, self.scales or (), strict=bool(self.scales)):
+            part["cond_scale"] = scale
+        return pack(*(self.function(part) for part in parts))
 
 
 def _check_windows(model: HarmonyModel, options: dict[str, Any], conds: dict[str, list[dict[str, Any]]]) -> None:

@@ -13,6 +13,7 @@ from ...harmony_core.text.ovi_caption import caption
 from ...harmony_core.text.tiny_encoder import TinyTextEncoder
 
 TOKENS = "harmony"
+NO_WORDS = "harmony_no_words"  # in a CONDITIONING: what its encoder makes of an empty caption
 
 
 class TextStage(nn.Module):
@@ -69,15 +70,26 @@ def encode_captions(
 ) -> list[Any]:
     """CONDITIONING of the video caption, with the audio caption and the transcript beside it.
 
-    A `prompt_format` of Ovi's makes one caption of all three, which both streams read. Raises ValueError as
-    `ovi.caption` does.
+    A `prompt_format` of Ovi's makes one caption of all three, which both streams read. What an empty caption is
+    travels along, so that samplers can do without a negative. Raises ValueError as `ovi.caption` does.
     """
     if prompt_format != "separate":
         video_caption = audio_caption = caption(video_caption, audio_caption, transcript, prompt_format)
         transcript = ""
     audio_context = clip.encode_from_tokens(clip.tokenize(audio_caption))
-    extras = {"harmony_audio_context": audio_context, "harmony_transcript": transcript}
+    no_words = clip.encode_from_tokens(clip.tokenize(""))
+    extras = {"harmony_audio_context": audio_context, "harmony_transcript": transcript, NO_WORDS: no_words}
     return clip.encode_from_tokens_scheduled(clip.tokenize(video_caption), add_dict=extras)
+
+
+def without_words(conditioning: list[Any]) -> list[Any] | None:
+    """The same CONDITIONING, references and all, but of an empty prompt; None where it does not tell what that is."""
+    if not all(NO_WORDS in extra for _, extra in conditioning):
+        return None
+    return [
+        [extra[NO_WORDS], {**extra, "harmony_audio_context": extra[NO_WORDS], "harmony_transcript": ""}]
+        for _, extra in conditioning
+    ]
 
 
 def unread_words(clip: Any, *texts: str) -> list[str]:

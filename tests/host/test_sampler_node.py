@@ -7,7 +7,9 @@ import torch
 from safetensors.torch import load
 
 from tools.comfyui.server import ComfyServer, Run
-from tools.workflows.shipped import Prompt, api_workflow, captions_of, node_of
+from tools.workflows.shipped import BUILT_IN, Prompt, api_workflow, captions_of, node_of
+
+from .checks import check_clip
 
 pytestmark = pytest.mark.host
 
@@ -82,8 +84,66 @@ def test_interrupt_then_run(server: ComfyServer) -> None:
 
 
 def test_text_scale_without_a_negative(server: ComfyServer) -> None:
-    failed = run(server, *all_in_one("text_to_audio_video", negative=None), "never")
+    """An empty prompt stands in where the positive says what that is; core's text encoder does not."""
+    without, with_empty = (all_in_one("text_to_audio_video") for _ in range(2))
+    del without[0]["sampler"]["inputs"]["negative"]
+    with_empty[0]["negative"]["inputs"] |= {"video_caption": "", "audio_caption": ""}
+    for name, (prompt, node) in {"without": without, "with_empty": with_empty}.items():
+        done = run(server, prompt, node, name)
+        assert done.error is None, done.error
+    for modality, expected in result(server, "with_empty").items():
+        torch.testing.assert_close(result(server, "without")[modality], expected, atol=1e-6, rtol=0)
+    prompt, node = all_in_one("text_to_audio_video", negative=None)
+    clip = prompt[captions_of(prompt)]["inputs"]["clip"]
+    prompt["core_text"] = {"class_type": "CLIPTextEncode", "inputs": {"clip": clip, "text": "a ball"}}
+    prompt[node]["inputs"]["positive"] = ["core_text", 0]
+    failed = run(server, prompt, node, "never")
     assert "Text scales of 1.6 and 1.2 need a negative" in failed.error["exception_message"]
+
+
+def test_four_nodes(server: ComfyServer) -> None:
+    """Loader, text, sampler, save, with every default: the clip that Harmony Clip and Decode make of the same."""
+    load = {"class_type": "HarmonyCheckpointLoader", "inputs": {"checkpoint": BUILT_IN}}
+    text = {"clip": ["load", 1], "video_caption": "a red ball bounces on wood", "audio_caption": "a ball hits wood"}
+    info = server.get("/object_info/HarmonySampler")["HarmonySampler"]
+    defaults = {
+        name: rest[0]["default"] for name, (_, *rest) in info["input"]["required"].items() if "default" in rest[0]
+    }
+    few = {"model": ["load", 0], "positive": ["text", 0], "vae": ["load", 2], "audio_vae": ["load", 3], **defaults}
+    few["steps"] = STEPS
+    save = {"filename_prefix": "four", "format": "auto", "codec": "auto"}
+    prompt = {
+        "load": load,
+        "text": {"class_type": "HarmonyTextEncode", "inputs": text},
+        "sampler": {"class_type": "HarmonySampler", "inputs": few},
+        "save": {"class_type": "SaveVideo", "inputs": {"video": ["sampler", 1], **save}},
+    }
+    done = run(server, prompt, "sampler", "four")
+    assert done.error is None, done.error
+    check_clip(server.saved_file(done, "save"), num_frames=25, size=(64, 64), fps=12.5)
+    clip = {"vae": ["load", 2], "audio_vae": ["load", 3], "seconds": 0.0, "fps": 0.0, "width": 0, "height": 0}
+    prompt["clip"] = {"class_type": "HarmonyClip", "inputs": clip}
+    prompt["negative"] = {
+        "class_type": "HarmonyTextEncode",
+        "inputs": {**text, "video_caption": "", "audio_caption": ""},
+    }
+    laid_out = {"latent": ["clip", 0], "anchors": ["clip", 1], "negative": ["negative", 0]}
+    prompt["sampler"]["inputs"] = few | laid_out
+    del prompt["save"]
+    assert run(server, prompt, "sampler", "all").error is None
+    for modality, expected in result(server, "all").items():
+        torch.testing.assert_close(result(server, "four")[modality], expected, atol=1e-6, rtol=0)
+
+
+def test_what_is_missing_is_named(server: ComfyServer) -> None:
+    prompt, node = all_in_one("text_to_audio_video", latent=None, anchors=None)
+    said = run(server, prompt, node, "never").error["exception_message"]
+    assert said.startswith("Without latent and anchors the sampler makes them itself and needs vae and audio_vae")
+    prompt, node = all_in_one("text_to_audio_video")
+    save = {"video": [node, 1], "filename_prefix": "never", "format": "auto", "codec": "auto"}
+    prompt["save"] = {"class_type": "SaveVideo", "inputs": save}
+    said = run(server, prompt, node, "video").error["exception_message"]
+    assert "The video output of Harmony Sampler needs both autoencoders" in said
 
 
 def test_latent_of_one_modality(server: ComfyServer) -> None:

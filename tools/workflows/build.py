@@ -1,9 +1,10 @@
 """Write workflows/, subgraphs/ and locales/en: the graphs laid out for ComfyUI's page, and the nodes' texts.
 
-    python -m tools.workflows.build [--thumbnails NAME ...]
+    python -m tools.workflows.build [--seed] [--thumbnails NAME ...]
 
 Node inputs, their order and their defaults come from real servers, so that this command is all it takes after one of
 them changed. A node is written as the oldest version that we test on has it, which newer ones read too.
+--seed first chooses the seed of the built-in model's workflows anew, the best of eight as `harmony sync` measures them.
 --thumbnails also draws the pictures of workflows (all, if none is named) in the template browser: those that need no
 downloaded weights are run, for six frames and the waveform; of the others Chromium shows the graph.
 """
@@ -22,8 +23,10 @@ from .blueprints import BLUEPRINTS, page_blueprint
 from .definitions import Definitions, api_prompt, sockets
 from .graphs import GRAPHS
 from .layout import page_graph
+from .seeds import choose_seed
 from .shipped import WORKFLOWS
 from .thumbnails import write_thumbnails
+from .tiny import BALL
 
 SUBGRAPHS = REPOSITORY / "subgraphs"
 
@@ -78,7 +81,10 @@ def shipped_definitions(oldest: Definitions, newest: Definitions) -> Definitions
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the shipped workflows.")
     parser.add_argument("--thumbnails", nargs="*", metavar="NAME", help="also draw the pictures of these (or all)")
+    parser.add_argument("--seed", action="store_true", help="also choose the seed anew")
     arguments = parser.parse_args()
+    if arguments.seed:
+        choose_seed(BALL["video_caption"], BALL["audio_caption"])
     oldest, newest = (ensure_tree(tree) for tree in (wanted_trees()[0], wanted_trees()[-1]))
     with tempfile.TemporaryDirectory(prefix="harmony-workflows-") as folder:
         with serve(oldest, Path(folder) / "oldest") as server:

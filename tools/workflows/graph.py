@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from .seeds import shipped_seed
+
 # one column of the page each, left to right
 MODEL, CLIP, GUIDANCE, SAMPLING, RESULT = "Model and media", "What to make", "Guidance", "Sampling", "Result"
 
@@ -40,6 +42,7 @@ class Node:
     column: str
     inputs: dict[str, Any] = field(default_factory=dict)
     downloads: tuple[Download, ...] = ()  # the page offers them when they are missing
+    keeps_seed: bool = False  # the page does not draw another seed after a run
 
 
 @dataclass
@@ -59,7 +62,7 @@ def sampling(model: Out, positive: Out, latent: Out, anchors: Out, steps: int, *
     guided = {"model": model, "positive": positive, "anchors": anchors} | guidance
     return {
         "guider": Node("HarmonySyncCFG", GUIDANCE, guided),
-        "noise": Node("RandomNoise", GUIDANCE, {"noise_seed": 5}),
+        "noise": Node("RandomNoise", GUIDANCE, {"noise_seed": shipped_seed()}),
         "euler": Node("KSamplerSelect", GUIDANCE, {"sampler_name": "euler"}),
         "steps": Node("BasicScheduler", GUIDANCE, {"model": model, "scheduler": "simple", "steps": steps}),
         "sample": Node(

@@ -11,6 +11,7 @@ GRAPHS: dict[str, Callable[[], Graph]] = {
     make.__name__: make
     for make in (
         tiny.text_to_audio_video,
+        tiny.simplest,
         tiny.beginner,
         tiny.image_to_audio_video,
         tiny.audio_to_video,

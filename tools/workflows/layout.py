@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from math import ceil
 from typing import Any
 
 from .definitions import EXTRA_VALUES, Definitions, sockets
@@ -10,6 +11,7 @@ from .graph import CLIP, GUIDANCE, MODEL, RESULT, SAMPLING, Graph, Node, Note
 
 COLUMNS = {MODEL: 320, CLIP: 380, GUIDANCE: 340, SAMPLING: 300, RESULT: 420}  # width of its nodes in pixels
 LEFT, TOP, GAP, MARGIN, HEADER = 20, 120, 50, 60, 40
+TALLEST = 1330  # pixels of a stack; a page of 950 pixels shows it at 60 %, where ComfyUI still draws text
 SOCKET, WIDGET, TEXT = 22, 26, 90
 PREVIEWS = {  # pixels below the widgets
     "LoadImage": 240,
@@ -67,7 +69,8 @@ def _page_node(
         if each.is_widget:
             socket["widget"] = {"name": each.name}
             values.append(each.default if linked else value)
-            values += [extra for flag in EXTRA_VALUES if each.options.get(flag) for extra in EXTRA_DEFAULTS[flag]]
+            extras = EXTRA_DEFAULTS | ({SEED: ["fixed"]} if node.keeps_seed else {})
+            values += [extra for flag in EXTRA_VALUES if each.options.get(flag) for extra in extras[flag]]
             height += TEXT if each.options.get("multiline") else WIDGET
             height += WIDGET * bool(each.options.get(SEED))
         socket["link"] = None
@@ -127,17 +130,35 @@ def _note(note: Note, identity: int, order: int) -> dict[str, Any]:
 
 
 def _lay_out(described: list[Node | Note], nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Stack the nodes of each column, and the groups that frame the columns."""
+    """Stack the nodes of each column, a tall one in several stacks, and the groups that frame the columns."""
     groups, left = [], LEFT
     for column, width in COLUMNS.items():
         members = [node for what, node in zip(described, nodes, strict=True) if what.column == column]
         if not members:
             continue
-        top = TOP
-        for node in members:
-            node["pos"] = [left, top]
-            top += node["size"][1] + GAP
-        box = [left - GAP // 3, TOP - MARGIN - 20, width + 2 * (GAP // 3), top - TOP + MARGIN]
+        first, bottom = left, TOP
+        for stack in _stacks(members):
+            top = TOP
+            for node in stack:
+                node["pos"] = [left, top]
+                top += node["size"][1] + GAP
+            bottom = max(bottom, top)
+            left += width + MARGIN
+        box = [first - GAP // 3, TOP - MARGIN - 20, left - MARGIN - first + 2 * (GAP // 3), bottom - TOP + MARGIN]
         groups.append({"id": len(groups) + 1, "title": column, "bounding": box, "color": "#3f789e", "font_size": 22})
-        left += width + MARGIN
     return groups
+
+
+def _stacks(members: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The nodes of a column in as few stacks as keep it low enough to be read when it opens, about equally high."""
+    heights = [node["size"][1] + GAP for node in members]
+    share = sum(heights) / ceil(sum(heights) / TALLEST)
+    stacks: list[list[dict[str, Any]]] = [[]]
+    filled = 0
+    for node, height in zip(members, heights, strict=True):
+        if stacks[-1] and filled + height / 2 > share:
+            stacks.append([])
+            filled = 0
+        stacks[-1].append(node)
+        filled += height
+    return stacks

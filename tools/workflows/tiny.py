@@ -7,6 +7,7 @@ from typing import Any
 from harmony_core.checkpoints import describe
 
 from .graph import CLIP, GUIDANCE, MODEL, RESULT, SAMPLING, Graph, Node, Note, Out, sampling
+from .seeds import shipped_seed
 from .shipped import BUILT_IN
 
 CONFIG = describe("harmony-tiny")["config"]
@@ -62,6 +63,28 @@ def text_to_audio_video() -> Graph:
     return _tiny("harmony", BALL) | {"note": Note("Start here", note)}
 
 
+def simplest() -> Graph:
+    note = (
+        "Press **Run**. *Harmony Sampler* lays out the clip, makes it and decodes it; everything else is a default.\n\n"
+        "Other words in *Harmony Text Encode*, another seed, or both sync scales at 1.0 to hear and see what they do."
+    )
+    sampler = {
+        "model": Out("load", "model"),
+        "positive": Out("text", "CONDITIONING"),
+        "vae": Out("load", "vae"),
+        "audio_vae": Out("load", "audio_vae"),
+        "seed": shipped_seed(),
+    }
+    saved = {"video": Out("sample", "video"), "filename_prefix": "video/harmony_simplest"}
+    return {
+        "load": Node("HarmonyCheckpointLoader", MODEL, {"checkpoint": BUILT_IN}),
+        "text": Node("HarmonyTextEncode", MODEL, {"clip": Out("load", "clip")} | BALL),
+        "sample": Node("HarmonySampler", SAMPLING, sampler),
+        "save": Node("SaveVideo", RESULT, saved),
+        "note": Note("Four nodes", note),
+    }
+
+
 def beginner() -> Graph:
     graph = text_to_audio_video()
     for key in ("guider", "noise", "euler", "steps", "note"):
@@ -75,7 +98,7 @@ def beginner() -> Graph:
             "negative": Out("no_text", "CONDITIONING"),
             "latent": Out("clip", "latent"),
             "anchors": Out("clip", "anchors"),
-            "seed": 5,
+            "seed": shipped_seed(),
         },
     )
     graph["decode"].inputs["latent"] = Out("sample", "LATENT")
@@ -84,7 +107,7 @@ def beginner() -> Graph:
         "Seven nodes: press **Run**.\n\nOther words, another seed, or both sync scales at 1.0 to hear and see what "
         "they do. *text_to_audio_video* is the same with every part of the sampler open."
     )
-    graph["note"] = Note("The shortest way", note)
+    graph["note"] = Note("All in one", note)
     return graph
 
 
@@ -175,6 +198,7 @@ def reroll_sound() -> Graph:
         "*Harmony Given Audio* does it the other way round."
     )
     graph = _tiny("harmony_first", BALL)
+    graph["noise"].keeps_seed = True
     again = {**graph["sample"].inputs, "noise": Out("noise2", "NOISE"), "latent_image": Out("given", "LATENT")}
     return graph | {
         "given": Node("HarmonyGivenVideo", SAMPLING, {"latent": Out("sample", "output"), "vae": Out("load", "vae")}),

@@ -35,7 +35,7 @@ from harmony_pack.harmony_core.diffusion.solvers import euler  # noqa: E402
 from harmony_pack.harmony_core.model.driver_cache import DriverCache  # noqa: E402
 from harmony_pack.harmony_core.model.inputs import AudioInput, AVInput, VideoInput, clean_sigma  # noqa: E402
 from harmony_pack.harmony_core.pipelines import HarmonyPipeline  # noqa: E402
-from harmony_pack.nodes.host import run_hooks  # noqa: E402
+from harmony_pack.nodes.host import notes, run_hooks  # noqa: E402
 from harmony_pack.nodes.host.av_latent import nest, split_anchors, split_latent  # noqa: E402
 from harmony_pack.nodes.host.guider import SyncCFGGuider  # noqa: E402
 from harmony_pack.nodes.host.layout import empty_clip  # noqa: E402
@@ -164,8 +164,9 @@ def check_samplers_keep_given_parts() -> None:
 def check_driver_cache() -> None:
     """Cached drivers change nothing, are really used, and are gone after the run, also after a failed one."""
     log, made, loads = Lines(), [], []
-    run_hooks.logger.addHandler(log)
-    run_hooks.logger.setLevel(logging.INFO)
+    for logger in (run_hooks.logger, notes.logger):
+        logger.addHandler(log)
+        logger.setLevel(logging.INFO)
     load, init = DriverCache.load, DriverCache.__init__
 
     def counted_load(self, key, layer):

@@ -126,7 +126,7 @@ def check_nodes(patcher: Any) -> None:
     assert guider.others == (scales(SyncCFG, 3, 2),)
     assert (guider.cfg.video, guider.cfg.audio) == (1.0, 1.0)
     latent = {"samples": nest(*EMPTY)}
-    out = HarmonySampler.execute(patcher, POSITIVE, latent, anchors, 1, 3, 0.0, 3.0, 2.0, 1.0, 1.0).result[0]
+    out = HarmonySampler.execute(patcher, POSITIVE, 1, 3, 0.0, 3.0, 2.0, 1.0, 1.0, latent, anchors).result[0]
     assert [part.shape for part in out["samples"].unbind()] == [part.shape for part in EMPTY]
     assert all(bool(part.isfinite().all()) for part in out["samples"].unbind())
 
