@@ -90,8 +90,8 @@ def unread_patches(options: dict[str, Any]) -> list[str]:
     ]
 
 
-def check_latent(config: HarmonyConfig, shapes: Shapes | None) -> None:
-    """Raises ValueError unless a latent's parts are those that a Harmony model makes.
+def check_latent(config: HarmonyConfig, shapes: Shapes | None) -> Shapes:
+    """The shapes of a latent's parts. Raises ValueError unless they are those that a Harmony model makes.
 
     Args:
         shapes: of the parts, [B,C,...] each.
@@ -115,6 +115,7 @@ def check_latent(config: HarmonyConfig, shapes: Shapes | None) -> None:
             f"The latent is {shapes[0][4]}x{shapes[0][3]}, but this model needs multiples of {sizes[0][1]} both ways; "
             "make it with HarmonyClip."
         )
+    return shapes
 
 
 def check_sampling(sampling: Any) -> None:

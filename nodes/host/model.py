@@ -204,8 +204,7 @@ class HarmonyModel(comfy.model_base.BaseModel):
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         """What one conditioning contributes; the same keys and shapes for all, so that ComfyUI can batch them."""
-        shapes = kwargs.get("latent_shapes")
-        check_latent(self.harmony, shapes)
+        shapes = check_latent(self.harmony, kwargs.get("latent_shapes"))
         check_sampling(self.model_sampling)
         check_conditioning(kwargs.get("prompt_type", "positive"), [kwargs])
         self._finish_latent(kwargs.get("latent_image"), shapes)

@@ -21,13 +21,13 @@ FROM_CONFIG = {
         name: CONFIG[name]
         for name in (
             "steps",
-            "shift",
             "video_sync_scale",
             "audio_sync_scale",
             "video_text_scale",
             "audio_text_scale",
         )
-    },
+    }
+    | {"shift": 0.0},  # the checkpoint's own
     "HarmonyClip": {
         "seconds": float(CONFIG["seconds"]),
         "fps": float(CONFIG["fps"]),
