@@ -109,8 +109,8 @@ def asked_of(latent: dict[str, Any], guides: bool = False) -> dict[str, Any]:
         )
     asked, streams = latent["harmony_clip"], split_latent(latent)
     held = tuple(stream.shape[axis] for stream, axis in zip(streams, time_axes(*streams), strict=True))
-    laid_out = asked["latents"]
-    if held[guides:] != laid_out[guides:]:
+    laid_out, compared = asked["latents"], slice(1 if guides else 0, None)
+    if held[compared] != laid_out[compared]:
         raise ValueError(
             f"The latent holds {_lengths(held, asked)}, but Harmony Clip laid out {_lengths(laid_out, asked)}: it was "
             "trimmed, joined or extended, and picture and sound would no longer meet. Set the length in Harmony Clip "

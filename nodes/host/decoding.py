@@ -49,8 +49,7 @@ def decode_clip(
     tile: int = 0,
     given: str = ORIGINAL,
 ) -> tuple[list[Clip], list[str]]:
-    """Every clip of the batch, cut to the frames and samples asked for, and what a person should know about
-    its sound and about given media.
+    """Every clip of the batch, cut to what was asked for, and what a person should know about sound and given media.
 
     `chunk_seconds` are decoded at once (0 = all), pictures in tiles of `tile` pixels (0 = whole pictures). With `given`
     "original" a film or sound that was given from beginning to end comes out as it was, cut to the clip's length; of

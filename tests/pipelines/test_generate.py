@@ -115,6 +115,8 @@ def test_static_videos(pipeline: HarmonyPipeline, static_video: str):
 
 def test_reference_audio_changes_the_sound(pipeline: HarmonyPipeline):
     plain, voiced = pipeline(request()), pipeline(request(reference_audio=tone(0.6)))
+    own = pipeline(request(reference_audio=tone(0.6), reference_seconds=pipeline.config.reference_seconds))
+    assert torch.equal(voiced.latents_audio, own.latents_audio)
     assert not torch.equal(plain.latents_audio, voiced.latents_audio)
 
 

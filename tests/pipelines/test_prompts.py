@@ -126,6 +126,14 @@ def test_media_are_read_no_larger_than_the_clip(tmp_path: Path, synced_mp4: Path
     assert read_request(given | {"width": 96}, TINY).video.frames.shape == (4, 96, 192, 3)
 
 
+@pytest.mark.parametrize("name", ["harmony-tiny", "harmony-5b"])
+def test_a_reference_is_read_as_long_as_the_checkpoint_hears(name: str, tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", np.zeros((75, 64, 64, 3), np.uint8), Fraction(25), np.ones((1, 48000)), 16000)
+    for asked in ({}, {"reference_seconds": None}):
+        request = read_request({"prompt": "", "reference_audio": tmp_path / "a.mp4"} | asked, preset(name))
+        assert request.reference_audio.duration_s == Fraction(str(preset(name).reference_seconds))
+
+
 def test_what_reading_pictures_converts_is_said(tmp_path: Path) -> None:
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "a.png")
     request = read_request({"prompt": "", "image": tmp_path / "a.png", "reference_images": [tmp_path / "a.png"]}, TINY)

@@ -81,6 +81,8 @@ def check_ltx2() -> None:
     assert not mask[:, :, :8].any()
     assert mask[:, :, 8:].all()
     stereo = {"waveform": torch.cat((TONE["waveform"], 0 * TONE["waveform"]), 1), "sample_rate": 48000}
+    assert message_of(give_video, one, vae, None, 0.0, 0.0).startswith("The latent has no video to keep")
+    assert message_of(give_audio, one, audio_vae, None, 0.0, 0.0).startswith("The latent has no sound to keep")
     whole, notes = give_audio(one, audio_vae, stereo, 0.0, 0.0)
     assert notes[0].startswith("audio: 48000 Hz -> ")
     assert not any("mono" in note or "silent" in note for note in notes)
