@@ -16,8 +16,9 @@ from comfy_api.latest import io
 from ..harmony_core.autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from ..harmony_core.checkpoints.bundle import embedded_checkpoints, load_companions
 from ..harmony_core.checkpoints.errors import CheckpointError
-from ..harmony_core.checkpoints.files import CONFIG_KEY, WeightFiles, open_model, shard_set
+from ..harmony_core.checkpoints.files import open_model
 from ..harmony_core.checkpoints.layout import QUANT_KEY, rename
+from ..harmony_core.checkpoints.weight_files import CONFIG_KEY, WeightFiles, shard_set
 from ..harmony_core.config import HarmonyConfig
 from ..harmony_core.text.tiny_encoder import TinyTextEncoder
 from .host.autoencoders import BundleAudioVAE, BundleVideoVAE

@@ -10,8 +10,8 @@ import folder_paths
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
-from ..harmony_core.checkpoints.files import open_files
 from ..harmony_core.checkpoints.lora import lora_ranks, other_names, writes_audio
+from ..harmony_core.checkpoints.weight_files import open_files
 from .host.files import load_tensors
 from .host.model import HarmonyModel
 

@@ -23,7 +23,8 @@ from ..model import HarmonyTransformer
 from ..text.interface import TextEncoder
 from ..text.tiny_encoder import TinyTextEncoder
 from .errors import CheckpointError
-from .files import CONFIG_KEY, Entry, WeightFiles, assign, open_files, parse_json, plain_sources
+from .files import assign
+from .weight_files import CONFIG_KEY, Entry, WeightFiles, open_files, parse_json, plain_sources
 from .write import write_safetensors
 
 ASSETS = Path(__file__).parent.parent / "assets"

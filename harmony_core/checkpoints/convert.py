@@ -17,16 +17,9 @@ from torch import Tensor
 from ..autoencoders.audio import MelConverter
 from ..presets import PRESETS
 from .errors import CheckpointError
-from .files import (
-    CONFIG_KEY,
-    DTYPES,
-    PICKLES,
-    open_files,
-    open_model,
-    plain_sources,
-    read_tensors,
-)
+from .files import open_model, read_tensors
 from .parts import audio_config, audio_tensors, check_audio_tensors
+from .weight_files import CONFIG_KEY, DTYPES, PICKLES, open_files, plain_sources
 from .write import write_safetensors
 
 WRAPPERS = ("generator", "state_dict", "model", "module")  # keys under which training code nests weights

@@ -7,11 +7,12 @@ from typing import Any
 
 from ..config import HarmonyConfig
 from .bundle import count_tensors, describe_files, resolve
-from .files import FP8_FORMATS, ModelFile, WeightFiles, open_files, plain_sources
+from .files import FP8_FORMATS, ModelFile
 from .layout import map_keys
 from .lora import LORA_MARKS, lora_ranks
 from .ovi import OVI_SPLIT
 from .parts import AUDIO_LAYOUTS, AUDIO_PARTS, TEXT_LAYOUTS, VIDEO_VAE_LAYOUTS, audio_part, which
+from .weight_files import WeightFiles, open_files, plain_sources
 
 LORA_EXTRAS = (".alpha", ".dora_scale", ".diff", ".diff_b")
 WHOLE = "harmony generate --model FILE"

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 
 from .errors import CheckpointError
-from .files import WeightFiles
 from .layout import map_keys
 from .ovi import OVI
 from .wan import DIFFUSERS, Rules
+from .weight_files import WeightFiles
 
 LORA_MARKS = (".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", ".lora.down.", ".lora.up.")
 _AUDIO = re.compile(r"audio\.|speech\.|interactions\.\d+\.(v2a|style)\.")

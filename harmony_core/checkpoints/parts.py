@@ -16,9 +16,10 @@ from ..presets import preset
 from ..text.umt5 import UMT5TextEncoder, encoder_config, load_tokenizer
 from .bundle import Bundle
 from .errors import CheckpointError
-from .files import Paths, WeightFiles, assign, load_transformer, open_files, plain_sources, read_tensors
+from .files import assign, load_transformer, read_tensors
 from .layout import Shapes, check_keys, count_blocks, map_keys, offending, size_of
 from .wan import UMT5, VAE, Rules
+from .weight_files import Paths, WeightFiles, open_files, plain_sources
 
 Pattern = tuple[int | None, ...]  # a shape; None for a size that is any
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..outputs import whole_file
 from .errors import CheckpointError
-from .files import DTYPES
+from .weight_files import DTYPES
 
 SAFETENSORS_DTYPES = {dtype: name for name, dtype in DTYPES.items()} | {
     torch.uint8: "U8",

@@ -230,7 +230,8 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 def read_config(model: str, audio_model: Path | None = None, preset: str | None = None) -> HarmonyConfig:
     """The config of what `PipelineOptions.load` would load, without its weights. Raises CheckpointError."""
     from ..checkpoints import embedded_checkpoints, resolve
-    from ..checkpoints.files import ModelFile, open_files
+    from ..checkpoints.files import ModelFile
+    from ..checkpoints.weight_files import open_files
     from ..presets import preset as preset_config
 
     if preset is not None:

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from harmony_core.checkpoints import CheckpointError, describe, files, load_bundle, resolve, save_bundle, write
+from harmony_core.checkpoints import CheckpointError, describe, load_bundle, resolve, save_bundle, weight_files, write
 from harmony_core.checkpoints.bundle import CONFIG_KEY, TRANSFORMER, load_companions
 from harmony_core.checkpoints.files import open_model
 from harmony_core.checkpoints.identify import identify
@@ -61,7 +61,7 @@ def test_a_bundle_is_opened_once(random_checkpoint: Path, monkeypatch, use):
         opened.append(Path(path))
         return safe_open(path, **options)
 
-    monkeypatch.setattr(files, "safe_open", counted)
+    monkeypatch.setattr(weight_files, "safe_open", counted)
     use(random_checkpoint)
     assert opened == [random_checkpoint]
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from harmony_core.checkpoints import CheckpointError
 from harmony_core.checkpoints import files as files_module
-from harmony_core.checkpoints.files import Quantised, initialize_from_wan, load_transformer, open_model, shard_set
+from harmony_core.checkpoints.files import initialize_from_wan, load_transformer, open_model
+from harmony_core.checkpoints.weight_files import Quantised, shard_set
 from harmony_core.config import HarmonyConfig
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.initialize import initialize
