@@ -86,7 +86,7 @@ def ovi_text_to_audio_video() -> Graph:
         f"Files, by name or chosen in the loaders:\n{OVI_FILES}\n\nThe negative's two captions are Ovi's own. For the "
         "960 models set *prompt_format* to `ovi-suffix` and width and height in Harmony Clip to 960."
     )
-    return _ovi("ovi", OVI_TEXT, Note("Ovi", note))
+    return _ovi("ovi", OVI_TEXT, Note("Ovi", note, RESULT))
 
 
 def ovi_image_to_audio_video() -> Graph:
@@ -94,7 +94,7 @@ def ovi_image_to_audio_video() -> Graph:
         f"Files, by name or chosen in the loaders:\n{OVI_FILES}\n\nChoose a picture: it is scaled to cover the clip "
         "and cropped at the centre. Describe it: the caption says how it goes on."
     )
-    graph = _ovi("ovi_image", OVI_TEXT, Note("Ovi from a picture", note), first_frame=Out("image", "IMAGE"))
+    graph = _ovi("ovi_image", OVI_TEXT, Note("Ovi from a picture", note, RESULT), first_frame=Out("image", "IMAGE"))
     return graph | {"image": Node("LoadImage", MODEL, {"image": "harmony_example.png"})}
 
 
@@ -220,7 +220,7 @@ def ltx2_lip_sync() -> Graph:
         "anchors": Node("HarmonyAnchors", SAMPLING, anchors),
         **_ltx2_sampling(Out("given", "LATENT"), Out("anchors", "anchors")),
         **_lip_sync(vae, LTX_FPS, "ltx2_lip_sync"),
-        "note": Note("Your own sound, LTX-2", note),
+        "note": Note("Your own sound, LTX-2", note, RESULT),
     }
 
 
@@ -256,7 +256,7 @@ def h3_lip_sync() -> Graph:
             audio_text_scale=1.0,
         ),
         **_lip_sync(coders["vae"], 24.0, "h3_lip_sync"),
-        "note": Note("Your own sound, MiniMax H3", note),
+        "note": Note("Your own sound, MiniMax H3", note, RESULT),
     }
     graph["euler"].inputs = {"sampler_name": "res_multistep"}
     return graph

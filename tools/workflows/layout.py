@@ -9,19 +9,19 @@ from typing import Any
 from .definitions import EXTRA_VALUES, Definitions, sockets
 from .graph import CLIP, GUIDANCE, MODEL, RESULT, SAMPLING, Graph, Node, Note
 
-COLUMNS = {MODEL: 320, CLIP: 380, GUIDANCE: 340, SAMPLING: 300, RESULT: 420}  # width of its nodes in pixels
-LEFT, TOP, GAP, MARGIN, HEADER = 20, 120, 50, 60, 40
-TALLEST = 1330  # pixels of a stack; a page of 950 pixels shows it at 60 %, where ComfyUI still draws text
+COLUMNS = {MODEL: 300, CLIP: 350, GUIDANCE: 320, SAMPLING: 300, RESULT: 380}  # width of its nodes in pixels
+LEFT, TOP, GAP, MARGIN, HEADER = 20, 120, 40, 40, 40
+TALLEST = 1290  # pixels of a stack; a page of 950 pixels shows it at 58 %, where ComfyUI still draws text
 SOCKET, WIDGET, TEXT = 22, 26, 90
 PREVIEWS = {  # pixels below the widgets
     "LoadImage": 240,
     "LoadVideo": 240,
     "LoadAudio": 60,
-    "SaveVideo": 420,
-    "SamplerCustomAdvanced": 240,
+    "SaveVideo": 300,
+    "SamplerCustomAdvanced": 140,
     "HarmonySampler": 240,
 }
-NOTE_LINE_CHARACTERS, NOTE_LINE = 38, 24
+NOTE_LINE_CHARACTERS, NOTE_LINE = 36, 24
 EXTRA_DEFAULTS = {
     "control_after_generate": ["randomize"],
     "image_upload": ["image"],
@@ -144,7 +144,7 @@ def _lay_out(described: list[Node | Note], nodes: list[dict[str, Any]]) -> list[
                 top += node["size"][1] + GAP
             bottom = max(bottom, top)
             left += width + MARGIN
-        box = [first - GAP // 3, TOP - MARGIN - 20, left - MARGIN - first + 2 * (GAP // 3), bottom - TOP + MARGIN]
+        box = [first - GAP // 3, TOP - 80, left - MARGIN - first + 2 * (GAP // 3), bottom - TOP + 60]
         groups.append({"id": len(groups) + 1, "title": column, "bounding": box, "color": "#3f789e", "font_size": 22})
     return groups
 

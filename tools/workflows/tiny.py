@@ -137,7 +137,7 @@ def audio_to_video() -> Graph:
         "sound": Node("LoadAudio", MODEL, {"audio": "harmony_example.wav"}),
         "given": Node(
             "HarmonyGivenAudio",
-            CLIP,
+            MODEL,
             {"latent": Out("clip", "latent"), "audio_vae": Out("load", "audio_vae"), "audio": Out("sound", "AUDIO")},
         ),
         "note": Note("Your own sound", note),
@@ -155,7 +155,7 @@ def video_to_audio() -> Graph:
         "film": Node("LoadVideo", MODEL, {"file": "harmony_example.mp4"}),
         "given": Node(
             "HarmonyGivenVideo",
-            CLIP,
+            MODEL,
             {"latent": Out("clip", "latent"), "vae": Out("load", "vae"), "video": Out("film", "VIDEO")},
         ),
         "note": Note("Your own video", note),
@@ -177,7 +177,7 @@ def voice_clone() -> Graph:
 
     def voice(text: str) -> Node:
         inputs = {"audio_vae": Out("load", "audio_vae"), "audio": Out("sound", "AUDIO")}
-        return Node("HarmonyReferenceAudio", CLIP, {"conditioning": Out(text, "CONDITIONING")} | inputs)
+        return Node("HarmonyReferenceAudio", MODEL, {"conditioning": Out(text, "CONDITIONING")} | inputs)
 
     graph = _tiny("harmony_voice", text) | {
         "sound": Node("LoadAudio", MODEL, {"audio": "harmony_example.wav"}),
@@ -201,7 +201,7 @@ def reroll_sound() -> Graph:
     graph["noise"].keeps_seed = True
     again = {**graph["sample"].inputs, "noise": Out("noise2", "NOISE"), "latent_image": Out("given", "LATENT")}
     return graph | {
-        "given": Node("HarmonyGivenVideo", SAMPLING, {"latent": Out("sample", "output"), "vae": Out("load", "vae")}),
+        "given": Node("HarmonyGivenVideo", MODEL, {"latent": Out("sample", "output"), "vae": Out("load", "vae")}),
         "noise2": Node("RandomNoise", GUIDANCE, {"noise_seed": 2}),
         "sample2": Node("SamplerCustomAdvanced", SAMPLING, again),
         "decode2": Node("HarmonyDecode", SAMPLING, _decode(Out("sample2", "output"))),
