@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..outputs import SYNC_PLOT, whole_file
+from ..sync import MAX_LAG_S
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +46,13 @@ def write_clip(
 
 
 def measure_clip(
-    frames: np.ndarray, fps: Fraction, samples: np.ndarray, sample_rate: int, plot: Path | None, title: str
+    frames: np.ndarray,
+    fps: Fraction,
+    samples: np.ndarray,
+    sample_rate: int,
+    plot: Path | None,
+    title: str,
+    max_lag_s: float = MAX_LAG_S,
 ) -> SyncReport:
     """The sync report, and its plot if there is a path for one."""
     from PIL.PngImagePlugin import PngInfo
@@ -53,7 +60,7 @@ def measure_clip(
     from ..sync.measure import measure
     from ..sync.plot import sync_plot
 
-    report = measure(frames, fps, samples, sample_rate)
+    report = measure(frames, fps, samples, sample_rate, max_lag_s)
     if plot is not None:
         facts = PngInfo()
         facts.add_text("Software", SYNC_PLOT)
