@@ -181,7 +181,7 @@ def _joined(kind: str, correlation_LK: np.ndarray) -> np.ndarray:
 
 
 def _score(kinds_L: dict[str, np.ndarray]) -> np.ndarray:
-    return sum(curve_L**2 for curve_L in kinds_L.values())
+    return np.sum([curve_L**2 for curve_L in kinds_L.values()], axis=0)
 
 
 def _finer(

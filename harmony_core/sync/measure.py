@@ -149,7 +149,8 @@ def _strength(picture: PictureCurves, fps: float) -> np.ndarray:
     starting_F = np.diff(picture.motion, prepend=picture.motion[:1]).clip(min=0)
     returning_F = np.split(picture.turning, 2, axis=1)[0].mean(1)
     weights = ((picture.bouncing[:, 0], 1), (returning_F, 1), (starting_F, 0.5))
-    return sum(weight * _above_median(clipped(curve_F[:, None], fps)[:, 0]) for curve_F, weight in weights)
+    strengths = [weight * _above_median(clipped(curve_F[:, None], fps)[:, 0]) for curve_F, weight in weights]
+    return np.sum(strengths, axis=0)
 
 
 def _why_not(picture: PictureCurves, samples_N: np.ndarray) -> str:
