@@ -68,7 +68,7 @@ def with_plain_errors(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
                 raise
             raise ValueError(str(error)) from error
 
-    node.execute = classmethod(plain)
+    node.execute = classmethod(plain)  # pyright: ignore[reportAttributeAccessIssue] a class method as before
     return node
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ..model.blocks import Block, SelfAttention
+from ..model.blocks import SelfAttention
 from ..model.layers import norm_then_rope
 
 OFFLOADS = ("none", "model", "layers")
@@ -58,14 +58,10 @@ class Placement:
         self._hooks[module] = cpu_offload_with_hook(module, self.device)[1]
 
     def _stream(self, module: nn.Module) -> None:
-        """accelerate fetches a layer's weights for its `forward`; what is read outside of one has to be there."""
+        """accelerate fetches a module's own weights for its `forward`; the fused op would read the norms' outside."""
         from accelerate import cpu_offload
-        from accelerate.hooks import remove_hook_from_module
 
         cpu_offload(module, self.device)
         for part in module.modules():
-            if isinstance(part, Block):
-                remove_hook_from_module(part)  # its modulation; its layers keep their hooks
-                part.modulation.data = part.modulation.data.to(self.device)
-            elif isinstance(part, SelfAttention):
+            if isinstance(part, SelfAttention):
                 part.qk_norm_rope = norm_then_rope

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..outputs import whole_file
 from .config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -21,9 +22,8 @@ def same_settings(config: TrainingConfig, path: Path) -> None:
     """
     settings = json.loads(json.dumps(config.same_run()))
     if not path.exists():
-        part = path.with_name(f"{path.name}.part")
-        part.write_text(json.dumps(settings, indent=1))
-        part.replace(path)
+        with whole_file(path) as part:
+            part.write_text(json.dumps(settings, indent=1))
         return
     before, now = _flat(json.loads(path.read_text())), _flat(settings)
     for name in before | now:

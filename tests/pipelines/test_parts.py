@@ -106,10 +106,7 @@ def test_offloading_changes_no_bit(parts: dict[str, Path], model: str, offload: 
 def test_streamed_layers_have_no_storage_between_uses(parts: dict[str, Path]):
     pipeline = build(parts, "harmony", "layers")
     pipeline(request())
-    devices = {name: each.device.type for name, each in pipeline.transformer.named_parameters()}
-    assert {name for name, device in devices.items() if device != "meta"} == {
-        name for name in devices if "blocks." in name and name.endswith("modulation")
-    }
+    assert all(each.device.type == "meta" for each in pipeline.transformer.parameters())
     assert all(each.device.type == "meta" for each in pipeline.text_encoder.model.encoder.block.parameters())
 
 
