@@ -147,12 +147,9 @@ def _model_card(files: WeightFiles) -> dict[str, Any]:
 def _bundle_settings(files: WeightFiles) -> dict[str, Any]:
     """The settings of a file that holds every part and nothing else."""
     settings = _settings(files)
-    prefixes = {"vae": VIDEO_VAE, "audio_vae": AUDIO_VAE, "text_encoder": TEXT_ENCODER}
-    missing = [
-        part
-        for part, prefix in prefixes.items()
-        if part not in settings or not any(key.startswith(prefix) for key in files.entries)
-    ]
+    present = {prefix for prefix in PARTS if any(key.startswith(prefix) for key in files.entries)}
+    saved_alone = present == {TRANSFORMER}  # ComfyUI's ModelSave keeps what the whole checkpoint says of itself
+    missing = [part for part in ("vae", "audio_vae", "text_encoder") if saved_alone or part not in settings]
     if missing:
         raise CheckpointError(
             f"{files.name} is a transformer alone: it lacks {', '.join(missing)}. In ComfyUI, put it into "
