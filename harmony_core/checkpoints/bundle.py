@@ -29,7 +29,8 @@ from .write import write_safetensors
 
 ASSETS = Path(__file__).parent.parent / "assets"
 TRANSFORMER, VIDEO_VAE, AUDIO_VAE, TEXT_ENCODER = "model.diffusion_model.", "vae.", "audio_vae.", "text_encoders."
-PARTS = (TRANSFORMER, VIDEO_VAE, AUDIO_VAE, TEXT_ENCODER)
+COMPANIONS = {"vae": VIDEO_VAE, "audio_vae": AUDIO_VAE, "text_encoder": TEXT_ENCODER}  # by the names of their settings
+PARTS = (TRANSFORMER, *COMPANIONS.values())
 
 
 @dataclass
@@ -147,30 +148,39 @@ def _model_card(files: WeightFiles) -> dict[str, Any]:
 def _bundle_settings(files: WeightFiles) -> dict[str, Any]:
     """The settings of a file that holds every part and nothing else."""
     settings = _settings(files)
-    prefixes = {"vae": VIDEO_VAE, "audio_vae": AUDIO_VAE, "text_encoder": TEXT_ENCODER}
-    missing = [
-        part
-        for part, prefix in prefixes.items()
-        if part not in settings or not any(key.startswith(prefix) for key in files.entries)
-    ]
-    if missing:
-        raise CheckpointError(
-            f"{files.name} is a transformer alone: it lacks {', '.join(missing)}. In ComfyUI, put it into "
-            "models/diffusion_models and use Harmony Model Loader; on the command line, give the other parts as well."
-        )
+    _require_parts(files, [part for part in COMPANIONS if part not in settings])
     left = sorted(key for key in files.entries if not key.startswith(PARTS))
     if left:
         raise CheckpointError(f"{files.name} has {len(left)} unknown tensors, the first: {left[0]}.")
     return settings
 
 
+def _without_keys(files: WeightFiles) -> list[str]:
+    return [part for part, start in COMPANIONS.items() if not any(key.startswith(start) for key in files.entries)]
+
+
+def _require_parts(files: WeightFiles, missing: Iterable[str]) -> None:
+    """Raises CheckpointError where there are missing parts."""
+    absent = ", ".join(missing)
+    if absent:
+        raise CheckpointError(
+            f"{files.name} is a transformer alone: it lacks {absent}. In ComfyUI, put it into models/diffusion_models "
+            "and use Harmony Model Loader; on the command line, give the other parts as well."
+        )
+
+
 def _companions(files: WeightFiles, settings: dict[str, Any]) -> tuple[TinyVideoVAE, TinyAudioVAE, TinyTextEncoder]:
-    parts = (
-        TinyVideoVAE(**settings["vae"]),
-        TinyAudioVAE(**settings["audio_vae"]),
-        TinyTextEncoder(**settings["text_encoder"]),
-    )
-    for prefix, part in zip((VIDEO_VAE, AUDIO_VAE, TEXT_ENCODER), parts, strict=True):
+    # ComfyUI's ModelSave keeps what the whole checkpoint said of itself
+    _require_parts(files, _without_keys(files))
+    try:
+        parts = (
+            TinyVideoVAE(**settings["vae"]),
+            TinyAudioVAE(**settings["audio_vae"]),
+            TinyTextEncoder(**settings["text_encoder"]),
+        )
+    except (TypeError, ValueError) as error:  # settings that are no arguments of theirs
+        raise CheckpointError(f"{files.name} holds settings that this version cannot read: {error}") from error
+    for prefix, part in zip(COMPANIONS.values(), parts, strict=True):
         _fill(part, files, prefix, torch.float32)
     return parts
 

@@ -123,3 +123,14 @@ def test_wrong_files(random_checkpoint: Path, tmp_path: Path):
         CheckpointError, match=r"old\.ckpt is a pickle.*`harmony convert old\.ckpt -o old\.safetensors`"
     ):
         load_bundle(tmp_path / "old.ckpt")
+
+
+@pytest.mark.parametrize("settings", [3, {"colour": 1}, {"channels": "many"}])
+@pytest.mark.parametrize("part", ["vae", "audio_vae", "text_encoder"])
+def test_settings_of_parts_that_cannot_be(random_checkpoint: Path, tmp_path: Path, part: str, settings: object):
+    path = tmp_path / "odd.safetensors"
+    tensors = load_file(random_checkpoint)
+    stored = json.loads(bytes(tensors.pop("model.diffusion_model.harmony_config").tolist()))
+    save_file(tensors, path, metadata={"config": json.dumps(stored | {part: settings})})
+    with pytest.raises(CheckpointError, match=r"odd\.safetensors holds settings that this version cannot read"):
+        load_bundle(path)
