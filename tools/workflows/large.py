@@ -145,7 +145,7 @@ def _ltx2(caption: str) -> Graph:
         "text_encoder": Node("LTXAVTextEncoderLoader", MODEL, {"text_encoder": GEMMA.name} | name, (GEMMA, LTX)),
         "text": Node("CLIPTextEncode", CLIP, clip | {"text": caption}),
         "no_text": Node("CLIPTextEncode", CLIP, clip | {"text": "blurry, distorted, muffled, noise"}),
-        "rate": Node("LTXVConditioning", CLIP, prompts | {"frame_rate": LTX_FPS}),
+        "rate": Node("LTXVConditioning", GUIDANCE, prompts | {"frame_rate": LTX_FPS}),
     }
 
 
