@@ -177,11 +177,17 @@ def test_sync_finds_the_lag_of_a_file(harmony, flashes_and_clicks, tmp_path: Pat
     assert code == 0, err
     facts = json.loads(printed)
     assert facts["lag_ms"] == pytest.approx(80, abs=15)
+    assert facts["range_ms"] == [-500, 500]
+    assert facts["lag_confidence"] > 0.5
+    assert facts["av_align"] is not None
     assert len(facts["video_events"]) == len(facts["audio_events"]) == 5
     assert Image.open(tmp_path / "late.png").width > 1000
     code, printed, _ = harmony("sync", tmp_path / "late.mp4")
     assert code == 0
     assert "ms late" in printed
+    assert "within 500 ms" in printed
+    code, printed, _ = harmony("sync", tmp_path / "late.mp4", "--json", "--max-lag", 200)
+    assert json.loads(printed)["range_ms"] == [-200, 200]
 
 
 def test_sync_of_what_has_no_answer(harmony, flashes_and_clicks, tmp_path: Path) -> None:
@@ -194,6 +200,7 @@ def test_sync_of_what_has_no_answer(harmony, flashes_and_clicks, tmp_path: Path)
     assert_error(harmony("sync", tmp_path / "mute.mp4"), "mute.mp4 has no audio track")
     assert_error(harmony("sync", tmp_path / "nothing.mp4"), "nothing.mp4 is missing")
     assert_error(harmony("sync", tmp_path / "mute.mp4", "--seconds", "0"), "--seconds")
+    assert_error(harmony("sync", tmp_path / "mute.mp4", "--max-lag", "0.5"), "--max-lag is 0.5", "milliseconds")
     assert_error(harmony("sync", tmp_path / "nothing.mp4", "--plot", "x.txt"), "--plot x.txt must end in .png")
 
 

@@ -7,6 +7,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..sync import MAX_LAG_S
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -40,13 +42,19 @@ def write_clip(
 
 
 def measure_clip(
-    frames: np.ndarray, fps: Fraction, samples: np.ndarray, sample_rate: int, plot: Path | None, title: str
+    frames: np.ndarray,
+    fps: Fraction,
+    samples: np.ndarray,
+    sample_rate: int,
+    plot: Path | None,
+    title: str,
+    max_lag_s: float = MAX_LAG_S,
 ) -> SyncReport:
     """The sync report, and its plot if there is a path for one."""
     from ..sync.measure import measure
     from ..sync.plot import sync_plot
 
-    report = measure(frames, fps, samples, sample_rate)
+    report = measure(frames, fps, samples, sample_rate, max_lag_s)
     if plot is not None:
         sync_plot(report, frames, samples, sample_rate, title).save(plot)
     return report

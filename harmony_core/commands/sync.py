@@ -8,15 +8,19 @@ from typing import Annotated
 
 import typer
 
+from ..sync import MAX_LAG_S
 from .clips import measure_clip
 from .options import Json, check_seconds, check_suffix
 
-PREVIEW_SIDE = 160  # frames of a measured file, enough for the film strip
+PREVIEW_SIDE = 72  # frames of a measured file, more than is measured and enough for the film strip
+LAG_RANGE_MS = 50, 10_000  # of --max-lag
 
 
 def sync(
     file: Annotated[Path, typer.Argument(help="Any video file with sound.")],
     seconds: Annotated[float, typer.Option(help="How much of the file is measured.")] = 60.0,
+    max_lag: Annotated[float, typer.Option(help="Milliseconds either way within which a lag is sought.")] = 1000
+    * MAX_LAG_S,
     plot: Annotated[Path | None, typer.Option(help="PNG to write.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -25,13 +29,16 @@ def sync(
     from ..sync.plot import describe
 
     check_seconds("--seconds", seconds)
+    if not LAG_RANGE_MS[0] <= max_lag <= LAG_RANGE_MS[1]:
+        low, high = LAG_RANGE_MS
+        raise ValueError(f"--max-lag is {max_lag:g}, but must be {low} to {high} milliseconds.")
     check_suffix("--plot", plot, ".png")
     check_overwrites({"--plot": plot}, [file])
     if plot is not None:
         prepare_output(plot)
     audio = read_audio(file, seconds=seconds)
     video = read_video(file, seconds=seconds, short_side=PREVIEW_SIDE)
-    report = measure_clip(video.frames, video.fps, audio.samples, audio.sample_rate, plot, file.name)
+    report = measure_clip(video.frames, video.fps, audio.samples, audio.sample_rate, plot, file.name, max_lag / 1000)
     if as_json:
         print(json.dumps({"file": str(file), **report.to_dict()}))
         return

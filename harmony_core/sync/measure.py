@@ -1,46 +1,45 @@
-"""How well sound and picture of a clip agree in time. Numpy only; works on any video with sound.
+"""How well sound and picture of a clip agree in time. Numpy and Pillow only; works on any video with sound.
 
-Things that sound move in different ways, so four pairs of curves are correlated and the clear ones outweigh the rest:
+Time grows with the length of a clip, memory hardly: pictures are looked at one by one (picture.py), the sound becomes
+two curves (sound.py), and both are compared at every lag (agreement.py).
 
-    starting  motion that becomes more             with sound onsets   flashes, cuts, things that appear
-    turning   the picture goes back where it was   with sound onsets   claps, anything that beats
-    bouncing  motion changes speed or direction    with sound onsets   impacts
-    opening   the picture's main way of varying    with loudness       mouths: wide means loud
-
-Shape suffixes: F frames, H height, W width, C audio channels, N samples, T points of an audio curve, L lags,
-K samples of a window, P pixels.
+Shape suffixes: F frames, H height, W width, C audio channels, N samples, T points of an audio curve.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
-CURVE_RATE = 200  # points a second of the audio curves: lags come in steps of 5 ms, refined by a parabola
-MAX_LAG_S = 0.5
+from . import MAX_LAG_S
+from .agreement import Agreement, agree, clipped
+from .confidence import confidence
+from .picture import PictureCurves, picture_curves
+from .sound import CURVE_RATE, loudness, onset_strength, smooth
+
 MIN_FRAMES = 8
-WORKING_SIDE = 64  # frames are averaged down to about this, which also removes noise
-GUESS = 0.25  # noise on both sides passes this confidence one time in ten
-MOTION_GATE = 3 / 255  # changes of a pixel below this are compression noise
-SILENCE = 1e-3  # RMS, -60 dB of full scale
-ONSET_WINDOW_S = 0.016
-LOUDNESS_WINDOW_S = 0.025
+SURE = 0.5  # confidence from which a lag is told
+SILENCE = 2e-5  # of full scale: below the smallest step of 16-bit sound
+CANCELLED = 0.3  # a mix this much quieter than its loudest channel has lost it
+NEIGHBOURHOOD_S = 4.0  # in which an event must stand out
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyncReport:
     """What `measure` found.
 
-    `lag_ms` is None with `reason` set where nothing can be measured. Positive: the sound is late.
-    `lag_confidence` is 0..1: how far the correlation at this lag stands above that at any other; under `GUESS` a guess.
-    `basis` names the pair of curves that agrees best. `motion`, `video_strength` [F] are at frame times, `onset`,
-    `loudness` [T] at `CURVE_RATE` a second; event times are seconds.
+    `lag_ms` is None with `reason` set where nothing can be measured or told. Positive: the sound is late.
+    `lag_confidence` is 0..1, calibrated on known clips: below `SURE` no lag is told. Lags were sought within
+    `max_lag_ms` either way. `basis` names what agrees best: starting, turning, bouncing or opening (picture.py).
+    `motion`, `video_strength` [F] are at frame times, `loudness` [T] at `CURVE_RATE` a second; event times are seconds.
     """
 
     lag_ms: float | None
     lag_confidence: float
+    max_lag_ms: float
     basis: str
     reason: str
     av_align: float | None
@@ -50,16 +49,22 @@ class SyncReport:
     duration_s: float
     motion: np.ndarray
     video_strength: np.ndarray
-    onset: np.ndarray
     loudness: np.ndarray
 
     def to_dict(self) -> dict:
         """The numbers without the curves, for JSON."""
         names = ("lag_ms", "lag_confidence", "basis", "reason", "av_align", "video_events", "audio_events", "fps")
-        return {name: getattr(self, name) for name in (*names, "duration_s")}
+        facts = {name: getattr(self, name) for name in (*names, "duration_s")}
+        return facts | {"range_ms": [-self.max_lag_ms, self.max_lag_ms]}
 
 
-def measure(frames: np.ndarray, fps: float | Fraction, samples: np.ndarray, sample_rate: int) -> SyncReport:
+def measure(
+    frames: Iterable[np.ndarray],
+    fps: float | Fraction,
+    samples: np.ndarray,
+    sample_rate: int,
+    max_lag_s: float = MAX_LAG_S,
+) -> SyncReport:
     """Lag of the sound behind the picture and the AV-Align score.
 
     AV-Align is Yariv et al.'s (2023) intersection over union of sound onsets and motion peaks that lie within one
@@ -67,78 +72,49 @@ def measure(frames: np.ndarray, fps: float | Fraction, samples: np.ndarray, samp
     motion count as peaks. A mouth has no clear onsets, so speech in sync scores lower than impacts in sync.
 
     Args:
-        frames: uint8 [F,H,W,3].
+        frames: uint8 [F,H,W,3], or pictures one by one.
         samples: float [C,N] or [N].
+        max_lag_s: lags are sought within this, and within a third of the clip.
     """
     fps = float(fps)
-    luma_FHW = _luma(frames)
-    samples_N = np.atleast_2d(samples).mean(0).astype(np.float32)
-    motion_F, turning_F = _motion_and_turning(luma_FHW)
-    starting_F, bouncing_F = np.diff(motion_F, prepend=motion_F[0]).clip(min=0), _bouncing(luma_FHW)
-    strength_F = _above_median(bouncing_F) + _above_median(turning_F) + 0.5 * _above_median(starting_F)
+    samples_N = _mixed(np.atleast_2d(samples))
+    picture = picture_curves(frames, fps)
     onset_T, loudness_T = onset_strength(samples_N, sample_rate), loudness(samples_N, sample_rate)
+    strength_F = _strength(picture, fps)
     video_events, audio_events = video_event_times(strength_F, fps), audio_event_times(onset_T)
 
-    lag_s, confidence, basis, reason = None, 0.0, "", _why_not(luma_FHW, motion_F, samples_N)
+    found, sure, reason = None, 0.0, _why_not(picture, samples_N)
     if not reason:
-        pairs = {
-            "starting": _correlation(starting_F, onset_T, fps),
-            "turning": _correlation(turning_F, onset_T, fps),
-            "bouncing": _correlation(bouncing_F, onset_T, fps),
-            "opening": np.abs(_correlation(_opening(luma_FHW), loudness_T, fps)),
-        }
-        lag_s, confidence, basis = _best_lag(pairs, fps)
-        if lag_s is None:
-            reason = f"picture and sound agree at no lag within {MAX_LAG_S * 1000:.0f} ms"
+        found = agree(picture, fps, onset_T, loudness_T, max_lag_s)
+        sure = confidence(found.evidence)
+        reason = "" if sure >= SURE else _why_unsure(found)
     return SyncReport(
-        lag_ms=None if lag_s is None else round(1000 * lag_s, 1),
-        lag_confidence=round(confidence, 3),
-        basis=basis,
+        lag_ms=round(1000 * found.lag_s, 1) if found and not reason else None,
+        lag_confidence=round(sure, 3),
+        max_lag_ms=1000 * (found.max_lag_s if found else max_lag_s),
+        basis=found.basis if found else "",
         reason=reason,
         av_align=av_align(audio_events, video_events, 1 / fps),
         video_events=video_events,
         audio_events=audio_events,
         fps=fps,
-        duration_s=len(frames) / fps,
-        motion=motion_F,
+        duration_s=len(picture.motion) / fps,
+        motion=picture.motion,
         video_strength=strength_F,
-        onset=onset_T,
         loudness=loudness_T,
     )
 
 
-def motion_energy(frames: np.ndarray) -> np.ndarray:
-    """Mean change of brightness from the frame before, [F,H,W,3] -> [F]; the first repeats the second."""
-    return _motion_and_turning(_luma(frames))[0]
-
-
-def onset_strength(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Spectral flux: how much louder each frequency becomes, summed and squared, which favours the sudden.
-
-    [N] -> [T] at `CURVE_RATE`, maximum 1.
-    """
-    size = max(16, round(ONSET_WINDOW_S * sample_rate))
-    windows_TK = _windows(samples, sample_rate, size) * np.hanning(size).astype(np.float32)
-    spectrum_TK = np.sqrt(np.abs(np.fft.rfft(windows_TK, axis=1)))
-    rise_T = np.diff(spectrum_TK, axis=0, prepend=spectrum_TK[:1]).clip(min=0).sum(1) ** 2
-    return rise_T / max(rise_T.max(), 1e-12)
-
-
-def loudness(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Short-time RMS to the power 0.6 (Stevens' law), [N] -> [T] at `CURVE_RATE`, maximum 1."""
-    windows_TK = _windows(samples, sample_rate, round(LOUDNESS_WINDOW_S * sample_rate))
-    loud_T = np.sqrt((windows_TK**2).mean(1)) ** 0.6
-    return loud_T / max(loud_T.max(), 1e-12)
-
-
 def video_event_times(strength_F: np.ndarray, fps: float) -> tuple[float, ...]:
     """Seconds at which something happens in the picture; neighbouring frames are one event."""
-    return tuple(round(index / fps, 4) for index in _peaks(strength_F, distance=2, prominence=0.25))
+    peaks = _peaks(strength_F, distance=2, prominence=0.25, reach=round(NEIGHBOURHOOD_S * fps))
+    return tuple(round(index / fps, 4) for index in peaks)
 
 
 def audio_event_times(onset_T: np.ndarray) -> tuple[float, ...]:
     """Seconds of sound onsets, at least 60 ms apart."""
-    peaks = _peaks(_smooth(onset_T, 0.01 * CURVE_RATE), distance=round(0.06 * CURVE_RATE), prominence=0.06)
+    distance, reach = round(0.06 * CURVE_RATE), round(NEIGHBOURHOOD_S * CURVE_RATE)
+    peaks = _peaks(smooth(onset_T, 0.01 * CURVE_RATE), distance=distance, prominence=0.06, reach=reach)
     return tuple(round(index / CURVE_RATE, 4) for index in peaks)
 
 
@@ -150,155 +126,80 @@ def av_align(audio_events: tuple[float, ...], video_events: tuple[float, ...], w
     """
     if not audio_events and not video_events:
         return None
-    matched, heard, seen = 0, list(audio_events), list(video_events)
-    while heard and seen:
-        if abs(heard[0] - seen[0]) <= window_s + 1e-6:
+    matched = heard = seen = 0
+    while heard < len(audio_events) and seen < len(video_events):
+        apart = audio_events[heard] - video_events[seen]
+        if abs(apart) <= window_s + 1e-6:
             matched += 1
-            heard.pop(0)
-            seen.pop(0)
-        else:
-            (heard if heard[0] < seen[0] else seen).pop(0)
+        heard += apart <= window_s + 1e-6
+        seen += apart >= -window_s - 1e-6
     return matched / (len(audio_events) + len(video_events) - matched)
 
 
-def _luma(frames: np.ndarray) -> np.ndarray:
-    """[F,H,W,3] uint8 -> [F,h,w] in 0..1, averaged over blocks."""
-    block = max(1, min(frames.shape[1:3]) // WORKING_SIDE)
-    height, width = (side // block * block for side in frames.shape[1:3])
-    small = []
-    for picture_HWC in frames:
-        luma_HW = picture_HWC[:height, :width].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32) / 255
-        small.append(luma_HW.reshape(height // block, block, width // block, block).mean((1, 3)))
-    return np.stack(small)
+def _mixed(samples_CN: np.ndarray) -> np.ndarray:
+    """The mean of the channels, or the loudest of them where they cancel, [N]."""
+    samples_CN = samples_CN.astype(np.float32, copy=False)
+    mix_N = samples_CN.mean(0)
+    power_C = np.einsum("cn,cn->c", samples_CN, samples_CN)
+    return samples_CN[power_C.argmax()] if mix_N @ mix_N < CANCELLED**2 * power_C.max() else mix_N
 
 
-def _motion_and_turning(luma_FHW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Motion [F] into each frame; turning [F], how much shorter the way past each frame is than the way through it."""
-
-    def distance(step: int) -> np.ndarray:
-        change_FHW = np.abs(luma_FHW[step:] - luma_FHW[:-step])
-        return (change_FHW * (change_FHW > MOTION_GATE)).mean((1, 2))
-
-    motion_F, turning_F = np.zeros((2, len(luma_FHW)), np.float32)
-    if len(luma_FHW) > 1:
-        motion_F[1:] = distance(1)
-        motion_F[0] = motion_F[1]  # unknown: a false rest here would meet the quiet start of many sounds
-    if len(luma_FHW) > 2:
-        turning_F[1:-1] = (motion_F[1:-1] + motion_F[2:] - distance(2)).clip(min=0)
-        turning_F[[0, -1]] = np.median(turning_F[1:-1])
-    return motion_F, turning_F
+def _strength(picture: PictureCurves, fps: float) -> np.ndarray:
+    """How much happens in each frame, [F]."""
+    starting_F = np.diff(picture.motion, prepend=picture.motion[:1]).clip(min=0)
+    returning_F = np.split(picture.turning, 2, axis=1)[0].mean(1)
+    weights = ((picture.bouncing[:, 0], 1), (returning_F, 1), (starting_F, 0.5))
+    return sum(weight * _above_median(clipped(curve_F[:, None], fps)[:, 0]) for curve_F, weight in weights)
 
 
-def _opening(luma_FHW: np.ndarray) -> np.ndarray:
-    """Score of each frame on the first principal component of the pictures, [F]; its sign is arbitrary."""
-    centred_FP = (luma_FHW - luma_FHW.mean(0)).reshape(len(luma_FHW), -1)
-    values_F, vectors_FF = np.linalg.eigh(centred_FP @ centred_FP.T)
-    return (vectors_FF[:, -1] * np.sqrt(max(values_F[-1], 0))).astype(np.float32)
-
-
-def _bouncing(luma_FHW: np.ndarray) -> np.ndarray:
-    """How suddenly motion changes its speed or direction at each frame, [F].
-
-    Moving something by d changes the picture by a dipole of moment d x area x contrast, however far it goes; things
-    that only appear or vanish have none.
-    """
-    change_FHW = np.diff(luma_FHW, axis=0)
-    change_FHW = change_FHW * (np.abs(change_FHW) > MOTION_GATE)
-    size_F = np.maximum(np.abs(change_FHW).sum((1, 2)), 1e-9)
-    bouncing_F = np.zeros(len(luma_FHW), np.float32)
-    for axis, kept in ((1, "fhw,h->f"), (2, "fhw,w->f")):
-        position = np.arange(luma_FHW.shape[axis]) / luma_FHW.shape[1]
-        centre_F = np.einsum(kept, np.abs(change_FHW), position) / size_F
-        moment_F = np.einsum(kept, change_FHW, position) - centre_F * change_FHW.sum((1, 2))
-        bouncing_F[1:-1] += np.diff(moment_F) ** 2
-    bouncing_F = np.sqrt(bouncing_F)
-    if len(luma_FHW) > 2:
-        bouncing_F[[0, -1]] = np.median(bouncing_F[1:-1])
-    return bouncing_F
-
-
-def _why_not(luma_FHW: np.ndarray, motion_F: np.ndarray, samples_N: np.ndarray) -> str:
-    if len(luma_FHW) < MIN_FRAMES:
-        return f"the video has {len(luma_FHW)} frames; at least {MIN_FRAMES} are needed"
-    if len(samples_N) == 0 or np.sqrt((samples_N**2).mean()) < SILENCE:
+def _why_not(picture: PictureCurves, samples_N: np.ndarray) -> str:
+    if len(picture.motion) < MIN_FRAMES:
+        return f"the video has {len(picture.motion)} frames; at least {MIN_FRAMES} are needed"
+    if np.abs(samples_N).max(initial=0) < SILENCE:
         return "the sound is silent"
-    if not motion_F.any():
+    if not picture.motion.any():
         return "the picture does not move"
     return ""
 
 
-def _correlation(video_F: np.ndarray, audio_T: np.ndarray, fps: float) -> np.ndarray:
-    """Normalised correlation at every lag, [L]; the middle is lag 0."""
-    smooth_T = _smooth(audio_T, 0.5 / fps * CURVE_RATE)  # a frame says no more than this about when
-    seen_F, heard_T = _standard(video_F), _standard(smooth_T)
-    reach = min(round(MAX_LAG_S * CURVE_RATE), round(len(video_F) / fps * CURVE_RATE / 3))
-    positions_LF = np.arange(-reach, reach + 1)[:, None] + np.arange(len(video_F)) / fps * CURVE_RATE
-    # Beyond the clip nothing is known: 0, the mean, there favours small lags among equals.
-    heard_LF = np.interp(positions_LF, np.arange(len(heard_T)), heard_T, left=0, right=0)
-    return heard_LF @ seen_F / len(seen_F)
-
-
-def _best_lag(pairs_L: dict[str, np.ndarray], fps: float) -> tuple[float | None, float, str]:
-    """Lag in seconds, its confidence and the pair that agrees best there; None without a peak inside the range."""
-    # The cube lets one clear pair outvote several vague ones.
-    score_L = sum(np.maximum(curve_L, 0) ** 3 for curve_L in pairs_L.values()) ** (1 / 3)
-    reach = len(score_L) // 2
-    inner_L = score_L[1:-1]
-    tops = 1 + np.flatnonzero((inner_L > score_L[:-2]) & (inner_L >= score_L[2:]))
-    if not len(tops):
-        return None, 0.0, ""
-    best = tops[score_L[tops].argmax()]
-    others = [score_L[i] for i in (*tops, 0, -1) if abs(i % len(score_L) - best) > CURVE_RATE / fps]
-    before, top, after = score_L[best - 1 : best + 2]
-    lag = best - reach + 0.5 * (before - after) / min(before - 2 * top + after, -1e-12)
-    basis = max(pairs_L, key=lambda name: pairs_L[name][best])
-    return float(lag) / CURVE_RATE, float(np.clip(top - max([0, *others]), 0, 1)), basis
-
-
-def _standard(curve_T: np.ndarray) -> np.ndarray:
-    return (curve_T - curve_T.mean()) / max(curve_T.std(), 1e-9)
-
-
-def _windows(samples_N: np.ndarray, sample_rate: int, size: int) -> np.ndarray:
-    """[T,size] windows centred at T * sample_rate / CURVE_RATE."""
-    count = max(1, len(samples_N) * CURVE_RATE // sample_rate)
-    centres_T = np.round(np.arange(count) * sample_rate / CURVE_RATE).astype(int)
-    padded_N = np.pad(samples_N, size)
-    return padded_N[(centres_T + size - size // 2)[:, None] + np.arange(size)]
-
-
-def _smooth(curve_T: np.ndarray, sigma: float) -> np.ndarray:
-    reach = int(np.ceil(3 * sigma))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    inside_T = np.convolve(np.ones(len(curve_T)), kernel)
-    return (np.convolve(curve_T, kernel) / inside_T)[reach : reach + len(curve_T)]
+def _why_unsure(found: Agreement) -> str:
+    within = f"within {1000 * found.max_lag_s:.0f} ms"
+    if found.at_edge:
+        return f"picture and sound agree best at the end of the range, {within}; a wider one may find more"
+    if found.evidence["top"] < 1.25 * found.evidence["chance"]:
+        return f"picture and sound agree at no lag {within} better than by chance"
+    if found.evidence["margin"] < 0.25:
+        return f"several lags {within} fit about equally well"
+    return "too little happens in picture and sound to be sure of a lag"
 
 
 def _above_median(curve_F: np.ndarray) -> np.ndarray:
-    above_F = (curve_F - np.median(curve_F)).clip(min=0)
-    return above_F / max(above_F.max(), 1e-12)
+    above_F = (curve_F - np.median(curve_F)).clip(min=0) if len(curve_F) else curve_F
+    return above_F / max(above_F.max(initial=0), 1e-12)
 
 
-def _peaks(curve_T: np.ndarray, distance: int, prominence: float) -> list[int]:
-    """Local maxima, strongest first, each `prominence` of the range above its surroundings and `distance` apart."""
+def _peaks(curve_T: np.ndarray, distance: int, prominence: float, reach: int) -> list[int]:
+    """Local maxima, each `prominence` of the curve's height above what is around it within `reach`, `distance` apart,
+    the stronger first."""
     top = curve_T.max(initial=0)
     if top <= 1e-9:
         return []
     padded = np.concatenate([[-1.0], curve_T, [-1.0]])
-    maxima = np.flatnonzero((padded[1:-1] > padded[:-2]) & (padded[1:-1] >= padded[2:]))
+    high_T = curve_T >= prominence * top
+    maxima = np.flatnonzero(high_T & (padded[1:-1] > padded[:-2]) & (padded[1:-1] >= padded[2:]))
+    free_T = np.ones(len(curve_T), bool)
     kept: list[int] = []
-    for index in sorted(maxima, key=lambda i: -curve_T[i]):
-        if curve_T[index] - _shoulder(curve_T, index) < prominence * top:
-            continue
-        if all(abs(index - other) >= distance for other in kept):
-            kept.append(int(index))
+    for index in sorted(maxima.tolist(), key=lambda i: -curve_T[i]):
+        if free_T[index] and curve_T[index] - _shoulder(curve_T, index, reach) >= prominence * top:
+            kept.append(index)
+            free_T[max(0, index - distance + 1) : index + distance] = False
     return sorted(kept)
 
 
-def _shoulder(curve_T: np.ndarray, index: int) -> float:
+def _shoulder(curve_T: np.ndarray, index: int, reach: int) -> float:
     """The higher of the two lowest points between a peak and the nearest higher point on either side."""
     lows = []
-    for side in (curve_T[index::-1], curve_T[index:]):
+    for side in (curve_T[max(0, index - reach) : index + 1][::-1], curve_T[index : index + reach + 1]):
         higher = np.flatnonzero(side > side[0])
         lows.append(side[: higher[0] if len(higher) else len(side)].min())
     return max(lows)

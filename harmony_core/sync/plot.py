@@ -10,7 +10,8 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .measure import CURVE_RATE, GUESS, SyncReport
+from .measure import SURE, SyncReport
+from .sound import CURVE_RATE
 
 WIDTH, LEFT, RIGHT = 1200, 92, 24
 STRIP, WAVE, SPECTRUM, CURVES, AXIS, TITLE, GAP = 120, 84, 150, 130, 44, 64, 12
@@ -55,15 +56,16 @@ def sync_plot(
 
 
 def describe(report: SyncReport) -> str:
-    """Lag and score in one line."""
+    """Lag, how sure it is, within what it was sought, and score, in one line."""
     score = "AV-Align: no events" if report.av_align is None else f"AV-Align {report.av_align:.2f}"
     if report.lag_ms is None:
-        return f"no lag measured: {report.reason}   |   {score}"
+        unsure = f" (confidence {report.lag_confidence:.2f} of {SURE:g})" if report.basis else ""
+        return f"no lag told{unsure}: {report.reason}   |   {score}"
     when = f"{abs(report.lag_ms):.0f} ms {'late' if report.lag_ms > 0 else 'early'}"
     if abs(report.lag_ms) < 0.5:
         when = "on time"
-    sure = "" if report.lag_confidence >= GUESS else ", a guess"
-    return f"sound {when} (confidence {report.lag_confidence:.2f}{sure}; {report.basis})   |   {score}"
+    sought = f"sought within {report.max_lag_ms:.0f} ms"
+    return f"sound {when} (confidence {report.lag_confidence:.2f}; {report.basis}; {sought})   |   {score}"
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
