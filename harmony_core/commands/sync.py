@@ -12,7 +12,7 @@ from ..sync import MAX_LAG_S
 from .clips import measure_clip
 from .options import AudioTrack, Json, Overwrite, check_seconds, check_suffix, say
 
-PREVIEW_SIDE = 96  # frames of a measured file, more than is measured and enough for the film strip
+PREVIEW_SIDE = 72  # frames of a measured file, more than is measured and enough for the film strip
 LAG_RANGE_MS = 50, 10_000  # of --max-lag
 
 
