@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test test-fast check bench comfy-demo clean
+.PHONY: help setup demo test test-fast check bench refresh comfy-demo clean
 
 help:
 	@echo "make demo                         set up, then write out/demo.mp4 from the embedded checkpoint"
@@ -11,6 +11,7 @@ help:
 	@echo "make test-fast                    the same without ComfyUI servers: under two minutes"
 	@echo "make check                        lint, formatting, types, and independent checks of the nodes and workflows"
 	@echo "make bench                        time operations, model and generation on this machine"
+	@echo "make refresh                      make the tables, seeds, thumbnails and pictures of the checkpoint anew (half an hour)"
 	@echo "make comfy-demo COMFYUI_PATH=...  the same demo through a ComfyUI"
 
 setup: $(READY)
@@ -39,6 +40,12 @@ bench: setup
 	$(BIN)/harmony bench ops -o out/ops.csv
 	$(BIN)/harmony bench model -o out/model.csv
 	$(BIN)/harmony bench sampling -o out/sampling.csv
+
+# After a new checkpoint or another measure: the table, the shipped seed, the workflows, their thumbnails, the pictures.
+refresh: setup
+	$(BIN)/harmony bench quality -o benchmarks/quality.csv --overwrite
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.workflows.build --seed --thumbnails
+	$(BIN)/python -m benchmarks.pictures
 
 comfy-demo: setup
 	$(BIN)/python -m tools.comfyui.demo $(COMFYUI_PATH)
