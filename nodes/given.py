@@ -98,7 +98,14 @@ class HarmonyGivenVideo(io.ComfyNode):
             category="Harmony",
             description="Gives the clip its pictures, so that the sound is made to them (foley); also latents of "
             "LTX-2 and MiniMax H3. Saves one pass per step: there is no video to guide.",
-            search_aliases=["video to audio", "foley", "video driven", "sound effects"],
+            search_aliases=[
+                "video to audio",
+                "continue video",
+                "extend video",
+                "foley",
+                "video driven",
+                "sound effects",
+            ],
             inputs=[
                 *_inputs(
                     "vae",

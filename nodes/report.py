@@ -27,7 +27,8 @@ class HarmonySyncReport(io.ComfyNode):
             inputs=[io.Video.Input("video", tooltip="Join pictures and sound with core's Create Video.")],
             outputs=[
                 io.Float.Output(
-                    display_name="lag_ms", tooltip="Positive: the sound is late. NaN where nothing can be measured."
+                    display_name="lag_ms",
+                    tooltip="Positive: the sound is late. NaN where it cannot be told; the report says why.",
                 ),
                 io.Float.Output(display_name="av_align", tooltip="0..1: how many events of picture and sound meet."),
                 io.Image.Output(display_name="plot"),

@@ -115,9 +115,11 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         say(_idle(self.others, self.plan))
         self.inner_model.latent_shapes = latent_shapes  # core does this in newer versions, later than we need it
         self._add_conds(masks, device)
-        return super().inner_sample(
+        out = super().inner_sample(
             noise, latent_image, device, sampler, sigmas, denoise_mask, *args, latent_shapes=latent_shapes, **kwargs
         )
+        _check_finite(dict(zip(STREAMS, unpack(out, self.shapes), strict=True)))
+        return out
 
     def _checked_shapes(self, shapes: Shapes | None) -> Shapes:
         have = [tuple(anchor.shape[1:]) for anchor in self.anchors]
@@ -312,6 +314,17 @@ def _idle(guidances: tuple[Guidance, ...], plan: GuidancePlan) -> list[str]:
         if each.passes(plan.generates_video, plan.generates_audio)
         and not any(each.active(step, plan.num_steps) for step in steps)
     ]
+
+
+def _check_finite(streams: dict[str, Tensor]) -> None:
+    """Raises ValueError for a result that is not made of numbers, before anybody decodes it."""
+    for name, latents in streams.items():
+        wrong = int((~latents.isfinite()).sum())
+        if wrong:
+            raise ValueError(
+                f"Of the {name} latents, {wrong} of {latents.numel()} values are not numbers: a scale is too high, or the "
+                "weights are broken or need another dtype."
+            )
 
 
 def _told(change: PassChange) -> dict[str, Any]:

@@ -279,6 +279,15 @@ def by_denoiser(guidances: tuple, noise: list[torch.Tensor], masks: list[torch.T
     return euler(denoiser, AVLatents(*noise), sigmas, lambda *_: None)
 
 
+def check_no_numbers() -> None:
+    """A result that is not made of numbers is named, before anybody decodes it."""
+    noise = noise_of(9)
+    noise[1][..., 0] = float("nan")
+    message = message_of(run, guider(), noise)
+    assert "latents" in message, message
+    assert "values are not numbers" in message, message
+
+
 choose = run_hooks.choose_placement
 
 if __name__ == "__main__":
@@ -287,6 +296,7 @@ if __name__ == "__main__":
         check_one_batch_or_many(rows)
         check_batch_rows()
         check_given_parts_stay()
+        check_no_numbers()
         check_samplers_keep_given_parts()
         check_driver_cache()
         check_other_negatives(rows)
