@@ -322,8 +322,8 @@ def _check_finite(streams: dict[str, Tensor]) -> None:
         wrong = int((~latents.isfinite()).sum())
         if wrong:
             raise ValueError(
-                f"Of the {name} latents, {wrong} of {latents.numel()} values are not numbers: a scale is too high, or the "
-                "weights are broken or need another dtype."
+                f"Of the {name} latents, {wrong} of {latents.numel()} values are not numbers: a scale is too high, or "
+                "the weights are broken or need another dtype."
             )
 
 
