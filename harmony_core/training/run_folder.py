@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def same_settings(config: TrainingConfig, path: Path) -> None:
-    """Keep the settings of a new run; those of a continued one must be the same.
+def same_settings(config: TrainingConfig, processes: int, path: Path) -> None:
+    """Keep the settings of a new run; those of a continued one must be the same, as must be the number of its
+    processes, since what each of them draws depends on it.
 
     Raises:
         ValueError: names the first that differs.
     """
-    settings = json.loads(json.dumps(config.same_run()))
+    settings = json.loads(json.dumps(config.same_run() | {"processes": processes}))
     if not path.exists():
         with whole_file(path) as part:
             part.write_text(json.dumps(settings, indent=1))
@@ -32,6 +33,16 @@ def same_settings(config: TrainingConfig, path: Path) -> None:
                 f"The run in {path.parent} was started with {name} {json.dumps(before.get(name))}, not "
                 f"{json.dumps(now.get(name))}; continue it with that, or start another in a new folder."
             )
+
+
+def check_accelerator(accelerator: Accelerator) -> None:
+    """Raises ValueError for what accelerate was set to do and this trainer does not."""
+    steps = accelerator.gradient_accumulation_steps
+    if steps != 1:
+        raise ValueError(
+            f"accelerate is set to accumulate gradients over {steps} steps, but every batch is a step here; set "
+            "gradient_accumulation_steps to 1 and batch_size to what a step should see."
+        )
 
 
 def _flat(settings: dict[str, Any], where: str = "") -> dict[str, Any]:

@@ -35,7 +35,7 @@ from .config import ObjectiveConfig, OptimizerConfig, TrainingConfig
 from .data import LatentDataset, encode_clips, render_clips
 from .losses import objective_loss, row_losses
 from .muon import Muon
-from .run_folder import Log, ProgressBar, RunState, same_settings, save_state
+from .run_folder import Log, ProgressBar, RunState, check_accelerator, same_settings, save_state
 from .tasks import NoisedBatch, check_batch, drop_text, noise_batch, reference_length, split_roles, three_pass_roles
 
 if TYPE_CHECKING:
@@ -75,12 +75,13 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
 
     config = TrainingConfig.from_yaml(config_path, list(overrides))
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    check_accelerator(accelerator)
     check_batch(config, accelerator.num_processes)
     if accelerator.is_main_process:
         if not resume and output.exists() and any(output.iterdir()):
             raise ValueError(f"{output} is not empty; pass --resume to continue it, or choose another folder.")
         output.mkdir(parents=True, exist_ok=True)
-        same_settings(config, output / "config.json")
+        same_settings(config, accelerator.num_processes, output / "config.json")
     accelerator.wait_for_everyone()
     torch.set_num_threads(config.threads)
     with closing(ProgressBar(hidden=not accelerator.is_main_process)) as progress:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ...harmony_core.autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from ...harmony_core.checkpoints.bundle import AUDIO_VAE, CONFIG_KEY, TEXT_ENCODER, VIDEO_VAE
+from ...harmony_core.checkpoints.errors import CheckpointError
 from ...harmony_core.checkpoints.layout import QUANT_KEY, config_from_shapes, quantised_layers, recognise, unpacked
 from ...harmony_core.config import HarmonyConfig
 from ...harmony_core.text.tiny_encoder import TinyTextEncoder
@@ -91,7 +92,10 @@ class HarmonyModelConfig(comfy.supported_models_base.BASE):
         self, state_dict: dict[str, Tensor], prefix: str = "", device: Any = None, *_: Any, **__: Any
     ) -> HarmonyModel:
         """The model for these weights. Raises ValueError when they do not say what they are."""
-        harmony = read_config(state_dict, prefix, self.unet_config)
+        try:
+            harmony = read_config(state_dict, prefix, self.unet_config)
+        except CheckpointError as error:  # core's loaders show it, which put the path of such a class in front
+            raise ValueError(str(error)) from error
         self.unet_config["harmony"] = harmony
         self.sampling_settings = {"shift": harmony.shift}
         self.latent_format = latent_format(harmony)

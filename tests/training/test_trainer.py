@@ -167,10 +167,23 @@ def test_a_run_is_continued_with_its_own_settings(finished: Path, override: str,
         run(finished / "small.yaml", finished / "run", resume=True, overrides=[override])
 
 
+def test_a_run_is_continued_by_as_many_processes(finished: Path):
+    """What each of them draws depends on their number."""
+    config = TrainingConfig.from_yaml(finished / "small.yaml", [])
+    with pytest.raises(ValueError, match="started with processes 1, not 2; continue it with that"):
+        same_settings(config, 2, finished / "run" / "config.json")
+
+
+def test_what_accelerate_was_set_to_in_vain_is_refused(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    with pytest.raises(ValueError, match="accumulate gradients over 4 steps, but every batch is a step here"):
+        run(finished / "small.yaml", tmp_path / "run", resume=False)
+
+
 def test_how_long_and_how_often_may_change(finished: Path, tmp_path: Path):
     config = TrainingConfig.from_yaml(finished / "small.yaml", [])
-    same_settings(config, tmp_path / "config.json")
-    same_settings(replace(config, steps=9, threads=2, log_every=1, save_every=1), tmp_path / "config.json")
+    same_settings(config, 1, tmp_path / "config.json")
+    same_settings(replace(config, steps=9, threads=2, log_every=1, save_every=1), 1, tmp_path / "config.json")
 
 
 def test_a_batch_too_small_for_its_tasks_is_an_error_before_anything_runs(finished: Path, tmp_path: Path):
@@ -205,7 +218,7 @@ def test_a_stop_while_writing_leaves_no_file_that_looks_whole(
     writers = {
         "latents": lambda: dataset.save(path),
         "video_vae": lambda: trainer._save(TinyVideoVAE(), path),
-        "config.json": lambda: same_settings(TrainingConfig.from_yaml(finished / "small.yaml", []), path),
+        "config.json": lambda: same_settings(TrainingConfig.from_yaml(finished / "small.yaml", []), 1, path),
     }
     with pytest.raises(KeyboardInterrupt):
         writers[name]()
