@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.relative_to(item.config.rootpath).as_posix()))
+
+
+OUTCOMES = ("passed", "failed", "error", "skipped")  # of the tests of a ComfyUI tree
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -107,3 +111,23 @@ def synced_mp4(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("media") / "synced.mp4"
     write_video(path, *_flashes_and_clicks(0.0))
     return path
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How the tests of each ComfyUI tree ended. It stands here because workers' results are told by the process that
+    starts them, which reads no other conftest.py."""
+    counts: dict[str, Counter[str]] = {}
+    reasons: dict[str, str] = {}
+    for outcome in OUTCOMES:
+        for report in terminalreporter.stats.get(outcome, ()):
+            if tree := dict(report.user_properties).get("comfy_tree"):
+                counts.setdefault(tree, Counter())[outcome] += 1
+                if outcome == "skipped":
+                    reasons[tree] = report.longrepr[-1]
+    for tree, found in counts.items():
+        ended = ", ".join(f"{found[outcome]} {outcome}" for outcome in OUTCOMES)
+        if tree in reasons:
+            terminalreporter.write_line(f"!!! {tree}: {ended}. {reasons[tree]}", red=True, bold=True)
+        else:
+            bad = bool(found["failed"] + found["error"])
+            terminalreporter.write_line(f"{tree}: {ended}", red=bad, green=not bad)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from tools.comfyui.server import ComfyServer
 
 PROBES = Path(__file__).parent / "probe_nodes"
 TREES = wanted_trees()
-OUTCOMES = ("passed", "failed", "error", "skipped")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -86,22 +84,3 @@ def server_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Pa
 def server(comfy_tree: Path, server_of: Callable[[Path], ComfyServer]) -> ComfyServer:
     """A running ComfyUI."""
     return server_of(comfy_tree)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How each tree's tests ended."""
-    counts: dict[str, Counter[str]] = {}
-    reasons: dict[str, str] = {}
-    for outcome in OUTCOMES:
-        for report in terminalreporter.stats.get(outcome, ()):
-            if tree := dict(report.user_properties).get("comfy_tree"):
-                counts.setdefault(tree, Counter())[outcome] += 1
-                if outcome == "skipped":
-                    reasons[tree] = report.longrepr[-1]
-    for tree, found in counts.items():
-        ended = ", ".join(f"{found[outcome]} {outcome}" for outcome in OUTCOMES)
-        if tree in reasons:
-            terminalreporter.write_line(f"!!! {tree}: {ended}. {reasons[tree]}", red=True, bold=True)
-        else:
-            bad = bool(found["failed"] + found["error"])
-            terminalreporter.write_line(f"{tree}: {ended}", red=bad, green=not bad)

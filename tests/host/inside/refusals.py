@@ -6,10 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 
-def message_of(call: Callable, *arguments: Any) -> str:
+def error_of(call: Callable, *arguments: Any) -> ValueError:
     """What a call is refused with. Raises AssertionError when it goes through."""
     try:
         call(*arguments)
     except ValueError as error:
-        return str(error)
+        return error
     raise AssertionError(f"{arguments} went through")
+
+
+def message_of(call: Callable, *arguments: Any) -> str:
+    """The same in words."""
+    return str(error_of(call, *arguments))
