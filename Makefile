@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 help:
 	@echo "make demo                         set up, then write out/demo.mp4 from the embedded checkpoint"
 	@echo "make test                         set up, then run all tests"
-	@echo "make test-fast                    the same without ComfyUI servers: under two minutes"
+	@echo "make test-fast                    the same without ComfyUI servers and what takes over ten seconds"
 	@echo "make check                        lint, formatting, types, and independent checks of the nodes and workflows"
 	@echo "make bench                        time operations, model and generation on this machine"
 	@echo "make refresh                      make the tables, seeds, thumbnails and pictures of the checkpoint anew (half an hour)"
@@ -28,7 +28,7 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-fast: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not host"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not host and not slow"
 
 check: setup
 	$(BIN)/ruff check

@@ -4,7 +4,9 @@
 
 Clips of known lag (benchmarks/sync_clips), one in five with sound that has nothing to do with its picture. A lag is
 right within 60 ms or one frame. A logistic regression on the even seeds, in which a wrong lag weighs as much as WRONG
-right ones, gives the coefficients that are printed. Features and WRONG were chosen by the odd seeds. The table is of
+right ones, gives the coefficients that are printed. Features and WRONG were chosen by the odd seeds, the 0.6 that the
+code's constant lies below the fit's by the 1,600 clips from seed 20,000 on: 81 % of their right lags are told.
+The table is of
 clips that neither saw, half as many again from TEST_SEED on, with the coefficients in the code: 800 told too little of
 what happens once in 200.
 """

@@ -11,7 +11,7 @@ import math
 
 FEATURES = ("margin", "least_margin", "over_chance", "best_kind")
 COEFFICIENTS = (0.79, 0.99, 3.40, 4.52)
-CONSTANT = 3.03
+CONSTANT = 2.43  # 0.6 below the fit: the strictest with which 81 % of the right lags of other clips are told
 
 
 def features(evidence: dict[str, float]) -> tuple[float, ...]:
