@@ -18,6 +18,7 @@ from .host.av_latent import give, split_latent, time_axes
 from .host.av_models import LatentKind, native_audio
 from .host.clips import (
     NO_SOUND,
+    check_audio_vae,
     clip_geometry,
     film_images,
     first_sound,
@@ -201,11 +202,7 @@ def give_audio(
     streams = split_latent(latent)
     axis = time_axes(*streams)[1]
     num_latents, rate = streams[1].shape[axis], audio_vae.audio_sample_rate
-    if audio_vae.latent_channels != streams[1].shape[1]:
-        raise ValueError(
-            f"The latent's sound has {streams[1].shape[1]} channels, but the audio VAE makes "
-            f"{audio_vae.latent_channels}; connect the audio VAE of the model that this latent is for."
-        )
+    check_audio_vae(streams[1], audio_vae)
     given = _audio_latents(num_latents, audio_latent_rate(audio_vae), start_s, _open_end(latent, end_s))
     if audio is None:
         _refuse_empty(streams[1].movedim(axis, 2)[:, :, given], 0, "sound")

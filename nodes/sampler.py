@@ -16,7 +16,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ..harmony_core.diffusion.guidance import SyncCFG, TextCFG
 from .host.av_latent import split_latent
 from .host.av_models import av_model
-from .host.clips import asked_of
+from .host.clips import seconds_of
 from .host.decoding import decode_clip
 from .host.guider import make_guider
 from .host.layout import anchors_of, empty_clip
@@ -139,12 +139,12 @@ def laid_out(
     """The LATENT to sample and its anchors, made where they are None, and what a person should know about them.
 
     Raises:
-        ValueError: something is to be made, but an autoencoder is missing; or as split_latent and asked_of do.
+        ValueError: something is to be made, but an autoencoder is missing; or as split_latent and seconds_of do.
     """
     if latent is not None:
         split_latent(latent)
         if "harmony_clip" in latent:
-            asked_of(latent)  # a latent of another length than was laid out
+            seconds_of(latent)  # refuses a latent of another length than was laid out
     missing = [name for name, each in {"latent": latent, "anchors": anchors}.items() if each is None]
     if missing and (vae is None or audio_vae is None):
         raise ValueError(

@@ -51,6 +51,15 @@ def latent_kind(latent: dict[str, Any], vae: Any) -> LatentKind:
     )
 
 
+def check_audio_vae(audio: Tensor, audio_vae: Any) -> None:
+    """Raises ValueError for an audio autoencoder of another model than the sound's latents."""
+    if audio_vae.latent_channels != audio.shape[1]:
+        raise ValueError(
+            f"The latent's sound has {audio.shape[1]} channels, but the audio VAE makes {audio_vae.latent_channels}; "
+            "connect the audio VAE of the model that this latent is for."
+        )
+
+
 def pixel_size(video: Tensor, vae: Any) -> tuple[int, int]:
     """Height and width of the pictures that video latents [B,C,T,h,w] become."""
     height, width = (size * vae.spacial_compression_decode() for size in video.shape[3:])

@@ -205,10 +205,12 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         self, texts: list[Any], others: list[str], x: Tensor, timestep: Tensor, options: dict[str, Any]
     ) -> tuple[Tensor, Tensor, dict[str, AVLatents]]:
         """The joint and the text negative's prediction, packed, and those of all passes but the latter by name."""
-        clean = self.inner_model.scale_latent_inpaint(
-            x=x, sigma=timestep, noise=self.noise, latent_image=self.clean.to(x)
-        )
-        negatives = [[_with_clean(cond, clean) for cond in self.conds[name]] for name in others]
+        negatives = []
+        if others:
+            clean = self.inner_model.scale_latent_inpaint(
+                x=x, sigma=timestep, noise=self.noise, latent_image=self.clean.to(x)
+            )
+            negatives = [[_with_clean(cond, clean) for cond in self.conds[name]] for name in others]
         pair_function = options.get("sampler_calc_cond_batch_function")  # core's SkipLayerGuidanceDiTSimple
         if pair_function:
             args = {"conds": texts, "input": x, "sigma": timestep, "model": self.inner_model, "model_options": options}

@@ -22,7 +22,7 @@ from .autoencoders import (
 )
 from .av_latent import give, make_anchors, nest, split_latent
 from .av_models import LatentKind, native_audio
-from .clips import fitted_picture, latent_kind, num_samples, pixel_size
+from .clips import check_audio_vae, fitted_picture, latent_kind, num_samples, pixel_size
 from .latent_format import latent_format
 from .model import HarmonyModel
 
@@ -111,11 +111,7 @@ def check_coders(latent: dict[str, Any], vae: Any, audio_vae: Any) -> LatentKind
     audio = split_latent(latent)[1]
     check_pair(vae, audio_vae)
     kind = latent_kind(latent, vae)
-    if audio_vae.latent_channels != audio.shape[1]:
-        raise ValueError(
-            f"The latent's sound has {audio.shape[1]} channels, but the audio VAE makes {audio_vae.latent_channels}; "
-            "connect the audio VAE of the model that this latent is for."
-        )
+    check_audio_vae(audio, audio_vae)
     return kind
 
 
