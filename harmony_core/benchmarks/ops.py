@@ -41,6 +41,7 @@ class OpsOptions:
     repeats: int
     memory_gb: float
     quick: bool
+    lengths: tuple[float, ...] = ()  # seconds; empty: all, or the two of `quick`
 
     @property
     def config(self) -> HarmonyConfig:
@@ -101,7 +102,7 @@ def directions(seconds: float, config: HarmonyConfig) -> dict[str, tuple]:
 
 def framewise_rows(options: OpsOptions) -> list[dict[str, Any]]:
     config, device, dtype, rows = options.config, options.device, options.dtype, []
-    lengths = QUICK_LENGTHS_S if options.quick else LENGTHS_S
+    lengths = options.lengths or (QUICK_LENGTHS_S if options.quick else LENGTHS_S)
     heads, head_dim = config.num_heads, config.head_dim
     for seconds in lengths:
         for direction, (groups, queries, keys, tables) in directions(seconds, config).items():

@@ -45,6 +45,7 @@ def ops(
     heads: Annotated[int | None, typer.Option(help="Default: 1 on CPU, 24 elsewhere.")] = None,
     head_dim: Annotated[int | None, typer.Option(help="Default: 32 on CPU, 128 elsewhere.")] = None,
     memory_gb: Annotated[float, typer.Option(help="Leave out ways that need more.")] = 4.0,
+    length: Annotated[list[float] | None, typer.Option(help="Seconds of a clip; may be repeated.")] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -58,7 +59,15 @@ def ops(
     wide = place.type != "cpu"
     repeats = min(repeats, 3) if quick else repeats
     rows = bench_ops(
-        OpsOptions(place, heads or (24 if wide else 1), head_dim or (128 if wide else 32), repeats, memory_gb, quick)
+        OpsOptions(
+            place,
+            heads or (24 if wide else 1),
+            head_dim or (128 if wide else 32),
+            repeats,
+            memory_gb,
+            quick,
+            tuple(length or ()),
+        )
     )
     report(rows, comparisons(rows), output, as_json)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from kernel_cases import DEVICE, assert_agree, draw, poisoned, with_gradients  # noqa: F401
+from kernel_cases import DEVICE, DTYPES, assert_agree, draw, poisoned, with_gradients  # noqa: F401
 
 from harmony_core.ops.framewise_attention import triton as op
 from harmony_core.ops.framewise_attention import triton_kernels
@@ -39,7 +39,7 @@ def case(length: int, heads: int, head_dim: int, pairs: int, table_batch: int, d
 
 
 @pytest.mark.usefixtures("poisoned")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("length", "heads", "head_dim", "pairs", "table_batch"),
     [(1, 3, 6, 3, 1), (1, 1, 128, 0, 1), (7, 1, 20, 4, 2), (7, 3, 6, 0, 1), (63, 3, 32, 6, 1), (63, 1, 128, 22, 2)],

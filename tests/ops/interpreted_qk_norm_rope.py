@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernel_cases import DEVICE, assert_agree, draw, poisoned, with_gradients  # noqa: F401
+from kernel_cases import DEVICE, DTYPES, assert_agree, draw, poisoned, with_gradients  # noqa: F401
 
 from harmony_core.ops.qk_norm_rope import triton as op
 from harmony_core.ops.qk_norm_rope.naive import qk_norm_rope_naive
@@ -20,7 +20,7 @@ def case(length: int, heads: int, head_dim: int, pairs: int, table_batch: int, d
 
 
 @pytest.mark.usefixtures("poisoned")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("length", "heads", "head_dim", "pairs", "table_batch"),
     [(1, 1, 2, 1, 1), (7, 3, 6, 2, 2), (63, 3, 20, 10, 1), (7, 1, 128, 64, 1)],

@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # cpu: Triton's interpreter
+DTYPES = [torch.float32, torch.float16]
+if DEVICE == "cuda":
+    DTYPES.append(torch.bfloat16)  # the interpreter's product of it is wrong
 
 
 def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
