@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cache
+from tempfile import TemporaryDirectory
 
 _STRAIGHT = str.maketrans(";\u201c\u201d\u2018\u2019", ",\"\"''")  # curly quotes to straight ones
 _WORDS = re.compile(r"[A-Za-z0-9]+(?:\.\d+)?%?|[+#&._%-]+|.", re.DOTALL)  # what jieba makes of text without Chinese
@@ -51,7 +52,11 @@ def _syllables(segment: str) -> list[str]:
 
 @cache
 def _chinese_packages() -> tuple:
-    """(jieba, pypinyin), imported when Chinese is first met."""
+    """(a tokeniser of jieba's, pypinyin), made when Chinese is first met.
+
+    The tokeniser is our own, since words that others in the process add would change how a text is read. It would also
+    load its dictionary from a file of a fixed name in the folder for temporary files, whoever put that there.
+    """
     try:
         import jieba
         import pypinyin
@@ -60,4 +65,8 @@ def _chinese_packages() -> tuple:
             f"The transcript holds Chinese, which needs {error.name}: run `pip install pypinyin jieba`."
         ) from None
     jieba.setLogLevel("WARNING")
-    return jieba, pypinyin
+    words = jieba.Tokenizer()
+    with TemporaryDirectory() as folder:
+        words.tmp_dir = folder
+        words.initialize()
+    return words, pypinyin
