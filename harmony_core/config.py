@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+from .quoting import quoted
 from .strict import build
 
 INTERACTIONS = ("framewise", "global", "none")
@@ -165,7 +166,7 @@ class HarmonyConfig:
             ("prompt_format", PROMPT_FORMATS),
         ):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}.")
+                raise ValueError(f"{name} is {quoted(getattr(self, name))}, but must be one of {', '.join(allowed)}.")
         check_sizes(self, LARGEST)
         self._check_numbers()
         if self.dim % self.num_heads or self.head_dim % 2:

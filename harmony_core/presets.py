@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .config import HarmonyConfig, SpeechConfig
+from .quoting import quoted
 
 # Published with Wan2.2 as its negative prompt.
 _WAN_NEGATIVE = (
@@ -100,5 +101,5 @@ PRESETS: dict[str, HarmonyConfig] = {
 def preset(name: str) -> HarmonyConfig:
     """The named preset; a wrong name is an error that lists them."""
     if name not in PRESETS:
-        raise ValueError(f"Unknown preset {name!r}. Presets: {', '.join(PRESETS)}.")
+        raise ValueError(f"Unknown preset {quoted(name)}. Presets: {', '.join(PRESETS)}.")
     return PRESETS[name]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import HarmonyConfig
 from .geometry import MAX_SIDE, as_fps
+from .quoting import quoted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,7 +137,7 @@ class GenerateRequest:
         if self.video is not None and self.image is not None:
             raise ValueError("Both video and image are given, but the video already has a first frame; leave one out.")
         if self.static_video not in STATIC_VIDEOS:
-            raise ValueError(f"static_video is {self.static_video!r}; choose one of {', '.join(STATIC_VIDEOS)}.")
+            raise ValueError(f"static_video is {quoted(self.static_video)}; choose one of {', '.join(STATIC_VIDEOS)}.")
         if self.static_video == "image" and self.image is None:
             raise ValueError("static_video is 'image', but no image is given; give one or choose 'grey'.")
 

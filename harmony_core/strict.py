@@ -7,6 +7,8 @@ from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
+from .quoting import listed, quoted
+
 T = TypeVar("T")
 
 
@@ -34,7 +36,7 @@ def build(
     needed = {name for name, is_needed in known.items() if is_needed} | set(required)
     missing = [prefix + name for name in sorted(needed - set(values))]
     if unknown or missing:
-        parts = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
+        parts = [f"unknown: {listed(unknown)}"] * bool(unknown) + [f"missing: {listed(missing, 9)}"] * bool(missing)
         raise ValueError(f"{title}: {'; '.join(parts)}. Known: {', '.join(prefix + name for name in known)}.")
     hints = get_type_hints(cls)
 
@@ -44,7 +46,7 @@ def build(
             if value is None:
                 return None
             if is_dataclass(kind) and not isinstance(value, dict | kind):
-                raise ValueError(f"{title} {name} is {value!r}, but must be settings or null.")
+                raise ValueError(f"{title} {name} is {quoted(value)}, but must be settings or null.")
             return typed(kind, value, name)
         kind = get_origin(hint) or hint
         if isinstance(value, dict) and is_dataclass(kind):
@@ -54,10 +56,10 @@ def build(
         if kind is float and isinstance(value, int | str if text_numbers else int) and not isinstance(value, bool):
             try:
                 return float(value)
-            except ValueError:
+            except (ValueError, OverflowError):
                 pass
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise ValueError(f"{title} {name} is {value!r}, but must be of type {kind.__name__}.")
+            raise ValueError(f"{title} {name} is {quoted(value)}, but must be of type {kind.__name__}.")
         return value
 
     return cls(**{name: typed(hints[name], value, prefix + name) for name, value in values.items()})

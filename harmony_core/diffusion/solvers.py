@@ -11,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ..quoting import quoted
 from .latents import AVLatents
 
 Denoise = Callable[[AVLatents, Tensor, int], AVLatents]
@@ -54,5 +55,5 @@ SOLVERS = {"euler": euler, "dpmpp_2m": dpmpp_2m}
 def solver(name: str) -> Callable[[Denoise, AVLatents, Tensor, Callback], AVLatents]:
     """The named solver; a wrong name is an error that lists them."""
     if name not in SOLVERS:
-        raise ValueError(f"Unknown solver {name!r}. Solvers: {', '.join(SOLVERS)}.")
+        raise ValueError(f"Unknown solver {quoted(name)}. Solvers: {', '.join(SOLVERS)}.")
     return SOLVERS[name]

@@ -23,6 +23,7 @@ from ..config import HarmonyConfig
 from ..geometry import as_fps
 from ..media import MediaError, read_audio, read_picture, read_video
 from ..outputs import OutputError, is_sync_plot, plot_beside, prepare_output
+from ..quoting import quoted, shortened
 from ..request import MEDIA, SETTINGS, GenerateRequest, check_numbers
 from .record import differences, make_record, read_record
 
@@ -30,7 +31,7 @@ READING = ("audio_track",)  # how a line's files are read
 KNOWN = ("output", *SETTINGS, *READING)
 LONGEST_NAME = 240  # bytes; file systems take 255
 MOST_TOLD = 20  # lines that one error names
-LONGEST_TOLD = 300  # characters of each, and 60 of a value
+LONGEST_TOLD = 300  # characters of each
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Jobs:
         try:
             yield
         except (ValueError, OSError) as error:
-            self.errors[line] = _short(str(error), LONGEST_TOLD)
+            self.errors[line] = shortened(str(error), LONGEST_TOLD)
 
     def raise_errors(self) -> None:
         """Raises ValueError that names every wrong line."""
@@ -199,20 +200,20 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{_short(twice)} stands there twice; leave one out.")
+        raise ValueError(f"{shortened(twice)} stands there twice; leave one out.")
     return values
 
 
 def _value(name: str, value: Any) -> Any:
     """What a line says of one field; None where it leaves it out. Numbers may be written as 7.0, rates as texts."""
     if name not in KNOWN:
-        raise ValueError(f"unknown field {_short(name)}; known are {', '.join(KNOWN)}.")
+        raise ValueError(f"unknown field {shortened(name)}; known are {', '.join(KNOWN)}.")
     kind = {"output": str, "audio_track": int}.get(name) or SETTINGS[name].kind
     if (value is None and name != "prompt") or (value == "" and kind is Path):
         return None
     if name == "reference_images":
         if not isinstance(value, list) or not all(isinstance(image, str) for image in value):
-            raise ValueError(f"{name} is {_short(repr(value))}, but must be a list of file names.")
+            raise ValueError(f"{name} is {quoted(value)}, but must be a list of file names.")
         return value
     if kind is Fraction and isinstance(value, str):
         return as_fps(value)
@@ -224,19 +225,15 @@ def _value(name: str, value: Any) -> Any:
         Fraction: (int | float, "a number"),
     }.get(kind, (str, "a text"))
     if not isinstance(value, written) or isinstance(value, bool):
-        raise ValueError(f"{name} is {_short(repr(value))}, but must be {said}.")
+        raise ValueError(f"{name} is {quoted(value)}, but must be {said}.")
     return value
-
-
-def _short(text: str, most: int = 60) -> str:
-    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _output_name(name: str) -> str:
     if len(os.fsencode(name)) > LONGEST_NAME:
-        raise ValueError(f"output is {_short(repr(name))}, but must be a file name of at most {LONGEST_NAME} bytes.")
+        raise ValueError(f"output is {quoted(name)}, but must be a file name of at most {LONGEST_NAME} bytes.")
     if Path(name).name != name or Path(name).suffix.lower() != ".mp4":
-        raise ValueError(f"output is {_short(repr(name))}, but must be a plain file name that ends in .mp4.")
+        raise ValueError(f"output is {quoted(name)}, but must be a plain file name that ends in .mp4.")
     return name
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from ..quoting import quoted
+
 SPEECH_START, SPEECH_END = "<S>", "<E>"
 AUDIO_START, AUDIO_END = "<AUDCAP>", "<ENDAUDCAP>"
 SUFFIX = "Audio: "
@@ -34,7 +36,7 @@ def caption(prompt: str, audio_prompt: str, transcript: str, prompt_format: str)
     _check_pairs(prompt, AUDIO_START, AUDIO_END)
     for given, tag, name in ((transcript, SPEECH_START, "transcript"), (audio_prompt, AUDIO_START, "audio_prompt")):
         if given and tag in prompt:
-            raise ValueError(f"The prompt has {tag} and {name} is {given!r}; give it in one place only.")
+            raise ValueError(f"The prompt has {tag} and {name} is {quoted(given)}; give it in one place only.")
     pattern = f"{re.escape(AUDIO_START)}(.*?){re.escape(AUDIO_END)}"
     heard = " ".join([part.strip() for part in re.findall(pattern, prompt, re.DOTALL)] or [audio_prompt.strip()])
     parts = [" ".join(re.sub(pattern, " ", prompt, flags=re.DOTALL).split())]
@@ -48,4 +50,4 @@ def caption(prompt: str, audio_prompt: str, transcript: str, prompt_format: str)
 def _check_pairs(prompt: str, start: str, end: str) -> None:
     tags = re.findall(f"{re.escape(start)}|{re.escape(end)}", prompt)
     if tags != [start, end] * (len(tags) // 2):
-        raise ValueError(f"{start} and {end} do not pair in the prompt {prompt!r}; close each {start} by {end}.")
+        raise ValueError(f"{start} and {end} do not pair in the prompt {quoted(prompt)}; close each {start} by {end}.")

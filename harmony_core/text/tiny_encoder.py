@@ -10,6 +10,7 @@ import re
 import torch
 from torch import Tensor, nn
 
+from ..quoting import listed
 from .interface import TextEncoder
 
 PAD, UNKNOWN = 0, 1  # ids; word w has id index(w) + 2
@@ -45,7 +46,7 @@ class TinyTextEncoder(TextEncoder):
         if foreign and not words:
             notes += ("Nothing of this prompt is read: this checkpoint knows English words only.",)
         if unknown:
-            notes += (f"Words this checkpoint does not know: {', '.join(unknown)}.",)
+            notes += (f"Words this checkpoint does not know: {listed(unknown, 20)}.",)
         ids = [self._ids.get(word, UNKNOWN) for word in kept]
         return torch.tensor(ids + [PAD] * (self.text_len - len(ids)), dtype=torch.long), notes
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..config import SpeechConfig
+from ..quoting import quoted
 from .pinyin import f5_units
 
 F5_UNITS = Path(__file__).parent.parent / "assets" / "f5_vocab.txt"
@@ -46,7 +47,7 @@ def _numbered(units: str | list[str]) -> dict[str, int]:
 def vocabulary(name: str) -> Vocabulary:
     """The named vocabulary; a wrong name is an error that lists them."""
     if name not in VOCABULARIES:
-        raise ValueError(f"Unknown transcript vocabulary {name!r}. Vocabularies: {', '.join(VOCABULARIES)}.")
+        raise ValueError(f"Unknown transcript vocabulary {quoted(name)}. Vocabularies: {', '.join(VOCABULARIES)}.")
     return VOCABULARIES[name]()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ..config import HarmonyConfig
 from ..geometry import as_fraction
 from ..presets import preset
+from ..quoting import quoted, shortened
 from ..strict import build
 from .autoencoders import AutoencoderTraining
 
@@ -40,7 +41,7 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         if self.kind not in OBJECTIVES:
-            raise ValueError(f"objective.kind is {self.kind!r}, but must be one of {', '.join(OBJECTIVES)}.")
+            raise ValueError(f"objective.kind is {quoted(self.kind)}, but must be one of {', '.join(OBJECTIVES)}.")
         for name, value in vars(self).items():
             if name.endswith(("share", "dropout")) and not 0 <= value <= 1:
                 raise ValueError(f"objective.{name} is {value:g}, but must be between 0 and 1.")
@@ -125,9 +126,9 @@ class TrainingConfig:
         tiny = preset("harmony-tiny")  # made for the autoencoders that are trained here
         if transformer.speech is None or any(getattr(transformer, name) != getattr(tiny, name) for name in channels):
             raise ValueError(
-                f"preset {self.preset!r} with model {self.model} does not go with the autoencoders that are trained "
-                f"here: it needs speech, video_channels {tiny.video_channels} and audio_channels {tiny.audio_channels}"
-                ", as harmony-tiny has."
+                f"preset {self.preset!r} with model {quoted(self.model)} does not go with the autoencoders that are "
+                f"trained here: it needs speech, video_channels {tiny.video_channels} and audio_channels "
+                f"{tiny.audio_channels}, as harmony-tiny has."
             )
         held = int(as_fraction(self.data.reference_seconds) * as_fraction(transformer.audio_latent_rate))
         if self.objective.reference_share and self.objective.reference_latents[1] > held:
@@ -160,14 +161,16 @@ class TrainingConfig:
         for override in overrides:
             name, separator, text = override.partition("=")
             if not separator:
-                raise ValueError(f"Override {override!r} must have the form section.key=value.")
+                raise ValueError(f"Override {quoted(override)} must have the form section.key=value.")
             *sections, key = name.split(".")
             target = values
             for section in sections:
                 target = target.setdefault(section, {})
                 if not isinstance(target, dict):
-                    raise ValueError(f"Override {override!r}: {section} is a setting, not a section of settings.")
-            target[key] = _from_yaml(text, f"override {override!r}")
+                    raise ValueError(
+                        f"Override {quoted(override)}: {shortened(section)} is a setting, not a section of settings."
+                    )
+            target[key] = _from_yaml(text, f"override {quoted(override)}")
         return build(cls, values, TITLE, text_numbers=True)
 
     def same_run(self) -> dict[str, Any]:
@@ -181,8 +184,8 @@ def _from_yaml(text: str | bytes, name: str) -> Any:
 
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{name} is no YAML: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML lets Python's own through
+        raise ValueError(f"{name} is no YAML: {shortened(str(error), 300)}") from error
 
 
 def _check_counts(config: Any, section: str, names: tuple[str, ...]) -> None:
