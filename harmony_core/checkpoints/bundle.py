@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,11 @@ from ..autoencoders.interface import AudioAutoencoder, VideoAutoencoder
 from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from ..config import HarmonyConfig
 from ..model import HarmonyTransformer
+from ..quoting import listed, quoted, shortened
 from ..text.interface import TextEncoder
 from ..text.tiny_encoder import TinyTextEncoder
 from .errors import CheckpointError
-from .files import assign
+from .files import assign, check_weights
 from .weight_files import CONFIG_KEY, Entry, WeightFiles, open_files, parse_json, plain_sources
 from .write import write_safetensors
 
@@ -31,6 +32,9 @@ ASSETS = Path(__file__).parent.parent / "assets"
 TRANSFORMER, VIDEO_VAE, AUDIO_VAE, TEXT_ENCODER = "model.diffusion_model.", "vae.", "audio_vae.", "text_encoders."
 COMPANIONS = {"vae": VIDEO_VAE, "audio_vae": AUDIO_VAE, "text_encoder": TEXT_ENCODER}  # by the names of their settings
 PARTS = (TRANSFORMER, *COMPANIONS.values())
+MOST_BLOCKS, MOST_CHANNELS = 2**10, 2**20  # of the small parts
+
+Part = TypeVar("Part", TinyVideoVAE, TinyAudioVAE, TinyTextEncoder)
 
 
 @dataclass
@@ -130,7 +134,7 @@ def load_companions(name: str | Path) -> tuple[HarmonyConfig, TinyVideoVAE, Tiny
 
 def _settings(files: WeightFiles) -> dict[str, Any]:
     if files.settings is None:
-        shown = ", ".join(list(files.entries)[:3]) or "no tensors"
+        shown = listed(files.entries) or "no tensors"
         raise CheckpointError(
             f"{files.name} is not a Harmony checkpoint: neither its config metadata nor a {CONFIG_KEY} tensor says "
             f"what its transformer is (its first keys: {shown}). ComfyUI saves a whole one with CheckpointSave."
@@ -141,7 +145,7 @@ def _settings(files: WeightFiles) -> dict[str, Any]:
 def _model_card(files: WeightFiles) -> dict[str, Any]:
     card = parse_json(files.metadata.get("model_card", "{}"), f"{files.name}: its model_card")
     if not isinstance(card, dict):
-        raise CheckpointError(f"{files.name}: its model_card is {card!r}, but must be a JSON object.")
+        raise CheckpointError(f"{files.name}: its model_card is {quoted(card)}, but must be a JSON object.")
     return card
 
 
@@ -172,22 +176,44 @@ def _require_parts(files: WeightFiles, missing: Iterable[str]) -> None:
 def _companions(files: WeightFiles, settings: dict[str, Any]) -> tuple[TinyVideoVAE, TinyAudioVAE, TinyTextEncoder]:
     # ComfyUI's ModelSave keeps what the whole checkpoint said of itself
     _require_parts(files, _without_keys(files))
+    return (
+        _companion(TinyVideoVAE, settings["vae"], files, VIDEO_VAE),
+        _companion(TinyAudioVAE, settings["audio_vae"], files, AUDIO_VAE),
+        _companion(TinyTextEncoder, settings["text_encoder"], files, TEXT_ENCODER),
+    )
+
+
+def _companion(kind: type[Part], settings: Any, files: WeightFiles, prefix: str) -> Part:
+    """A small part with its weights. Nothing is allocated before its shapes have been compared with the file's.
+
+    Raises:
+        CheckpointError: settings that are none of its, or weights that do not fit them.
+    """
     try:
-        parts = (
-            TinyVideoVAE(**settings["vae"]),
-            TinyAudioVAE(**settings["audio_vae"]),
-            TinyTextEncoder(**settings["text_encoder"]),
-        )
-    except (TypeError, ValueError) as error:  # settings that are no arguments of theirs
-        raise CheckpointError(f"{files.name} holds settings that this version cannot read: {error}") from error
-    for prefix, part in zip(COMPANIONS.values(), parts, strict=True):
-        _fill(part, files, prefix, torch.float32)
-    return parts
+        for name, value in settings.items():
+            if isinstance(value, int) and not 1 <= value <= (MOST_BLOCKS if name.endswith("blocks") else MOST_CHANNELS):
+                raise ValueError(f"{name} is {quoted(value)}")
+        with torch.device("meta"):
+            planned = kind(**settings).state_dict()
+        check_weights(planned, files, plain_sources(files, prefix)[0], _config_of(prefix))
+        part = kind(**settings)
+    except CheckpointError:
+        raise
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:  # settings that are no arguments of theirs
+        raise CheckpointError(
+            f"{files.name} holds settings that this version cannot read: {shortened(str(error), 300)}"
+        ) from error
+    _fill(part, files, prefix, torch.float32)
+    return part
 
 
 def _fill(part: nn.Module, files: WeightFiles, prefix: str, dtype: torch.dtype) -> None:
     """The weights under `prefix`. Raises CheckpointError for keys that do not fit."""
-    assign(part, files, *plain_sources(files, prefix), dtype, "cpu", f"its config ({prefix[:-1]})")
+    assign(part, files, *plain_sources(files, prefix), dtype, "cpu", _config_of(prefix))
+
+
+def _config_of(prefix: str) -> str:
+    return f"its config ({prefix[:-1]})"
 
 
 def describe(name: str | Path) -> dict[str, Any]:

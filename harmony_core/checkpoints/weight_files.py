@@ -7,13 +7,14 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from ..config import REQUIRED, HarmonyConfig
+from ..quoting import listed, quoted, shortened
 from .errors import CheckpointError
 from .layout import PREFIXES, QUANT_KEY, split_scales, unpacked, weight_keys
 
@@ -22,6 +23,8 @@ Paths = str | Path | Sequence[str | Path]
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 CONFIG_KEY = "harmony_config"
 MAX_TEXT = 2**20  # bytes of a text that is kept as a tensor
+MAX_INDEX = 2**26  # bytes of an index of shards
+MAX_KEY = 1000  # characters of a tensor's name
 QUANT_METADATA = "_quantization_metadata"  # where a file may say the same of all its layers
 DTYPES = {
     "F64": torch.float64,
@@ -98,7 +101,7 @@ def open_files(paths: Paths) -> WeightFiles:
     settings, entries = None, found.entries
     for path in [shard for each in given for shard in _shards(Path(each))]:
         file = found.handles[path] = open_safetensors(path)
-        keys = list(file.keys())
+        keys = _keys(file, path.name)
         found.metadata.update(file.metadata() or {})
         settings = stored_settings(file, keys, path.name) or settings
         found.quantised.update(_read_quantisation(file, keys, path))
@@ -115,6 +118,18 @@ def open_files(paths: Paths) -> WeightFiles:
         name: replace(layer, beside=frozenset(beside[name] - {"weight"})) for name, layer in found.quantised.items()
     }
     return replace(found, settings=settings, entries=weights, quantised=quantised)
+
+
+def _keys(file: Any, name: str) -> list[str]:
+    """The tensors of a file. Raises CheckpointError for a name that no message could hold."""
+    keys = list(file.keys())
+    longest = max(keys, key=len, default="")
+    if len(longest) > MAX_KEY:
+        raise CheckpointError(
+            f"{name} has a tensor whose name is of {len(longest)} characters ({shortened(longest)}), but names have at "
+            f"most {MAX_KEY}; it is no weight file of a model."
+        )
+    return keys
 
 
 def shard_set(path: Path) -> list[Path]:
@@ -135,7 +150,7 @@ def shard_set(path: Path) -> list[Path]:
 def _require_shards(name: str, shards: list[Path]) -> None:
     missing = [shard.name for shard in shards if not shard.is_file()]
     if missing:
-        raise CheckpointError(f"{name} names shards that are not beside it: {', '.join(missing)}.")
+        raise CheckpointError(f"{name} names shards that are not beside it: {listed(missing)}.")
 
 
 def _shards(path: Path) -> list[Path]:
@@ -150,14 +165,32 @@ def _shards(path: Path) -> list[Path]:
     if not path.is_file():
         raise CheckpointError(f"There is no file {path}.")
     if path.suffix == ".json":
-        index = parse_json(path.read_bytes(), f"{path.name} is no index of safetensors shards: it")
-        names = index.get("weight_map") if isinstance(index, dict) else None
-        if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
-            raise CheckpointError(f"{path.name} is no index of safetensors shards: it has no weight_map of file names.")
-        shards = [path.parent / name for name in sorted(set(names.values()))]
+        shards = _read_index(path)
         _require_shards(path.name, shards)
         return shards
     return [path]
+
+
+def _read_index(path: Path) -> list[Path]:
+    """The shards that an index names. Raises CheckpointError for what is none, or names what is not beside it."""
+    if path.stat().st_size > MAX_INDEX:
+        raise CheckpointError(
+            f"{path.name} is no index of safetensors shards: it has {path.stat().st_size} bytes, and an index at most "
+            f"{MAX_INDEX}."
+        )
+    index = parse_json(path.read_bytes(), f"{path.name} is no index of safetensors shards: it")
+    names = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise CheckpointError(f"{path.name} is no index of safetensors shards: it has no weight_map of file names.")
+    shards = sorted(set(names.values()))
+    outside = [name for name in shards if PurePosixPath(name).name != name or PureWindowsPath(name).name != name]
+    outside += [name for name in shards if len(name) > MAX_KEY or "\0" in name]
+    if outside:
+        raise CheckpointError(
+            f"{path.name} names {quoted(outside[0])} as a shard, but shards lie beside their index, under plain names; "
+            "put them there and correct the index."
+        )
+    return [path.parent / name for name in shards]
 
 
 def open_safetensors(path: Path) -> Any:
@@ -244,7 +277,7 @@ def _read_quantisation(file: safe_open, keys: list[str], path: Path) -> dict[str
         form = settings.get("format") if isinstance(settings, dict) else None
         if not isinstance(form, str):
             raise CheckpointError(
-                f"{path.name}: how {layer} is quantised is said as {str(settings)[:60]}, which names no format."
+                f"{path.name}: how {layer} is quantised is said as {quoted(settings)}, which names no format."
             )
         found[layer] = Quantised(path, form, settings)
     return found
