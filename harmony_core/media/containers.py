@@ -57,7 +57,7 @@ def pick_stream(
     """Of a file's tracks of one kind the default, else the first, or the one asked for by number from 1; and which.
 
     Raises:
-        MediaError: no track of this kind, or none of this number.
+        MediaError: no track of this kind, none of this number, or one in a codec that FFmpeg does not know.
     """
     streams = [each for each in tracks if not each.disposition & Disposition.attached_pic]
     if not streams:
@@ -70,6 +70,8 @@ def pick_stream(
         raise MediaError(f"{path} has no {kind} track {track}; choose one from 1 to {len(streams)}.")
     flagged = [each for each in streams if each.disposition & Disposition.default]
     stream = streams[track - 1] if track is not None else (flagged or streams)[0]
+    if stream.codec_context is None:
+        raise MediaError(f"{path} has its {kind} in a codec that is not known; convert it to MP4 or WAV.")
     if len(streams) == 1:
         return stream, ()
     known = ", ".join(filter(None, (stream.metadata.get("language"), stream.metadata.get("title"))))
