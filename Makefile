@@ -3,12 +3,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test test-fast check bench refresh comfy-demo clean
+.PHONY: help setup demo test test-fast fuzz check bench refresh comfy-demo clean
 
 help:
 	@echo "make demo                         set up, then write out/demo.mp4 from the embedded checkpoint"
 	@echo "make test                         set up, then run all tests"
 	@echo "make test-fast                    the same without ComfyUI servers and what takes over ten seconds"
+	@echo "make fuzz                         five thousand hostile files and texts, each in a watched process (ten minutes)"
 	@echo "make check                        lint, formatting, types, and independent checks of the nodes and workflows"
 	@echo "make bench                        time operations, model and generation on this machine"
 	@echo "make refresh                      make the tables, seeds, thumbnails and pictures of the checkpoint anew (half an hour)"
@@ -29,6 +30,9 @@ test: setup
 
 test-fast: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not host and not slow"
+
+fuzz: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.robustness.fuzz --cases 5000 --processes 2
 
 check: setup
 	$(BIN)/ruff check
