@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -56,10 +57,11 @@ def test_griffin_lim_rebuilds_magnitudes(spectrogram):
 
 
 def test_griffin_lim_is_deterministic_and_rows_are_independent(spectrogram):
-    magnitude_BKT = torch.rand(2, 321, 20)
+    spectrogram = deepcopy(spectrogram).double()  # each round amplifies how a processor's Fourier transform rounds
+    magnitude_BKT = torch.rand(2, 321, 20, dtype=torch.float64)
     both = spectrogram.griffin_lim(magnitude_BKT)
     assert torch.equal(both, spectrogram.griffin_lim(magnitude_BKT))
-    torch.testing.assert_close(both[1:], spectrogram.griffin_lim(magnitude_BKT[1:]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(both[1:], spectrogram.griffin_lim(magnitude_BKT[1:]), atol=1e-9, rtol=0)
 
 
 def test_griffin_lim_keeps_silence(spectrogram):

@@ -57,7 +57,7 @@ def test_wans_older_autoencoder_is_refused_by_its_channels(parts: dict[str, Path
     assert "no layout that is known here" in refused(identify, path)
 
 
-@pytest.mark.parametrize("last", ["1", "999999999", "9" * 5000])
+@pytest.mark.parametrize("last", ["1", "999999999", "9" * 500])
 def test_t5_is_not_umt5(parts: dict[str, Path], tmp_path: Path, last: str) -> None:
     """T5 has a table of distances in its first block alone; a block of a large number costs nothing."""
     path, weights = tmp_path / "t5.safetensors", load_file(parts["text_encoder"])

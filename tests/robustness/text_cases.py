@@ -56,9 +56,7 @@ def _line(rng: random.Random) -> str:
     for _ in range(rng.randrange(5)):
         values[rng.choice([*KNOWN, "x" * 10_000, "__class__", ""])] = _value(rng)
     if rng.random() < 0.3:
-        values["output"] = rng.choice(
-            ["../out.mp4", "/tmp/out.mp4", "a:b.mp4", "x" * 400 + ".mp4", "a.mp4", ".mp4", "CON.mp4"]
-        )
+        values["output"] = rng.choice(["../out.mp4", "/out.mp4", "a:b.mp4", "x" * 400 + ".mp4", "a.mp4", ".mp4"])
     whole = json.dumps(values, ensure_ascii=rng.random() < 0.5)
     return rng.choice(
         [whole] * 6
