@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 # Packages that some commands need, and the extra that brings each; all others are in `standalone`.
@@ -10,7 +11,8 @@ EXTRAS |= {"diffusers": "weights", "transformers": "weights", "sentencepiece": "
 
 
 def main() -> None:
-    """Run the command line. Bad input ends with exit code 2 and one line on stderr."""
+    """Run the command line. Bad input ends with exit code 2 and a line on stderr, a signal with 128 and its number."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that what is half written goes
     try:
         from .commands import app
         from .commands.options import lack_of_memory_named, say

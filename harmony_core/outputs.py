@@ -83,7 +83,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Of several processes with one output the last that is done wins. What a killed one left in the folder is removed.
 
     Raises:
-        OutputError: a folder or a path that cannot be written.
+        OutputError: a folder or a path that cannot be written, or an OSError of the block: a disk that is full.
     """
     with _private(path) as (part, place):
         yield part
@@ -123,6 +123,8 @@ def _private(path: Path) -> Iterator[tuple[Path, Callable[[Path], None]]]:
 
     try:
         yield part, place
+    except OSError as error:
+        raise _cannot_write(path, error) from error
     finally:
         keeper.close()
         part.unlink(missing_ok=True)

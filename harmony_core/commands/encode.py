@@ -8,13 +8,25 @@ from typing import Annotated
 import typer
 
 from .clips import write_clip
-from .options import AudioTrack, Device, Dtype, Model, Overwrite, PipelineOptions, check_suffix, read_config, say
+from .options import (
+    AudioTrack,
+    Device,
+    Dtype,
+    Model,
+    Overwrite,
+    PipelineOptions,
+    check_seconds,
+    check_suffix,
+    read_config,
+    say,
+)
 
 
 def encode(
     file: Annotated[Path, typer.Argument(help="Video with sound.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Latents to write (.safetensors).")],
     preview: Annotated[Path | None, typer.Option(help="MP4 of the latents decoded again.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Read no more than this of the file.")] = None,
     model: Model = "harmony-tiny",
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -28,6 +40,7 @@ def encode(
     from ..outputs import check_overwrites, prepare_output
     from ..pipelines import GenerateRequest
 
+    check_seconds("--seconds", seconds)
     check_suffix("-o", output, ".safetensors")
     check_suffix("--preview", preview, ".mp4")
     check_overwrites({"-o": output, "--preview": preview}, [file, Path(model)], overwrite)
@@ -35,7 +48,8 @@ def encode(
         if path is not None:
             prepare_output(path)
     config = read_config(model)
-    video, audio = read_video(file, short_side=max(config.width, config.height)), read_audio(file, track=audio_track)
+    video = read_video(file, seconds=seconds, short_side=max(config.width, config.height))
+    audio = read_audio(file, seconds=seconds, track=audio_track)
     pipeline = PipelineOptions(model, device=device, dtype=dtype).load()
     geometry = pipeline.geometry(GenerateRequest(prompt="", video=video))
     frames, video_notes = fit_video(video, geometry)

@@ -87,8 +87,8 @@ def encode_video(
         comment: kept in the file's metadata.
 
     Raises:
-        MediaError: a size that H.264 does not take, a rate or channels that AAC does not, no frames, or what FFmpeg
-            says.
+        MediaError: a size that H.264 does not take, a rate or channels that AAC does not, no frames.
+        OSError: what FFmpeg says.
     """
     frames = iter(frames)
     first = next(frames, None)
@@ -114,7 +114,7 @@ def encode_video(
                 container.mux(audio.encode(sound))
                 container.mux(audio.encode(None))
     except FFmpegError as error:
-        raise MediaError(f"Cannot write {path} ({one_line(error)}); choose another output.") from error
+        raise OSError(error.errno, one_line(error)) from error
 
 
 def _video_track(container: OutputContainer, fps: Fraction, height: int, width: int) -> av.VideoStream:

@@ -238,6 +238,7 @@ def _pixels_per_latent(vae: Any) -> int:
 
 def _decode_chunk(vae: BundleVideoVAE, latents: Tensor, start: int, chunk: int) -> Tensor:
     """One chunk's pictures. The latent before it goes first, since a clip's first latent holds one frame only."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
     before = min(start, 1)
     images = vae.decode(latents[:, :, start - before : start + chunk])
     return images[:, before:]
@@ -270,6 +271,7 @@ def decode_waveform(audio_vae: Any, latents: Tensor, chunk_seconds: Fraction = F
 
 
 def _decode_audio(audio_vae: Any, latents: Tensor) -> Tensor:
+    comfy.model_management.throw_exception_if_processing_interrupted()
     return audio_vae.decode(latents).movedim(-1, 1).float()
 
 

@@ -28,7 +28,7 @@ def command(rng: random.Random, folder: Path) -> Case:
             ["info", path],
             ["info", path, "--json"],
             ["convert", path, "-o", out / "w.safetensors"],
-            ["encode", path, "-o", out / "l.safetensors"],
+            ["encode", path, "-o", out / "l.safetensors", "--seconds", "1"],
             ["sync", path],
             ["generate", "a red ball", "--image", path, "-o", out / "c.mp4", "--steps", "1", "--seconds", "nan"],
             ["generate", "a red ball", "--model", path, "-o", out / "c.mp4", "--steps", "1"],
