@@ -163,7 +163,7 @@ def _shards(path: Path) -> list[Path]:
             )
         return _shards(found[0])
     if not path.is_file():
-        raise CheckpointError(f"There is no file {path}.")
+        raise CheckpointError(f"There is no file {path.name} in {path.parent.name or path.parent}.")
     if path.suffix == ".json":
         shards = _read_index(path)
         _require_shards(path.name, shards)
@@ -207,7 +207,8 @@ def open_safetensors(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path.name} cannot be read as safetensors: {error}.") from error
+        said = str(error).replace(str(path), path.name)  # who is told in a browser need not know where it lies
+        raise CheckpointError(f"{path.name} cannot be read as safetensors: {shortened(said, 300)}.") from error
 
 
 def parse_json(text: str | bytes, name: str) -> Any:
