@@ -120,7 +120,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons: dict[str, str] = {}
     for outcome in OUTCOMES:
         for report in terminalreporter.stats.get(outcome, ()):
-            if tree := dict(report.user_properties).get("comfy_tree"):
+            if tree := dict(getattr(report, "user_properties", ())).get("comfy_tree"):
                 counts.setdefault(tree, Counter())[outcome] += 1
                 if outcome == "skipped":
                     reasons[tree] = report.longrepr[-1]

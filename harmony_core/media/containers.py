@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Literal, TypeVar
 
 import av
 from av.container import InputContainer
-from av.error import ArgumentError, FFmpegError
+from av.error import FFmpegError
 from av.stream import Disposition, Stream
 
 from .clips import MediaError
@@ -37,12 +38,12 @@ def open_media(path: Path) -> Iterator[InputContainer]:
     options = {"format_whitelist": ",".join(DEMUXERS), "protocol_whitelist": "file"}
     try:
         container = av.open(as_file(path), options=options, metadata_errors="ignore", timeout=STALL_S)
-    except ArgumentError as error:  # what format_whitelist answers
-        raise MediaError(
-            f"{path} cannot be read as media: it is of no known kind, or a list of other files; convert it to MP4 or "
-            "WAV."
-        ) from error
     except FFmpegError as error:
+        if error.errno == errno.EINVAL:  # what format_whitelist answers
+            raise MediaError(
+                f"{path} cannot be read as media: it is of no known kind, or a list of other files; convert it to MP4 "
+                "or WAV."
+            ) from error
         raise _unreadable(path, error) from error
     with container:
         try:

@@ -29,7 +29,7 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         normed, inverse, weight = ctx.saved_tensors
         grad, dim = grad.float(), normed.shape[-1]
-        products = (grad * normed).view(-1, dim)
+        products = (grad * normed).reshape(-1, dim)
         along = (products @ weight.float() / dim).view(inverse.shape)
         grad_x = torch.addcmul(grad * weight.float(), normed, along, value=-1) * inverse
         return grad_x.to(ctx.dtype), products.sum(0).to(weight.dtype), None

@@ -14,6 +14,7 @@ from harmony_core.checkpoints import CheckpointError, describe, load_bundle, res
 from harmony_core.checkpoints.bundle import CONFIG_KEY, TRANSFORMER, load_companions
 from harmony_core.checkpoints.files import open_model
 from harmony_core.checkpoints.identify import identify
+from harmony_core.outputs import OutputError
 
 
 def test_round_trip(random_checkpoint: Path, tmp_path: Path):
@@ -82,7 +83,7 @@ def test_a_failed_write_leaves_the_bundle_before(random_checkpoint: Path, tmp_pa
         raise OSError("disk full")
 
     monkeypatch.setattr(write, "_write", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OutputError, match="disk full"):
         save_bundle(path, load_bundle(random_checkpoint), torch.float16)
     assert path.read_bytes() == random_checkpoint.read_bytes()
 

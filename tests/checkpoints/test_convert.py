@@ -18,6 +18,7 @@ from harmony_core.checkpoints.parts import load_audio_vae
 from harmony_core.checkpoints.write import SAFETENSORS_DTYPES, write_safetensors
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.initialize import initialize
+from harmony_core.outputs import OutputError
 from harmony_core.presets import preset
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -190,6 +191,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         def detach(self):
             raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OutputError, match="disk full"):
         write_safetensors(path, {"a": torch.zeros(2).as_subclass(Broken)})
     assert torch.equal(load_file(path)["a"], torch.ones(2))

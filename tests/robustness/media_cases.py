@@ -147,7 +147,7 @@ def film_bytes(container: str, seed: int) -> bytes:
     """A second or so, some with odd rates, gaps and late starts in their timestamps, where the container has them."""
     try:
         return _write_film(container, seed, odd_times=True)
-    except av.error.ArgumentError:
+    except av.error.FFmpegError:
         return _write_film(container, seed, odd_times=False)
 
 
