@@ -1,15 +1,18 @@
 PYTHON ?= python3
 VENV ?= .venv
+LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test test-fast fuzz check bench refresh comfy-demo clean
+.PHONY: help setup demo test test-fast test-lowest fuzz load check bench refresh comfy-demo clean
 
 help:
 	@echo "make demo                         set up, then write out/demo.mp4 from the embedded checkpoint"
 	@echo "make test                         set up, then run all tests"
 	@echo "make test-fast                    the same without ComfyUI servers and what takes over ten seconds"
+	@echo "make test-lowest                  test-fast with the oldest versions that pyproject.toml allows, in .venv-lowest"
 	@echo "make fuzz                         five thousand hostile files and texts, each in a watched process (ten minutes)"
+	@echo "make load                         two hundred prompts from four clients in a real ComfyUI (six minutes)"
 	@echo "make check                        lint, formatting, types, and independent checks of the nodes and workflows"
 	@echo "make bench                        time operations, model and generation on this machine"
 	@echo "make refresh                      make the tables, seeds, thumbnails and pictures of the checkpoint anew (half an hour)"
@@ -31,8 +34,18 @@ test: setup
 test-fast: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not host and not slow"
 
+# The oldest versions that pyproject.toml allows.
+test-lowest:
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install uv
+	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --resolution lowest-direct -e ".[standalone,train,weights,chinese,dev]"
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadgroup -m "not host and not slow"
+
 fuzz: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.robustness.fuzz --cases 5000 --processes 2
+
+load: setup
+	$(BIN)/python -m tools.comfyui.load --output out/load.csv
 
 check: setup
 	$(BIN)/ruff check
