@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from types import FrameType
 
 # Packages that some commands need, and the extra that brings each; all others are in `standalone`.
 EXTRAS = {"accelerate": "train", "yaml": "train", "pypinyin": "chinese", "jieba": "chinese"}
@@ -12,7 +14,8 @@ EXTRAS |= {"diffusers": "weights", "transformers": "weights", "sentencepiece": "
 
 def main() -> None:
     """Run the command line. Bad input ends with exit code 2 and a line on stderr, a signal with 128 and its number."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that what is half written goes
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         from .commands import app
         from .commands.options import lack_of_memory_named, say
@@ -28,3 +31,17 @@ def main() -> None:
     except (ValueError, OSError) as error:
         say(f"error: {error}", error=True)
         sys.exit(2)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End with 128 and the signal's number, and what is half written goes.
+
+    At once within an import: torch imports numpy from C, takes any exception for numpy's absence and goes on.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            os._exit(128 + number)
+        frame = frame.f_back
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)

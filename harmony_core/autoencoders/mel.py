@@ -56,6 +56,8 @@ class Spectrogram(nn.Module):
         scale = 2 / self.window.sum()
         return torch.fft.rfft(frames_BTW * (self.window * scale)).transpose(1, 2)
 
+    forward = stft
+
     def istft(self, spectrum_BKT: Tensor) -> Tensor:
         """Least-squares inverse of `stft`: [B, T * hop]."""
         frames_BWT = torch.fft.irfft(spectrum_BKT * (self.window.sum() / 2), n=self.window_size, dim=1)
@@ -90,7 +92,7 @@ class Spectrogram(nn.Module):
         phase_BKT = self.peak_phase(magnitude_BKT)
         estimate_BKT = previous_BKT = torch.polar(magnitude_BKT, phase_BKT)
         for _ in range(iterations):
-            rebuilt_BKT = self.stft(self.istft(estimate_BKT))
+            rebuilt_BKT = self(self.istft(estimate_BKT))  # as a module, so that its hooks see every round
             ahead_BKT = rebuilt_BKT + momentum * (rebuilt_BKT - previous_BKT)
             previous_BKT = rebuilt_BKT
             estimate_BKT = magnitude_BKT * ahead_BKT / ahead_BKT.abs().clamp(min=1e-12)

@@ -16,11 +16,19 @@ from comfy.model_patcher import CoreModelPatcher
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from ...harmony_core.autoencoders.tiny import FRAMES_PER_LATENT, PIXELS_PER_LATENT, TinyAudioVAE, TinyVideoVAE
+from ...harmony_core.autoencoders.mel import Spectrogram
+from ...harmony_core.autoencoders.tiny import (
+    FRAMES_PER_LATENT,
+    PIXELS_PER_LATENT,
+    ResidualBlock,
+    TinyAudioVAE,
+    TinyVideoVAE,
+)
 from ...harmony_core.config import HarmonyConfig
 from ...harmony_core.geometry import as_fraction
 from ...harmony_core.presets import PRESETS
 from .av_models import native_audio
+from .interrupts import stop_before
 
 VIDEO_DIM = 3  # of a video autoencoder's latents: time, height, width
 WAN22_CHANNELS, MMAUDIO_CHANNELS = 48, 20
@@ -90,6 +98,7 @@ class BundleVAE(comfy.sd.VAE):
             super().__init__(sd={})
         self.harmony = harmony
         self.first_stage_model = stage.eval()
+        stop_before(part for part in stage.modules() if isinstance(part, (ResidualBlock, Spectrogram)))
         self.latent_channels = stage.model.latent_channels
         self.working_dtypes = [torch.float32]
         self.vae_dtype = torch.float32

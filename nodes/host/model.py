@@ -26,6 +26,7 @@ from ...harmony_core.model.transformer import HarmonyTransformer
 from ...harmony_core.text.transcripts import tokenize_transcript
 from .av_latent import Shapes, pack, unpack
 from .foreign import check_conditioning, check_latent, check_sampling, check_text
+from .interrupts import stop_before
 from .windows import HANDLER, audio_of_window
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class ComfyTransformer(HarmonyTransformer):
     def __init__(self, harmony: HarmonyConfig, device: Any, dtype: Any, operations: Any, *_: Any, **__: Any) -> None:
         super().__init__(harmony, device=device, dtype=dtype, operations=operations)
         self.dtype = dtype  # ComfyUI asks for it
+        stop_before(block for branch in self.branches for block in branch.blocks)
 
     def forward(
         self, x: list[Tensor], timestep: tuple[Tensor, Tensor], transformer_options: dict[str, Any], **kwargs: Any

@@ -90,6 +90,19 @@ def test_a_stopped_run_leaves_nothing_half_written(
     assert all(len(read_video(clip).frames) == 5 for clip in clips)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after_s", [0.3, 0.6, 1.2])
+def test_a_run_may_be_stopped_while_it_imports(tmp_path: Path, number: signal.Signals, after_s: float) -> None:
+    """Torch imports numpy from C and goes on without it when that fails, whatever the reason."""
+    process = start("generate", "a ball", "--steps", "400", "-o", tmp_path / "out" / "a.mp4")
+    time.sleep(after_s)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, said
+    assert "Traceback" not in said
+    assert not list(tmp_path.rglob("*.*"))
+
+
 def test_a_killed_run_goes_on_from_what_is_whole(random_checkpoint: Path, tmp_path: Path) -> None:
     lines = [json.dumps({"prompt": f"a ball {index}"}) for index in range(6)]
     (tmp_path / "p.jsonl").write_text("\n".join(lines))

@@ -14,7 +14,9 @@ import argparse
 import csv
 import hashlib
 import json
+import os
 import random
+import shutil
 import statistics
 import sys
 import tempfile
@@ -40,7 +42,12 @@ from .server import ComfyServer, Run
 WORKFLOWS = [name for name in RUNNABLE if nodes_of(api_workflow(name), "HarmonyDecode")]
 BALLS = [f"a {colour} ball bounces on {floor}" for colour in ("red", "blue", "green") for floor in ("metal", "wood")]
 SECONDS, SIDES, STEPS = (1.0, 1.5, 2.0), (48, 64, 96), (3, 4, 6)
+PROBE = Path(__file__).parent / "memory_probe"
 SETTLED = 0.02  # by how much memory may differ between the first and the last quarter
+# glibc gives back what is freed, so that the server's memory is what it holds and not what its heap once needed; and
+# torch's convolutions keep what they prepare for a shape for the 32 latest shapes, not for a thousand
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "2"}
+ALLOCATOR |= {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32"}
 
 
 @dataclass
@@ -105,6 +112,7 @@ def fresh_server(base: Path) -> Iterator[ComfyServer]:
     tree = ensure_tree(wanted_trees()[-1])
     server = ComfyServer(tree, base, ensure_python(tree))
     install_pack(base / "custom_nodes")
+    shutil.copytree(PROBE, base / "custom_nodes" / PROBE.name, dirs_exist_ok=True)
     for file in MEDIA.iterdir():
         (base / "input" / file.name).write_bytes(file.read_bytes())
     server.start()
@@ -115,9 +123,7 @@ def fresh_server(base: Path) -> Iterator[ComfyServer]:
 
 
 def resident_mb(server: ComfyServer) -> float:
-    assert server.process is not None
-    lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+    return server.get("/harmony/memory")["resident"] / 2**20
 
 
 def span_s(run: Run) -> tuple[float, float]:
@@ -310,7 +316,10 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--restarted", type=int, default=8)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--default-allocator", action="store_true", help="leave glibc's heap as it is")
     arguments = parser.parse_args()
+    if not arguments.default_allocator:
+        os.environ |= ALLOCATOR
     started = time.monotonic()
     jobs, findings = load(arguments.prompts, arguments.clients, arguments.restarted)
     if arguments.output:

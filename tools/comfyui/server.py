@@ -12,7 +12,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,11 +138,17 @@ class ComfyServer:
         (output,) = run.outputs[node_id]["images"]
         return self.view(output)
 
-    def run(self, prompt: dict[str, Any], timeout_s: float = 300, interrupt_at: int | None = None) -> Run:
+    def run(
+        self,
+        prompt: dict[str, Any],
+        timeout_s: float = 300,
+        interrupt_at: int | None = None,
+        watch: Callable[[Run], None] | None = None,
+    ) -> Run:
         """Queue an API-format prompt, follow it on the websocket, return what happened.
 
-        `interrupt_at` interrupts when any node reports that progress value. Raises ValueError when the server refuses
-        the prompt, TimeoutError when it does not end.
+        `interrupt_at` interrupts when any node reports that progress value; `watch` is called after every message.
+        Raises ValueError when the server refuses the prompt, TimeoutError when it does not end.
         """
         import websocket
 
@@ -152,6 +158,8 @@ class ComfyServer:
             run = Run(self.post("/prompt", {"prompt": prompt, "client_id": client_id})["prompt_id"])
             deadline = time.monotonic() + timeout_s
             while self._follow(socket_, run):
+                if watch is not None:
+                    watch(run)
                 if interrupt_at is not None and run.last_progress() >= interrupt_at:
                     self.post("/interrupt", {})
                     interrupt_at = None
