@@ -16,6 +16,7 @@ from .autoencoders import AutoencoderTraining
 
 OBJECTIVES = ("three_pass", "split_batch")
 TITLE = "Training config"
+MOST_THREADS = 1024
 MAY_CHANGE = ("steps", "threads", "log_every", "save_every")  # from one part of a run to the next
 
 
@@ -118,6 +119,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _check_counts(self, "", ("steps", "batch_size", "threads", "log_every", "save_every"))
+        if self.threads > MOST_THREADS:
+            raise ValueError(f"threads is {self.threads}, but must be at most {MOST_THREADS}.")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}, but must be from 0 to {2**32 - 1}.")
         # What these hold is checked now, not after an hour.

@@ -5,16 +5,18 @@ Legend: N clips, C channels, T_v / T_a latent frames / audio latents, S tokens.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
+from ..checkpoints import CheckpointError
+from ..checkpoints.weight_files import open_safetensors
 from ..checkpoints.write import write_safetensors
 from ..config import SpeechConfig
 from ..diffusion.latents import AVLatents
@@ -22,6 +24,8 @@ from ..pixels import from_pixels
 from ..text.tiny_encoder import TinyTextEncoder
 from ..text.transcripts import tokenize_transcript
 from ..toyworld import reference_audio, render, sample_scene
+
+CHECKSUM = "sha256"  # in the metadata
 
 Progress = Callable[[str, int, int], None]
 
@@ -81,7 +85,13 @@ class LatentDataset:
         return clean, self.reference[rows].float(), self.video_ids[rows], self.audio_ids[rows], self.transcript[rows]
 
     def save(self, path: Path) -> None:
-        write_safetensors(path, vars(self))
+        write_safetensors(path, vars(self), {CHECKSUM: self._checksum()})
+
+    def _checksum(self) -> str:
+        total = hashlib.sha256()
+        for tensor in vars(self).values():
+            total.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+        return total.hexdigest()
 
     @classmethod
     def join(cls, parts: list[LatentDataset]) -> LatentDataset:
@@ -90,7 +100,13 @@ class LatentDataset:
 
     @classmethod
     def load(cls, path: Path) -> LatentDataset:
-        return cls(**load_file(path))
+        """What `save` wrote. Raises CheckpointError for a file whose bytes are no longer those."""
+        with open_safetensors(path) as file:
+            stated = (file.metadata() or {}).get(CHECKSUM)
+            dataset = cls(**{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (a file has no others)
+        if dataset._checksum() != stated:
+            raise CheckpointError(f"{path.name} is damaged: its checksum is not the one that it was written with.")
+        return dataset
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,10 @@ from .config import TrainingConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+MOST_SKIPPED = 10  # steps in a row
+
+logger = logging.getLogger(__name__)
 
 
 def same_settings(config: TrainingConfig, processes: int, path: Path) -> None:
@@ -67,11 +72,32 @@ def save_state(accelerator: Accelerator, output: Path, step: int) -> None:
 
 
 class RunState:
-    """Steps done and seconds spent, kept with the optimiser's state."""
+    """Steps done and skipped, and seconds spent, kept with the optimiser's state."""
 
     def __init__(self) -> None:
         self.step = 0
         self.seconds = 0.0
+        self.skipped = 0
+        self.skipped_in_a_row = 0
+
+    def count_skipped(self, finite: bool) -> bool:
+        """Whether the step that is being done may change the weights: its gradients are finite.
+
+        Raises:
+            ValueError: too many in a row were not; the last state that was saved is from before.
+        """
+        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+        if finite:
+            return True
+        self.skipped += 1
+        logger.warning("step %d: the gradients are not finite, so the weights stay as they are", self.step + 1)
+        if self.skipped_in_a_row > MOST_SKIPPED:
+            raise ValueError(
+                f"Gradients have not been finite for {self.skipped_in_a_row} steps, up to step {self.step + 1}; lower "
+                "the learning rates, or look for clips with broken latents. The weights of the last saved state are "
+                "finite."
+            )
+        return False
 
     def state_dict(self) -> dict[str, float]:
         return dict(vars(self))

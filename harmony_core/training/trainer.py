@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
-from ..checkpoints import Bundle, save_bundle
+from ..checkpoints import Bundle, CheckpointError, save_bundle
 from ..checkpoints.write import write_safetensors
 from ..diffusion.latents import AVLatents
 from ..model import HarmonyTransformer
@@ -145,7 +145,11 @@ def _latents(
     """Encoded training clips: from the output folder, else each process renders and encodes a range of them."""
     path = output / "latents.safetensors"
     if path.exists():
-        return LatentDataset.load(path)
+        try:
+            return LatentDataset.load(path)
+        except CheckpointError as error:
+            logger.warning("%s It is made anew.", error)
+    accelerator.wait_for_everyone()  # nobody reads it any more
     index, processes = accelerator.process_index, accelerator.num_processes
     first, last = (config.data.clips * each // processes for each in (index, index + 1))
     clips = render_clips(last - first, first, config.data.reference_seconds, progress)
@@ -190,12 +194,15 @@ def _train_transformer(
     while state.step < config.steps:
         loss, parts = _step(config, model, dataset, state.step, accelerator)
         accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)
+        norm = accelerator.clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)
+        if state.count_skipped(bool(torch.isfinite(norm))):
+            drop_zero_gradients(model.parameters())
+            for optimizer in optimizers:
+                optimizer.step()
+            average.update_parameters(accelerator.unwrap_model(model))
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
-            optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-        average.update_parameters(accelerator.unwrap_model(model))
         state.step += 1
         if log is not None:
             log.add(state.step, parts)
@@ -212,6 +219,7 @@ def _train_transformer(
         "processes": accelerator.num_processes,
         "clips": len(dataset),
         "objective": vars(config.objective),
+        "skipped_steps": state.skipped,
         "training_seconds": round(state.seconds),
         "license": "Apache-2.0",
     }
@@ -245,6 +253,16 @@ def _step(
     ids = tuple(each.to(device) for each in ids)
     predicted = model(batch, *ids, None if reference is None else reference.to(device))
     return objective_loss(row_losses(predicted, batch), batch, objective)
+
+
+def drop_zero_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """What nothing in this step depended on is left as it is: Muon makes a full step of a gradient of zeros, and
+    AdamW's momentum goes on."""
+    with_gradients = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
+    largest = torch.stack([gradient.detach().abs().max() for _, gradient in with_gradients]).tolist()
+    for (parameter, _), peak in zip(with_gradients, largest, strict=True):
+        if peak == 0:
+            parameter.grad = None
 
 
 def _optimizers(model: TrainedModel, config: OptimizerConfig) -> list[torch.optim.Optimizer]:

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from harmony_core.autoencoders.tiny import TinyVideoVAE
+from harmony_core.checkpoints import CheckpointError
 from harmony_core.checkpoints import write as weight_writer
 from harmony_core.model import HarmonyTransformer
 from harmony_core.pipelines import GenerateRequest, HarmonyPipeline
 from harmony_core.presets import preset
 from harmony_core.text.tiny_encoder import TinyTextEncoder
 from harmony_core.toyworld import VOCABULARY
-from harmony_core.training import trainer
+from harmony_core.training import run_folder, trainer
 from harmony_core.training.config import TrainingConfig
 from harmony_core.training.data import LatentDataset
 from harmony_core.training.muon import Muon, orthogonalize
@@ -283,3 +285,80 @@ def test_muon_descends():
         optimizer.step()
     assert losses[-1] < 0.2 * losses[0]
     assert np.isfinite(losses).all()
+
+
+def test_damaged_latents_are_made_anew(finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("video_vae.safetensors", "audio_vae.safetensors", "latents.safetensors"):
+        (folder / name).write_bytes((finished / "run" / name).read_bytes())
+    path = folder / "latents.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:])
+    with pytest.raises(CheckpointError, match=r"latents\.safetensors is damaged"):
+        LatentDataset.load(path)
+    run(finished / "small.yaml", folder, resume=True)
+    assert path.read_bytes() == whole
+    assert "made anew" in caplog.text
+    assert (folder / "checkpoint.safetensors").exists()
+
+
+def spoiled(steps: set[int]):
+    """The trainer's step, whose loss is not finite in some of them."""
+    whole = trainer._step
+
+    def step(config: TrainingConfig, model, dataset, number: int, accelerator):
+        loss, parts = whole(config, model, dataset, number, accelerator)
+        return (loss * float("nan") if number in steps else loss), parts
+
+    return step
+
+
+def prepared(finished: Path, folder: Path) -> Path:
+    folder.mkdir()
+    for name in ("video_vae.safetensors", "audio_vae.safetensors", "latents.safetensors"):
+        (folder / name).write_bytes((finished / "run" / name).read_bytes())
+    return folder
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = prepared(finished, tmp_path / "run")
+    monkeypatch.setattr(trainer, "_step", spoiled({1, 2}))
+    run(finished / "small.yaml", folder, resume=True)
+    pipeline = HarmonyPipeline.from_file(folder / "checkpoint.safetensors")
+    assert pipeline.model_card["skipped_steps"] == 2
+    assert all(parameter.isfinite().all() for parameter in pipeline.transformer.parameters())
+
+
+def test_a_run_that_stays_not_finite_stops_with_its_step_and_its_last_good_state(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = prepared(finished, tmp_path / "run")
+    monkeypatch.setattr(trainer, "_step", spoiled({3, 4, 5}))
+    monkeypatch.setattr(run_folder, "MOST_SKIPPED", 2)
+    with pytest.raises(ValueError, match=r"not been finite for 3 steps, up to step 6; lower the learning rates"):
+        run(finished / "small.yaml", folder, resume=True)
+    assert not (folder / "checkpoint.safetensors").exists()
+    (state,) = folder.glob("state-*")
+    tensors = load_file(next(state.glob("model*.safetensors")))
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_what_a_step_did_not_use_is_not_moved(kind: str):
+    """Style alignment in a step without a reference: its gradients are zero, its momentum is not."""
+    used, unused = (torch.nn.Parameter(torch.randn(6, 4)) for _ in range(2))
+    optimizer = (
+        Muon([used, unused], lr=0.1) if kind == "muon" else torch.optim.AdamW([used, unused], lr=0.1, weight_decay=0.1)
+    )
+    moved = []
+    for share in (1.0, 0.0, 0.0, 1.0):
+        before = used.detach().clone(), unused.detach().clone()
+        (used.square().sum() + share * unused.square().sum()).backward()
+        trainer.drop_zero_gradients([used, unused])
+        optimizer.step()
+        optimizer.zero_grad()
+        moved.append((not torch.equal(used, before[0]), not torch.equal(unused, before[1])))
+    assert moved == [(True, True), (True, False), (True, False), (True, True)]
