@@ -32,7 +32,7 @@ from ..text.tiny_encoder import TinyTextEncoder
 from ..toyworld import HELD_OUT_SEED, VOCABULARY
 from .autoencoders import reconstruction_report, train_audio_vae, train_video_vae
 from .config import ObjectiveConfig, OptimizerConfig, TrainingConfig
-from .data import LatentDataset, encode_clips, render_clips
+from .data.toyworld import LatentDataset, encode_clips, render_clips
 from .losses import objective_loss, row_losses
 from .muon import Muon
 from .run_folder import Log, ProgressBar, RunState, check_accelerator, same_settings, save_state

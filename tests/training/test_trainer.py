@@ -23,7 +23,7 @@ from harmony_core.text.tiny_encoder import TinyTextEncoder
 from harmony_core.toyworld import VOCABULARY
 from harmony_core.training import run_folder, trainer
 from harmony_core.training.config import TrainingConfig
-from harmony_core.training.data import LatentDataset
+from harmony_core.training.data.toyworld import LatentDataset
 from harmony_core.training.muon import Muon, orthogonalize
 from harmony_core.training.run_folder import same_settings, save_state
 from harmony_core.training.trainer import run

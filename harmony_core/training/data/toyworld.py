@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
-from ..checkpoints import CheckpointError
-from ..checkpoints.weight_files import open_safetensors
-from ..checkpoints.write import write_safetensors
-from ..config import SpeechConfig
-from ..diffusion.latents import AVLatents
-from ..pixels import from_pixels
-from ..text.tiny_encoder import TinyTextEncoder
-from ..text.transcripts import tokenize_transcript
-from ..toyworld import reference_audio, render, sample_scene
+from ...autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
+from ...checkpoints import CheckpointError
+from ...checkpoints.weight_files import open_safetensors
+from ...checkpoints.write import write_safetensors
+from ...config import SpeechConfig
+from ...diffusion.latents import AVLatents
+from ...pixels import from_pixels
+from ...text.tiny_encoder import TinyTextEncoder
+from ...text.transcripts import tokenize_transcript
+from ...toyworld import reference_audio, render, sample_scene
 
 CHECKSUM = "sha256"  # in the metadata
 

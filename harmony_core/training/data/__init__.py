@@ -1,0 +1,1 @@
+"""Clips for training: from files to latents on disk, and from there to batches."""

@@ -1,0 +1,46 @@
+"""What a training step reads.
+
+Legend: B clips, C channels, T_v / T_a / T_r latent frames / audio latents / reference latents, h w latent size,
+S tokens, D text width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...diffusion.latents import AVLatents
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """Clips of one bucket, together.
+
+    `clean` is float32, video [B, C, T_v, h, w] and sound [B, C, T_a], zeros where a clip lacks one; `has_video` and
+    `has_sound` [B] bool say so. `video_text` and `audio_text` are features [B, S, D] float32, zero past each text, or
+    token ids [B, S] int64 where the text encoder is trained too. `transcript` is ids [B, S] int64 or None for a model
+    without speech, `reference` [B, C, T_r] float32 or None for a step without.
+    """
+
+    clean: AVLatents
+    has_video: Tensor
+    has_sound: Tensor
+    video_text: Tensor
+    audio_text: Tensor
+    transcript: Tensor | None
+    reference: Tensor | None
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device) -> ClipBatch:
+        def moved(value: Any) -> Any:
+            if isinstance(value, AVLatents):
+                return value.map(lambda x: x.to(device))
+            return value.to(device) if isinstance(value, Tensor) else value
+
+        return ClipBatch(**{item.name: moved(getattr(self, item.name)) for item in fields(self)})

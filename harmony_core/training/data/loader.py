@@ -1,0 +1,204 @@
+"""Batches of encoded clips: what a step reads follows from the seed and its number, however many processes share it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ...diffusion.latents import AVLatents
+from .batch import ClipBatch
+from .shards import Sample, Shards
+
+SAME_CLIP, OTHER_CLIP = "same_clip", "other_clip"
+
+
+@dataclass(frozen=True)
+class ReferenceRule:
+    """Where reference sounds come from.
+
+    `same_clip` (the paper's stage 1) is any part of the clip's own sound. `other_clip` (stage 2) is the clip's stored
+    reference (a file, or a part of its recording that it does not show), or another clip of its speaker that does not
+    overlap it. A batch has a reference with probability `share`, of a length drawn from `latents`, both ends included.
+    """
+
+    kind: str
+    latents: tuple[int, int]
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in (SAME_CLIP, OTHER_CLIP):
+            raise ValueError(f"The reference rule is {self.kind!r}, but must be {SAME_CLIP} or {OTHER_CLIP}.")
+        low, high = self.latents
+        if not 1 <= low <= high or not 0 <= self.share <= 1:
+            raise ValueError(
+                f"References of {low} to {high} latents in a share of {self.share:g} cannot be drawn; take 1 or more "
+                "latents, the fewest first, and a share from 0 to 1."
+            )
+
+
+class Reference(NamedTuple):
+    """`length` latents of `part` of clip `clip`, from `start`, a share of what is left over."""
+
+    clip: int
+    part: str
+    start: float
+
+
+@dataclass
+class Batches(Dataset):
+    """The clips of `shards` in batches of one bucket each.
+
+    An epoch is every clip once: each bucket in an order of its own, filled up from its beginning to whole batches, and
+    the batches of all buckets shuffled. Under `other_clip`, sounds for which there is no reference are `left_out`; a
+    clip without sound needs none and gets zeros.
+
+    Args:
+        batch_size: of all processes together, which share each batch in contiguous slices.
+
+    Raises:
+        ValueError: a batch that processes cannot share evenly, or no clip to draw.
+    """
+
+    shards: Shards
+    batch_size: int
+    seed: int = 0
+    rank: int = 0
+    world: int = 1
+    reference: ReferenceRule | None = None
+    left_out: list[int] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.world:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, which {self.world} processes cannot share evenly; choose a multiple."
+            )
+        entries, self._speakers = self.shards.entries, defaultdict(list)
+        if self.reference is not None and self.reference.kind == OTHER_CLIP:
+            for index, entry in enumerate(entries):
+                if entry.speaker and entry.has_sound:
+                    self._speakers[entry.speaker].append(index)
+            heard = (index for index, entry in enumerate(entries) if entry.has_sound)
+            self.left_out = [index for index in heard if self._other(index, 0.0) is None]
+        excluded = set(self.left_out)
+        buckets: dict[str, list[int]] = defaultdict(list)
+        for index, entry in enumerate(entries):
+            if index not in excluded:
+                buckets[entry.bucket].append(index)
+        if not buckets:
+            why = "" if self.reference is None else f" that has a reference by the rule {self.reference.kind}"
+            raise ValueError(f"{self.shards.folder} holds no clip{why}.")
+        self._buckets = [np.array(buckets[name]) for name in sorted(buckets)]
+        self._epoch, self._order = -1, []
+        self.steps_per_epoch = sum(-(-len(each) // self.batch_size) for each in self._buckets)
+
+    def __getitem__(self, step: int) -> ClipBatch:
+        return self.at(step)
+
+    def clips(self, step: int) -> list[int]:
+        """Which clips the whole batch of a step holds."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._order_of(epoch)
+        return self._order[place].tolist()
+
+    def _order_of(self, epoch: int) -> list[np.ndarray]:
+        """The batches of an epoch, clips each."""
+        rng = np.random.default_rng([self.seed, epoch, 0])
+        batches: list[np.ndarray] = []
+        for clips in self._buckets:
+            filled = -(-len(clips) // self.batch_size) * self.batch_size
+            batches += np.split(np.resize(rng.permutation(clips), filled), filled // self.batch_size)
+        return [batches[place] for place in rng.permutation(len(batches))]
+
+    def at(self, step: int) -> ClipBatch:
+        """This process's share of the batch of step `step`, from 0."""
+        clips = self.clips(step)
+        length, references = self._references(step, clips)
+        share = len(clips) // self.world
+        mine = slice(self.rank * share, (self.rank + 1) * share)
+        samples = [self.shards[index] for index in clips[mine]]
+        sounds = [self._cut(each, length) for each in references[mine]] if length else []
+        return _collate(samples, sounds, self.shards)
+
+    def loader(self, first_step: int, steps: int, workers: int = 0) -> DataLoader:
+        """A DataLoader over `at(first_step) .. at(steps - 1)`, read ahead by `workers` processes."""
+        options = {"prefetch_factor": 2, "persistent_workers": True} if workers else {}
+        return DataLoader(self, batch_size=None, sampler=range(first_step, steps), num_workers=workers, **options)
+
+    def _other(self, index: int, pick: float) -> tuple[int, str] | None:
+        """(clip, part) that `other_clip` takes for a clip: the first that fits of its speaker's, from share `pick`."""
+        entry = self.shards.entries[index]
+        if "reference" in entry.shapes:
+            return index, "reference"
+        voices = self._speakers.get(entry.speaker, [])
+        first = int(pick * len(voices))
+        for other in (*voices[first:], *voices[:first]):
+            if other != index and not entry.overlaps(self.shards.entries[other]):
+                return other, "audio"
+        return None
+
+    def _references(self, step: int, clips: list[int]) -> tuple[int, list[Reference | None]]:
+        """The length of the references of a step, 0 for none, and one a clip: drawn for the whole batch."""
+        rule = self.reference
+        rng = np.random.default_rng([self.seed, step, 1])
+        if rule is None or rng.random() >= rule.share:
+            return 0, []
+        length = int(rng.integers(rule.latents[0], rule.latents[1] + 1))
+        found: list[Reference | None] = []
+        for index in clips:
+            pick, start = rng.random(), rng.random()
+            if not self.shards.entries[index].has_sound:
+                found.append(None)
+                continue
+            source = (index, "audio") if rule.kind == SAME_CLIP else self._other(index, pick)
+            assert source is not None  # others are left out
+            found.append(Reference(*source, start))
+        there = [self.shards.entries[each.clip].shapes[each.part][-1] for each in found if each is not None]
+        return min([length, *there]), found
+
+    def _cut(self, reference: Reference | None, length: int) -> Tensor:
+        if reference is None:
+            return torch.zeros(self.shards.settings.audio_channels, length)
+        sound_CT = getattr(self.shards[reference.clip], reference.part)
+        first = int(reference.start * (sound_CT.shape[-1] - length + 1))
+        return sound_CT[:, first : first + length].float()
+
+
+def _collate(samples: list[Sample], references: list[Tensor], shards: Shards) -> ClipBatch:
+    """Samples of one bucket. Where all of them lack pictures these are a patch a frame, which costs next to nothing."""
+    settings = shards.settings
+    width, height = settings.patch_size[2], settings.patch_size[1]
+    entry = samples[0].entry
+    num_latent_frames = (entry.frames - 1) // settings.temporal_stride + 1
+    no_video = torch.zeros(settings.video_channels, num_latent_frames, height, width)
+    no_sound = torch.zeros(settings.audio_channels, entry.audio_latents)
+    pictures = [each.video for each in samples if each.video is not None]
+    blank = torch.zeros(pictures[0].shape) if pictures else no_video
+    video = [blank if each.video is None else each.video.float() for each in samples]
+    audio = [no_sound if each.audio is None else each.audio.float() for each in samples]
+    transcripts = [each.transcript for each in samples if each.transcript is not None]
+    return ClipBatch(
+        clean=AVLatents(torch.stack(video), torch.stack(audio)),
+        has_video=torch.tensor([each.video is not None for each in samples]),
+        has_sound=torch.tensor([each.audio is not None for each in samples]),
+        video_text=torch.stack([_padded(each.text, settings.text_len) for each in samples]),
+        audio_text=torch.stack([_padded(each.audio_text, settings.text_len) for each in samples]),
+        transcript=torch.stack(transcripts) if transcripts else None,
+        reference=torch.stack(references) if references else None,
+        ids=tuple(each.entry.id for each in samples),
+    )
+
+
+def _padded(text: Tensor, length: int) -> Tensor:
+    """Features [S, D] float32 followed by zeros, as the transformer was trained with; ids [S] as they are."""
+    if text.ndim == 1:
+        return text
+    padded_SD = torch.zeros(length, text.shape[1])
+    padded_SD[: len(text)] = text
+    return padded_SD
