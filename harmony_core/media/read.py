@@ -10,6 +10,7 @@ Shape suffixes: F frames, H height, W width, C audio channels, N samples.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -17,9 +18,10 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.frame import Frame
 
-from ..geometry import MAX_SIDE
+from ..geometry import MAX_SIDE, as_fraction
 from .clips import MAX_BYTES, MAX_SECONDS, AudioClip, MediaError, VideoClip, check_bytes
 from .colour import FrameReader
 from .containers import open_media, pick_stream
@@ -29,14 +31,19 @@ SAMPLE_RATES = (100, 768_000)  # Hz; FFmpeg makes nothing of a few samples a sec
 MAX_CODED_SIDE = 16_384  # pixels; a header may state any
 PIXEL_ASPECTS = (Fraction(1, 8), Fraction(8))  # what lies beyond is a damaged header
 JITTER_S = Fraction(1, 50)  # of sound timestamps; what is further off is a gap or an overlap
+LEAD_S = 1  # read before where a part begins: sound needs frames from before its own
+SEEK_S = 2 * LEAD_S
 RESTART_S = 1  # a jump back by more is a clock that began anew, not an overlap
 
 
-def read_video(path: str | Path, *, seconds: float | None = None, short_side: int | None = None) -> VideoClip:
+def read_video(
+    path: str | Path, *, start: float = 0, seconds: float | None = None, short_side: int | None = None
+) -> VideoClip:
     """The video track of a file that is flagged default, else the first: upright, in square pixels, in SDR.
 
-    The rate is what the timestamps say. Frames at uneven times are held until the next. `seconds` stops reading there;
-    `short_side` shrinks frames as they are read, so that long or large files fit in memory.
+    The rate is what the timestamps say. Frames at uneven times are held until the next. Of the file `seconds` are read
+    (None: all) from second `start` on; `short_side` shrinks frames as they are read, so that long or large files fit in
+    memory.
 
     Raises:
         MediaError: missing or unreadable file, no video track, no frame in it, frames of several sizes, or more than
@@ -46,7 +53,7 @@ def read_video(path: str | Path, *, seconds: float | None = None, short_side: in
     frames_FHWC, times, more = np.empty((0, 0, 0, 3), np.uint8), [], False
     with open_media(path) as container:
         stream, notes = pick_stream(container.streams.video, path, "video")
-        decoder = _Pictures(container, stream, path, short_side)
+        decoder = _Pictures(container, stream, path, short_side, start)
         for time, picture_HWC in decoder:
             more = seconds is not None and bool(times) and time >= seconds
             if more:
@@ -63,7 +70,8 @@ def read_video(path: str | Path, *, seconds: float | None = None, short_side: in
             times.append(time)
         fps = rate_of(times, decoder.stated_fps, stream.time_base or Fraction(0)) if times else FALLBACK_FPS
     if not times:
-        raise MediaError(f"{path} has a video track without a single frame; the file is damaged or was cut short.")
+        after = f" after {start:g} s" if start else ""
+        raise MediaError(f"{path} has a video track without a single frame{after}; it is damaged or was cut short.")
     frames_FHWC.resize((len(times), *frames_FHWC.shape[1:]), refcheck=False)
     late_s = off_grid(times, fps)
     end = Fraction(str(seconds)) if more else times[-1] + 1 / fps
@@ -71,7 +79,8 @@ def read_video(path: str | Path, *, seconds: float | None = None, short_side: in
     check_bytes(path, len(shown) * frames_FHWC[0].nbytes)
     if shown != tuple(range(len(times))):
         frames_FHWC = frames_FHWC[list(shown)]
-    return VideoClip(frames_FHWC, fps, path.name, decoder.size, (*notes, *decoder.notes), path, shown, late_s)
+    source = None if start else path  # `own_frames` reads from the beginning
+    return VideoClip(frames_FHWC, fps, path.name, decoder.size, (*notes, *decoder.notes), source, shown, late_s)
 
 
 def _expected_frames(container: InputContainer, stream: av.VideoStream, seconds: float | None) -> int:
@@ -99,9 +108,15 @@ def own_frames(clip: VideoClip) -> Iterator[np.ndarray]:
 
 
 class _Pictures:
-    """(time in seconds, uint8 [H,W,3]) of every frame of a track. `size` is width and height before any shrinking."""
+    """(seconds from `start`, uint8 [H,W,3]) of every frame of a track that is taken from there on.
 
-    def __init__(self, container: InputContainer, stream: av.VideoStream, path: Path, short_side: int | None) -> None:
+    `size` is width and height before any shrinking.
+    """
+
+    def __init__(
+        self, container: InputContainer, stream: av.VideoStream, path: Path, short_side: int | None, start: float = 0
+    ) -> None:
+        self._start = as_fraction(start)
         self._container, self._stream, self._path, self._short_side = container, stream, path, short_side
         self.stated_fps = (stream.average_rate, stream.guessed_rate, stream.base_rate)
         self.size: tuple[int, int] | None = None
@@ -117,9 +132,13 @@ class _Pictures:
         origin = Fraction(self._container.start_time or 0, av.time_base)
         fps = self._stream.average_rate or FALLBACK_FPS
         coded, to_rgb = (0, 0), None
+        _seek(self._container, origin + self._start)
         for index, frame in enumerate(self._container.decode(self._stream)):
             stamp = _stamp_s(frame)
-            time = index / fps if stamp is None else stamp - origin
+            time = (index / fps if stamp is None else stamp - origin) - self._start
+            if self._start and time < -1 / (2 * fps):
+                continue
+            first = to_rgb is None
             if to_rgb is None:
                 coded, shown = (frame.width, frame.height), self._shown_size(frame)
                 to_rgb = FrameReader(self._stream, *self._shrunk(shown))
@@ -131,7 +150,7 @@ class _Pictures:
                     f"{float(time):.2f} s; convert it to one size."
                 )
             picture_HWC = to_rgb(frame)
-            if index == 0:
+            if first:
                 self.notes += tuple(f"{self._path.name}: {note}" for note in to_rgb.notes)
             turns = round(frame.rotation / 90) % 4
             yield time, np.rot90(picture_HWC, turns) if turns else picture_HWC
@@ -155,12 +174,16 @@ class _Pictures:
         return round(size[0] * shrink), round(size[1] * shrink)
 
 
-def read_audio(path: str | Path, *, seconds: float | None = None, track: int | None = None) -> AudioClip:
+def read_audio(
+    path: str | Path, *, start: float = 0, seconds: float | None = None, track: int | None = None
+) -> AudioClip:
     """The audio track of a sound or video file: any codec, rate and channel count; integers are scaled to -1..1.
 
     Silence stands where timestamps leave a gap, and nothing is kept twice where they overlap.
 
     Args:
+        start: second from which on it is read.
+        seconds: how much is read; None = all.
         track: which, from 1; None takes the one that is flagged default, else the first.
 
     Raises:
@@ -171,19 +194,30 @@ def read_audio(path: str | Path, *, seconds: float | None = None, track: int | N
     with open_media(path) as container:
         stream, notes = pick_stream(container.streams.audio, path, "audio", track)
         origin = Fraction(container.start_time or 0, av.time_base)
-        end = seconds
+        begin, end = as_fraction(start), seconds
         # MP4 states the length without the codec's padding.
         if "mp4" in container.format.name and stream.duration and stream.time_base:
-            stated = ((stream.start_time or 0) + stream.duration) * stream.time_base - origin
+            stated = ((stream.start_time or 0) + stream.duration) * stream.time_base - origin - begin
             end = stated if seconds is None else min(seconds, stated)
         sound = _Timeline(path, end)
+        _seek(container, origin + begin)
         for frame in container.decode(stream):
             stamp = _stamp_s(frame)
-            sound.add(frame, None if stamp is None else stamp - origin)
+            time = None if stamp is None else stamp - origin - begin
+            if begin and time is not None and time + Fraction(frame.samples, frame.sample_rate) <= 0:
+                continue
+            sound.add(frame, time)
             if sound.full:
                 break
     samples_CN = sound.samples()
     return AudioClip(samples_CN, sound.sample_rate, path.name, (*notes, *sound.notes), sound.channels)
+
+
+def _seek(container: InputContainer, time: Fraction) -> None:
+    """Near to a time, before it; a file that cannot be sought in is read from its beginning."""
+    if time > SEEK_S:
+        with suppress(FFmpegError):
+            container.seek(round((time - LEAD_S) * av.time_base))
 
 
 def _stamp_s(frame: Frame) -> Fraction | None:

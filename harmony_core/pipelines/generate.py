@@ -262,7 +262,7 @@ class HarmonyPipeline:
         """What the transformer reads, a row a request: what is given, clean, with texts and references."""
         video_rows, audio_rows, transcripts = [], [], []
         for request, said in zip(requests, notes, strict=True):
-            texts = self._negative_texts(request) if negative else self._texts(request)
+            texts = self._negative_texts(request) if negative else self.texts(request)
             self.placement.use(self.text_encoder)
             features, unknown = self.text_encoder.encode(list(texts[:2]), self.device)
             said.extend(unknown)
@@ -281,7 +281,7 @@ class HarmonyPipeline:
         sigma = clean_sigma(given.audio)
         return AVInput(picture, AudioInput(given.audio, sigma, audio, transcript, references.get("audio")))
 
-    def _texts(self, request: GenerateRequest) -> tuple[str, str, str]:
+    def texts(self, request: GenerateRequest) -> tuple[str, str, str]:
         """What the video branch, the audio branch and the speech encoder read."""
         texts = request.prompt, request.audio_prompt, request.transcript
         if self.config.prompt_format == "separate":

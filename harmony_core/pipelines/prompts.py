@@ -105,7 +105,7 @@ def read_jobs(
     Raises:
         ValueError: no such file, not UTF-8, or nothing in it; a folder that cannot be written.
     """
-    lines = _read_lines(path)
+    lines = read_lines(path, "--prompts")
     prepare_output(folder / "00001.mp4")
     jobs, owners, read_by = Jobs(), {}, {path.resolve(): "--prompts"}
     for line, text in lines:
@@ -167,29 +167,42 @@ def _check_plot(job: Job, read_by: Mapping[Path, str], overwrite: bool) -> None:
         raise OutputError(f"its sync plot would overwrite {job.plot}; rename the output, or give --overwrite.")
 
 
-def _read_lines(path: Path) -> list[tuple[int, str]]:
-    """(number, text) of every line that is not empty."""
-    if not path.is_file():
-        raise ValueError(f"--prompts {path} is missing; give a file of JSON lines.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"--prompts {path} is not UTF-8 at byte {error.start}; save it as UTF-8.") from error
+def read_lines(path: Path, title: str) -> list[tuple[int, str]]:
+    """(number, text) of every line that is not empty or a comment. Raises ValueError as `read_text`, or for none."""
+    text = read_text(path, title)
     numbered = enumerate(text.split("\n"), 1)  # not splitlines: U+2028 may stand within a text of JSON
     lines = [(number, line) for number, line in numbered if line.strip() and not line.lstrip().startswith("#")]
     if not lines:
-        raise ValueError(f"--prompts {path} has no lines; write one JSON object a line.")
+        raise ValueError(f"{title} {path} has no lines; write one JSON object a line.")
     return lines
 
 
-def _parse(text: str) -> dict[str, Any]:
+def read_text(path: Path, title: str) -> str:
+    """A text file, which errors call `title`. Raises ValueError for one that is missing or not UTF-8."""
+    if not path.is_file():
+        raise ValueError(f"{title} {path} is missing; give a file of JSON lines.")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{title} {path} is not UTF-8 at byte {error.start}; save it as UTF-8.") from error
+
+
+def parse_line(text: str) -> dict[str, Any]:
+    """A line's JSON object. Raises ValueError for another text, or a name that stands there twice."""
     try:
         values = json.loads(text, object_pairs_hook=_once_each)
     except RecursionError as error:
         raise ValueError("not JSON that can be read: it is nested too deep.") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}.") from error
-    if not isinstance(values, dict) or "prompt" not in values:
+    if not isinstance(values, dict):
+        raise ValueError('not an object with a prompt; write it like {"prompt": "a red ball bounces"}.')
+    return values
+
+
+def _parse(text: str) -> dict[str, Any]:
+    values = parse_line(text)
+    if "prompt" not in values:
         raise ValueError('not an object with a prompt; write it like {"prompt": "a red ball bounces"}.')
     checked = {name: _value(name, value) for name, value in values.items()}
     return {name: value for name, value in checked.items() if value is not None}

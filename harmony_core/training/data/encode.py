@@ -1,0 +1,283 @@
+"""Rows to shards: read, brought to their bucket, encoded, kept; on as many processes as there are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ...checkpoints.write import write_safetensors
+from ...media import (
+    AudioClip,
+    fit_audio,
+    fit_reference_audio,
+    fit_video,
+    has_audio,
+    on_frames,
+    read_audio,
+    read_video,
+)
+from ...outputs import whole_file
+from ...pipelines import HarmonyPipeline
+from ...request import GenerateRequest
+from ...text.tiny_encoder import TinyTextEncoder
+from ...text.transcripts import tokenize_transcript
+from .buckets import Buckets, bucket_name
+from .manifest import Rejected, Row, read_rows
+from .shards import MUTE, Entry, Settings, write_lines
+from .writer import SHARD_BYTES, ShardWriter, begin, finish, written
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+REJECTED, SUMMARY = "rejected.jsonl", "summary.json"
+STORED = torch.float16  # of latents: about 1 in size, so that bfloat16 would only be coarser
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a folder of shards holds. Hours and shares are of the clips that can be used."""
+
+    clips: int
+    rejected: int
+    hours: float
+    buckets: dict[str, int]
+    languages: dict[str, int]
+    with_video: int
+    with_sound: int
+    with_speech: int
+    with_speaker: int
+
+    @classmethod
+    def of(cls, entries: list[Entry], rejected: int) -> Summary:
+        return cls(
+            clips=len(entries),
+            rejected=rejected,
+            hours=sum(entry.duration for entry in entries) / 3600,
+            buckets=dict(Counter(entry.bucket for entry in entries).most_common()),
+            languages=dict(Counter(entry.language or "not stated" for entry in entries).most_common()),
+            with_video=sum(entry.has_video for entry in entries),
+            with_sound=sum(entry.has_sound for entry in entries),
+            with_speech=sum(entry.speech for entry in entries),
+            with_speaker=sum(bool(entry.speaker) for entry in entries),
+        )
+
+
+def encode_dataset(
+    source: Path,
+    output: Path,
+    pipeline: HarmonyPipeline,
+    buckets: Buckets,
+    state: PartialState,
+    progress: Progress | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> Summary:
+    """Encode a manifest or folder into shards, or go on with what `output` holds.
+
+    Process r takes every row whose place leaves r, so that any number of processes can go on where others were stopped.
+    What cannot be used is listed in `rejected.jsonl`, and tried again by the next run.
+
+    Raises:
+        ValueError: as `read_rows`, or an output that was made with other settings.
+    """
+    encoder = ClipEncoder(pipeline, buckets)
+    rows = list(read_rows(source))
+    if state.is_main_process:
+        begin(output, encoder.settings(source))
+    state.wait_for_everyone()
+    done = {(entry.id, entry.row) for entry in written(output)}
+    state.wait_for_everyone()  # all have read before one writes
+    writer, rejected = ShardWriter(output, state.process_index, shard_bytes), []
+    mine = rows[state.process_index :: state.num_processes]
+    for count, (number, row) in enumerate(mine, 1):
+        if isinstance(row, Rejected):
+            rejected.append(row)
+            continue
+        try:
+            if (row.id, row.digest) not in done:
+                writer.add(*encoder.encode(row))
+        except (ValueError, OSError) as error:
+            rejected.append(Rejected.of(number, row.id, error))
+        if progress is not None:
+            progress(count, len(mine))
+    writer.flush()
+    write_lines(_rejected_of(output, state.process_index), rejected)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        _merge(output, rows, encoder, state.num_processes)
+    state.wait_for_everyone()
+    return Summary(**json.loads((output / SUMMARY).read_text(encoding="utf-8")))
+
+
+def _rejected_of(output: Path, rank: int) -> Path:
+    return output / f"rejected-{rank}.jsonl"
+
+
+def _merge(output: Path, rows: list[tuple[int, Row | Rejected]], encoder: ClipEncoder, processes: int) -> None:
+    """The index, the list of rejected rows, silence of every length, and the summary."""
+    parts = [_rejected_of(output, rank) for rank in range(processes)]
+    rejected = [json.loads(line) for part in parts for line in part.read_text(encoding="utf-8").splitlines()]
+    write_lines(output / REJECTED, sorted(rejected, key=lambda each: each["row"]))
+    for part in parts:
+        part.unlink()
+    unusable = {each["row"] for each in rejected}
+    usable = {row.id: row.digest for number, row in rows if isinstance(row, Row) and number not in unusable}
+    entries = finish(output, usable)
+    write_safetensors(output / MUTE, encoder.mute({entry.audio_latents for entry in entries}))
+    with whole_file(output / SUMMARY) as part:
+        part.write_text(json.dumps(asdict(Summary.of(entries, len(rejected))), indent=1), encoding="utf-8")
+
+
+class ClipEncoder:
+    """A row to what a shard keeps of it, by the models of a pipeline."""
+
+    def __init__(self, pipeline: HarmonyPipeline, buckets: Buckets) -> None:
+        self.pipeline, self.buckets = pipeline, buckets
+        longest = max(buckets.seconds)
+        self._seconds = float(longest + 1)  # a frame more than is shown, at any rate
+        self._short_side = max(max(size) for size in buckets.sizes)
+
+    def settings(self, source: Path) -> Settings:
+        pipeline, config = self.pipeline, self.pipeline.config
+        encoder = pipeline.text_encoder
+        trained = isinstance(encoder, TinyTextEncoder)
+        return Settings(
+            source=source.name,
+            video_autoencoder=fingerprint(pipeline.video_vae),
+            audio_autoencoder="" if pipeline.audio_vae is None else fingerprint(pipeline.audio_vae),
+            text_encoder=vocabulary_fingerprint(encoder) if trained else fingerprint(encoder),
+            text="ids" if trained else "features",
+            text_len=encoder.text_len,
+            transcript_len=0 if config.speech is None else config.speech.max_len,
+            video_channels=config.video_channels,
+            audio_channels=config.audio_channels,
+            sample_rate=config.sample_rate,
+            audio_latent_rate=config.audio_latent_rate,
+            temporal_stride=config.temporal_stride,
+            patch_size=config.patch_size,
+            buckets=self.buckets.names,
+        )
+
+    @torch.no_grad()
+    def encode(self, row: Row) -> tuple[Entry, dict[str, Tensor]]:
+        """A row's entry, without what `ShardWriter.add` fills in, and its tensors.
+
+        Raises:
+            ValueError: a film, sound or text that cannot be used; MediaError for one that cannot be read.
+        """
+        tensors = self._texts(row)
+        span = None if row.end is None else row.end - row.start
+        sound = self._sound(row, span)
+        if row.video is not None:
+            seconds = self._seconds if span is None else min(span, self._seconds)
+            film = read_video(row.video, start=row.start, seconds=seconds, short_side=self._short_side)
+            height, width = film.frames.shape[1:3]
+            geometry = self.buckets.film(width, height, film.fps, len(film.frames))
+            tensors["video"] = self.pipeline.encode_video(fit_video(film, geometry)[0])[0].to(STORED)
+            if sound is not None and row.audio is None:
+                sound = replace(sound, samples=on_frames(film, sound.samples, sound.sample_rate))
+        elif sound is None:
+            raise ValueError("it has no pictures, and this model makes no sound.")
+        else:
+            geometry = self.buckets.sound(sound.duration_s)
+        if sound is not None:
+            samples_N, _ = fit_audio(sound, geometry.num_samples, geometry.sample_rate)
+            tensors["audio"] = self.pipeline.encode_audio(samples_N, geometry.num_audio_latents)[0].to(STORED)
+            reference = self._reference(row, sound, Fraction(geometry.num_frames) / geometry.fps)
+            if reference is not None:
+                tensors["reference"] = reference
+        for name in ("video", "audio", "reference"):
+            if name in tensors and not bool(tensors[name].isfinite().all()):
+                raise ValueError(f"its {name} is encoded to values that are not numbers; encode with --dtype float32.")
+        entry = Entry(
+            id=row.id,
+            row=row.digest,
+            shard="",
+            shapes={},
+            bucket=bucket_name(geometry, "video" in tensors),
+            frames=geometry.num_frames,
+            audio_latents=geometry.num_audio_latents,
+            duration=geometry.duration_s,
+            start=row.start,
+            end=row.start + geometry.duration_s,
+            checksum="",
+            speaker=row.speaker,
+            recording=row.recording or row.video or row.audio or "",
+            language=row.language,
+            speech=bool(row.transcript.strip()),
+        )
+        return entry, {name: tensor.cpu() for name, tensor in tensors.items()}
+
+    def mute(self, lengths: set[int]) -> dict[str, Tensor]:
+        """Encoded silence [C, T] by its number of latents."""
+        if self.pipeline.audio_vae is None:
+            return {}
+        silence = torch.zeros(1).numpy()
+        return {str(each): self.pipeline.encode_audio(silence, each)[0].to(STORED).cpu() for each in sorted(lengths)}
+
+    def _texts(self, row: Row) -> dict[str, Tensor]:
+        config, encoder = self.pipeline.config, self.pipeline.text_encoder
+        request = GenerateRequest(prompt=row.prompt, audio_prompt=row.audio_prompt, transcript=row.transcript)
+        video, audio, transcript = self.pipeline.texts(request)
+        if isinstance(encoder, TinyTextEncoder):
+            texts = [encoder.tokenize(text)[0] for text in (video, audio)]
+        else:
+            self.pipeline.placement.use(encoder)
+            texts = [_trimmed(each) for each in encoder.encode([video, audio], self.pipeline.device)[0]]
+        tensors = {"text": texts[0], "audio_text": texts[1]}
+        if config.speech is not None:
+            tensors["transcript"] = tokenize_transcript(transcript, config.speech)[0]
+        return tensors
+
+    def _sound(self, row: Row, span: float | None) -> AudioClip | None:
+        """What is heard in the row's span, as much as a clip and a reference after it can take."""
+        file = row.audio or row.video
+        assert file is not None
+        if self.pipeline.audio_vae is None or (row.audio is None and not has_audio(file)):
+            return None
+        most = self._seconds + self.pipeline.config.reference_seconds
+        return read_audio(file, start=row.start, seconds=most if span is None else min(span, most))
+
+    def _reference(self, row: Row, sound: AudioClip, shown_s: Fraction) -> Tensor | None:
+        """Latents [C, T_r] of the reference file, else of the sound after the clip, if there is as much."""
+        config, audio_vae = self.pipeline.config, self.pipeline.audio_vae
+        assert audio_vae is not None
+        if row.reference is not None:
+            clip = read_audio(row.reference, seconds=config.reference_seconds)
+        else:
+            clip = replace(sound, samples=sound.samples[:, round(shown_s * sound.sample_rate) :])
+            if clip.duration_s < config.reference_seconds:
+                return None
+        unit = audio_vae.samples_per_latent
+        samples_N, _ = fit_reference_audio(clip, config.reference_seconds, unit, config.sample_rate)
+        return self.pipeline.encode_audio(samples_N, len(samples_N) // unit)[0].to(STORED)
+
+
+def _trimmed(features_SD: Tensor) -> Tensor:
+    """Features without the zeros after their text, of which at least a row stays. bfloat16, as umT5 computes."""
+    used = features_SD.abs().amax(dim=1).nonzero()
+    length = int(used[-1]) + 1 if len(used) else 1
+    return features_SD[:length].to(torch.bfloat16)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Of a module's weights: their names and shapes, and a thousand values of each."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        total.update(f"{name} {tuple(tensor.shape)}".encode())
+        total.update(tensor.flatten()[:1000].float().cpu().numpy().tobytes())
+    return total.hexdigest()[:16]
+
+
+def vocabulary_fingerprint(encoder: TinyTextEncoder) -> str:
+    return hashlib.sha256(json.dumps([*encoder.vocabulary, encoder.text_len]).encode()).hexdigest()[:16]
