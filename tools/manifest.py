@@ -1,4 +1,4 @@
-"""A hostile data set for `harmony encode`: small clips in every state, and a manifest that says what is to become of each.
+"""A hostile data set for `harmony encode`: small clips in every state, and what is to become of each.
 
 python -m tools.manifest --rows 10000 -o out/hostile
 harmony encode out/hostile/manifest.jsonl -o out/shards

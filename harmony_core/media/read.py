@@ -199,7 +199,7 @@ def read_audio(
         if "mp4" in container.format.name and stream.duration and stream.time_base:
             stated = ((stream.start_time or 0) + stream.duration) * stream.time_base - origin - begin
             end = stated if seconds is None else min(seconds, stated)
-        sound = _Timeline(path, end)
+        sound = _Timeline(path, end, start)
         _seek(container, origin + begin)
         for frame in container.decode(stream):
             stamp = _stamp_s(frame)
@@ -226,10 +226,10 @@ def _stamp_s(frame: Frame) -> Fraction | None:
 
 
 class _Timeline:
-    """Sound put together by its timestamps, up to `end` seconds."""
+    """Sound put together by its timestamps, up to `end` seconds from where it is read."""
 
-    def __init__(self, path: Path, end: float | Fraction | None) -> None:
-        self._path, self._end = path, end
+    def __init__(self, path: Path, end: float | Fraction | None, start: float = 0) -> None:
+        self._path, self._end, self._start = path, end, start
         self._pieces: list[np.ndarray] = []
         self._converter: av.AudioResampler | None = None
         self._read, self._filled_s, self._gaps = 0, 0.0, 0
@@ -273,7 +273,10 @@ class _Timeline:
     def samples(self) -> np.ndarray:
         """float32 [C,N]. Raises MediaError for a track without a sample."""
         if not self._read:
-            raise MediaError(f"{self._path} has an audio track without a single sample; record or export it again.")
+            after = f" after {self._start:g} s" if self._start else ""
+            raise MediaError(
+                f"{self._path} has an audio track without a single sample{after}; record or export it again."
+            )
         samples_CN = np.concatenate(self._pieces, axis=1)[:, : self._limit()]
         return np.nan_to_num(samples_CN.astype(np.float32, copy=False))
 

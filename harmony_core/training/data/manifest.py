@@ -1,4 +1,4 @@
-"""Rows of a data set, from JSON lines, CSV, or a folder of files with texts beside them. A wrong row costs itself alone.
+"""Rows of a data set, from JSON lines, CSV, or a folder of files with texts beside them. A wrong row costs itself.
 
 In a folder `NAME.txt` is the prompt of `NAME.mp4`, of `NAME.wav`, or of both together; `NAME.audio.txt` and
 `NAME.transcript.txt` are what is heard and what is said. What has no `NAME.txt` beside it is rejected.
@@ -22,7 +22,7 @@ from ...strict import build
 LONGEST_ID = 200  # characters
 LONGEST_REASON = 300
 MEDIA = ("video", "audio", "reference")
-SOUNDS = frozenset(".wav .flac .mp3 .ogg .opus .m4a .aac .aiff .aif .wma".split())
+SOUNDS = frozenset([".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff", ".aif", ".wma"])
 TEXTS = {"prompt": ".txt", "audio_prompt": ".audio.txt", "transcript": ".transcript.txt"}
 
 

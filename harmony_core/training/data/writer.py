@@ -1,7 +1,7 @@
 """Shards as they are written: each clip at once as a file of its own, then many of them together as a shard.
 
-A process that is killed loses the clip that it was at. A shard exists when its `.jsonl`, the entries of its clips, does;
-only then do the files of single clips go. `index.jsonl` is all of them together, in the order of the rows.
+A process that is killed loses the clip that it was at. A shard exists when its `.jsonl` does, the entries of its
+clips; only then do the files of single clips go. `index.jsonl` is all of them together, in the order of the rows.
 """
 
 from __future__ import annotations

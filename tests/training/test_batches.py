@@ -1,0 +1,170 @@
+"""Batches: a function of seed and step, whoever reads them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from harmony_core.presets import preset
+from harmony_core.training.data.batch import ClipBatch
+from harmony_core.training.data.loader import OTHER_CLIP, SAME_CLIP, Batches, ReferenceRule
+from harmony_core.training.data.shards import Entry, Settings, Shards
+from harmony_core.training.data.writer import ShardWriter, begin, finish
+
+TINY = preset("harmony-tiny")
+SETTINGS = Settings(
+    source="made",
+    video_autoencoder="v",
+    audio_autoencoder="a",
+    text_encoder="t",
+    text="features",
+    text_len=6,
+    transcript_len=4,
+    video_channels=TINY.video_channels,
+    audio_channels=TINY.audio_channels,
+    sample_rate=TINY.sample_rate,
+    audio_latent_rate=TINY.audio_latent_rate,
+    temporal_stride=TINY.temporal_stride,
+    patch_size=TINY.patch_size,
+    buckets=(),
+)
+LONG, SHORT, HEARD = "long", "short", "sound alone"
+
+
+def write_clips(folder: Path, clips: list[tuple[str, dict]]) -> Shards:
+    """Clips of a bucket each, sound filled with their own number, so that a reference says where it is from."""
+    begin(folder, SETTINGS)
+    writer, rows = ShardWriter(folder, rank=0, shard_bytes=10_000), {}
+    for number, (bucket, facts) in enumerate(clips):
+        frames, sound = (25, 50) if bucket != SHORT else (9, 18)
+        tensors = {
+            "video": torch.full((24, (frames - 1) // 4 + 1, 4, 4), float(number)).half(),
+            "audio": torch.full((20, sound), float(number)).half(),
+            "text": torch.ones(1 + number % 5, 8).bfloat16(),
+            "audio_text": torch.ones(2, 8).bfloat16(),
+            "transcript": torch.zeros(4, dtype=torch.long),
+        }
+        for part in (["video"] if bucket == HEARD else []) + facts.pop("lacks", []):
+            del tensors[part]
+        entry = Entry(
+            id=f"clip {number}",
+            row=f"{number:016x}",
+            shard="",
+            shapes={},
+            bucket=bucket,
+            frames=frames,
+            audio_latents=sound,
+            duration=frames / 12.5,
+            start=0.0,
+            end=frames / 12.5,
+            checksum="",
+        )
+        entry = replace(entry, **{"recording": f"file {number}"} | facts)
+        writer.add(entry, tensors)
+        rows[entry.id] = entry.row
+    writer.flush()
+    finish(folder, rows)
+    return Shards(folder)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
+    kinds = [LONG] * 10 + [SHORT] * 5 + [HEARD] * 3
+    return write_clips(tmp_path_factory.mktemp("set"), [(kind, {}) for kind in kinds])
+
+
+def same(one: ClipBatch, other: ClipBatch) -> bool:
+    pairs = zip((*one.clean, one.has_video, one.video_text), (*other.clean, other.has_video, other.video_text))  # noqa: B905
+    return one.ids == other.ids and all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_many_shards_are_one_list(shards: Shards) -> None:
+    assert len({entry.shard for entry in shards.entries}) > 3
+    assert [int(sample.audio[0, 0]) for sample in (shards[i] for i in range(len(shards)))] == list(range(18))
+
+
+def test_an_epoch_is_every_clip_and_a_batch_one_bucket(shards: Shards) -> None:
+    batches = Batches(shards, batch_size=4, seed=3)
+    assert batches.steps_per_epoch == 3 + 2 + 1
+    epochs = [[batches.clips(step) for step in range(6 * n, 6 * n + 6)] for n in range(2)]
+    for epoch in epochs:
+        assert {clip for batch in epoch for clip in batch} == set(range(18))
+        assert all(len({shards.entries[clip].bucket for clip in batch}) == 1 for batch in epoch)
+    assert epochs[0] != epochs[1]
+
+
+def test_a_step_is_the_same_whatever_was_read_before(shards: Shards) -> None:
+    one, other = Batches(shards, 4, seed=1), Batches(shards, 4, seed=1)
+    ahead = {step: one.at(step) for step in (20, 3, 11, 0)}
+    assert all(same(other.at(step), ahead[step]) for step in sorted(ahead))
+    assert not same(Batches(shards, 4, seed=2).at(0), ahead[0])
+
+
+def test_processes_share_a_batch(shards: Shards) -> None:
+    rule = ReferenceRule(SAME_CLIP, (4, 9))
+    whole = Batches(shards, 4, seed=1, reference=rule)
+    shares = [Batches(shards, 4, seed=1, rank=rank, world=2, reference=rule) for rank in range(2)]
+    for step in range(6):
+        alone, parts = whole.at(step), [each.at(step) for each in shares]
+        assert alone.ids == parts[0].ids + parts[1].ids
+        assert alone.reference is not None
+        assert torch.equal(alone.reference, torch.cat([part.reference for part in parts]))
+        assert torch.equal(alone.clean.video, torch.cat([part.clean.video for part in parts]))
+    with pytest.raises(ValueError, match="batch_size is 3, which 2 processes cannot share evenly"):
+        Batches(shards, 3, world=2)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_loader_goes_on_at_any_step(shards: Shards, workers: int) -> None:
+    batches = Batches(shards, 4, seed=5)
+    read = list(batches.loader(7, 12, workers))
+    assert len(read) == 5
+    assert all(same(each, batches.at(7 + place)) for place, each in enumerate(read))
+
+
+def test_what_a_clip_lacks_is_zero_and_said(tmp_path: Path) -> None:
+    shards = write_clips(tmp_path, [(LONG, {}), (LONG, {"lacks": ["audio"]}), (HEARD, {}), (HEARD, {})])
+    batches = Batches(shards, 2)
+    seen = {frozenset(batch.ids): batch for batch in (batches.at(0), batches.at(1))}
+    mixed, heard = seen[frozenset({"clip 0", "clip 1"})], seen[frozenset({"clip 2", "clip 3"})]
+    assert sorted(mixed.has_sound.tolist()) == [False, True]
+    assert not mixed.clean.sound[~mixed.has_sound].any()
+    assert mixed.clean.sound.shape == (2, 20, 50)
+    assert heard.has_video.tolist() == [False, False]
+    assert heard.clean.video.shape == (2, 24, 7, 2, 2)  # a patch a frame
+    assert mixed.video_text.shape == (2, 6, 8)
+    assert mixed.video_text.sum(dim=(1, 2)).sort().values.tolist() == [8.0, 16.0]
+
+
+def test_references_of_the_same_clip(shards: Shards) -> None:
+    batches = Batches(shards, 4, reference=ReferenceRule(SAME_CLIP, (4, 9), share=0.5))
+    read = [batches.at(step) for step in range(40)]
+    lengths = {0 if each.reference is None else each.reference.shape[-1] for each in read}
+    assert lengths <= {0, *range(4, 10)}
+    assert 0 in lengths
+    for batch in read:
+        if batch.reference is not None:
+            assert torch.equal(batch.reference[:, 0, 0], batch.clean.sound[:, 0, 0])
+
+
+def test_references_of_the_same_speaker_never_overlap_the_clip(tmp_path: Path) -> None:
+    film = {"recording": "film", "speaker": "a"}
+    clips = [
+        (LONG, {"speaker": "a"}),
+        (LONG, film | {"start": 0.0, "end": 2.0}),
+        (LONG, film | {"start": 1.0, "end": 3.0}),
+        (LONG, {"speaker": "b"}),  # whose only clip it is
+        (LONG, {}),
+        (LONG, {"lacks": ["audio"]}),  # which needs none
+    ]
+    batches = Batches(write_clips(tmp_path, clips), 1, reference=ReferenceRule(OTHER_CLIP, (4, 4)))
+    assert batches.left_out == [3, 4]
+    found = {}
+    for step in range(60):
+        batch = batches.at(step)
+        assert batch.reference is not None
+        found.setdefault(batch.ids[0], set()).add(int(batch.reference[0, 0, 0]))
+    assert found == {"clip 0": {1, 2}, "clip 1": {0}, "clip 2": {0}, "clip 5": {0}}
