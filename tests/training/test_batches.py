@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from harmony_core.autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from harmony_core.presets import preset
+from harmony_core.text.tiny_encoder import TinyTextEncoder
+from harmony_core.toyworld import VOCABULARY
 from harmony_core.training.data.batch import ClipBatch
 from harmony_core.training.data.loader import OTHER_CLIP, SAME_CLIP, Batches, ReferenceRule
 from harmony_core.training.data.shards import Entry, Settings, Shards
+from harmony_core.training.data.toyworld import encode_clips, render_clips, write_toy_shards
 from harmony_core.training.data.writer import ShardWriter, begin, finish
 
 TINY = preset("harmony-tiny")
@@ -168,3 +172,25 @@ def test_references_of_the_same_speaker_never_overlap_the_clip(tmp_path: Path) -
         assert batch.reference is not None
         found.setdefault(batch.ids[0], set()).add(int(batch.reference[0, 0, 0]))
     assert found == {"clip 0": {1, 2}, "clip 1": {0}, "clip 2": {0}, "clip 5": {0}}
+
+
+def test_the_procedural_world_comes_as_shards(tmp_path: Path) -> None:
+    from accelerate import PartialState
+
+    torch.manual_seed(0)
+    parts = TinyVideoVAE().eval(), TinyAudioVAE().eval(), TinyTextEncoder(VOCABULARY, TINY.text_len, TINY.text_dim)
+    shards = write_toy_shards(tmp_path, 3, 0.48, TINY, *parts, PartialState(cpu=True), lambda *_: None)
+    assert TINY.speech is not None
+    rendered = render_clips(3, 0, 0.48, lambda *_: None)
+    dataset = encode_clips(rendered, *parts, TINY.speech, lambda *_: None)
+    for index in range(3):
+        sample = shards[index]
+        assert sample.audio is not None
+        torch.testing.assert_close(sample.audio, dataset.audio[index])
+        assert torch.equal(sample.text, dataset.video_ids[index])
+    batch = Batches(shards, 2, reference=ReferenceRule(OTHER_CLIP, (8, 12))).at(0)
+    assert batch.video_text.dtype == torch.long
+    assert batch.transcript is not None
+    longer = write_toy_shards(tmp_path, 4, 0.48, TINY, *parts, PartialState(cpu=True), lambda *_: None)
+    assert [entry.id for entry in longer.entries] == [f"scene {seed}" for seed in range(4)]
+    assert longer.entries[:3] == shards.entries

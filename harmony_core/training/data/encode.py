@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ...autoencoders.interface import AudioAutoencoder, VideoAutoencoder
 from ...checkpoints.write import write_safetensors
+from ...config import HarmonyConfig
 from ...media import (
     AudioClip,
     fit_audio,
@@ -28,6 +30,7 @@ from ...media import (
 from ...outputs import whole_file
 from ...pipelines import HarmonyPipeline
 from ...request import GenerateRequest
+from ...text.interface import TextEncoder
 from ...text.tiny_encoder import TinyTextEncoder
 from ...text.transcripts import tokenize_transcript
 from .buckets import Buckets, bucket_name
@@ -148,25 +151,9 @@ class ClipEncoder:
         self._short_side = max(max(size) for size in buckets.sizes)
 
     def settings(self, source: Path) -> Settings:
-        pipeline, config = self.pipeline, self.pipeline.config
-        encoder = pipeline.text_encoder
-        trained = isinstance(encoder, TinyTextEncoder)
-        return Settings(
-            source=source.name,
-            video_autoencoder=fingerprint(pipeline.video_vae),
-            audio_autoencoder="" if pipeline.audio_vae is None else fingerprint(pipeline.audio_vae),
-            text_encoder=vocabulary_fingerprint(encoder) if trained else fingerprint(encoder),
-            text="ids" if trained else "features",
-            text_len=encoder.text_len,
-            transcript_len=0 if config.speech is None else config.speech.max_len,
-            video_channels=config.video_channels,
-            audio_channels=config.audio_channels,
-            sample_rate=config.sample_rate,
-            audio_latent_rate=config.audio_latent_rate,
-            temporal_stride=config.temporal_stride,
-            patch_size=config.patch_size,
-            buckets=self.buckets.names,
-        )
+        pipeline = self.pipeline
+        parts = pipeline.video_vae, pipeline.audio_vae, pipeline.text_encoder
+        return settings_of(source.name, pipeline.config, *parts, self.buckets.names)
 
     @torch.no_grad()
     def encode(self, row: Row) -> tuple[Entry, dict[str, Tensor]]:
@@ -270,6 +257,34 @@ def _trimmed(features_SD: Tensor) -> Tensor:
     return features_SD[:length].to(torch.bfloat16)
 
 
+def settings_of(
+    source: str,
+    config: HarmonyConfig,
+    video_vae: VideoAutoencoder,
+    audio_vae: AudioAutoencoder | None,
+    text_encoder: TextEncoder,
+    buckets: tuple[str, ...],
+) -> Settings:
+    """What clips of `source` are encoded with."""
+    trained = isinstance(text_encoder, TinyTextEncoder)
+    return Settings(
+        source=source,
+        video_autoencoder=fingerprint(video_vae),
+        audio_autoencoder="" if audio_vae is None else fingerprint(audio_vae),
+        text_encoder=vocabulary_fingerprint(text_encoder) if trained else fingerprint(text_encoder),
+        text="ids" if trained else "features",
+        text_len=text_encoder.text_len,
+        transcript_len=0 if config.speech is None else config.speech.max_len,
+        video_channels=config.video_channels,
+        audio_channels=config.audio_channels,
+        sample_rate=config.sample_rate,
+        audio_latent_rate=config.audio_latent_rate,
+        temporal_stride=config.temporal_stride,
+        patch_size=config.patch_size,
+        buckets=buckets,
+    )
+
+
 def fingerprint(module: nn.Module) -> str:
     """Of a module's weights: their names and shapes, and a thousand values of each."""
     total = hashlib.sha256()
@@ -280,4 +295,5 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def vocabulary_fingerprint(encoder: TinyTextEncoder) -> str:
+    """Of what its token ids mean; the encoder itself is trained."""
     return hashlib.sha256(json.dumps([*encoder.vocabulary, encoder.text_len]).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Clips of the procedural world, rendered once, then encoded once.
+"""Clips of the procedural world, rendered once, then encoded once: as a data set in memory, or as shards.
 
 Legend: N clips, C channels, T_v / T_a latent frames / audio latents, S tokens.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,12 +19,21 @@ from ...autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from ...checkpoints import CheckpointError
 from ...checkpoints.weight_files import open_safetensors
 from ...checkpoints.write import write_safetensors
-from ...config import SpeechConfig
+from ...config import HarmonyConfig, SpeechConfig
+from ...diffusion.anchors import mute_audio
 from ...diffusion.latents import AVLatents
+from ...geometry import ClipGeometry
 from ...pixels import from_pixels
 from ...text.tiny_encoder import TinyTextEncoder
 from ...text.transcripts import tokenize_transcript
 from ...toyworld import reference_audio, render, sample_scene
+from .buckets import bucket_name
+from .encode import settings_of
+from .shards import MUTE, Entry, Shards
+from .writer import ShardWriter, begin, finish, written
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 CHECKSUM = "sha256"  # in the metadata
 
@@ -140,3 +150,72 @@ def encode_clips(
         captions(clips.audio_captions),
         torch.stack([tokenize_transcript(text, speech)[0] for text in clips.transcripts]),
     )
+
+
+@torch.no_grad()
+def write_toy_shards(
+    folder: Path,
+    count: int,
+    reference_seconds: float,
+    config: HarmonyConfig,
+    video_vae: TinyVideoVAE,
+    audio_vae: TinyAudioVAE,
+    text_encoder: TinyTextEncoder,
+    state: PartialState,
+    progress: Progress,
+) -> Shards:
+    """Scenes of seeds 0, 1, ..., `count` - 1 as shards, each with a reference of the same voice or material.
+
+    Process r renders every scene whose seed leaves r, and none that `folder` holds already. Raises as `begin`.
+    """
+    geometry = ClipGeometry.from_seconds(config.seconds, config.fps, config.height, config.width, config)
+    speech = config.speech
+    assert speech is not None  # TrainingConfig has seen to it
+    bucket = bucket_name(geometry, has_video=True)
+    if state.is_main_process:
+        source = f"procedural world, {reference_seconds:g} s of reference"
+        begin(folder, settings_of(source, config, video_vae, audio_vae, text_encoder, (bucket,)))
+    state.wait_for_everyone()
+    done = {entry.row for entry in written(folder)}
+    state.wait_for_everyone()  # all have read before one writes
+    writer = ShardWriter(folder, state.process_index)
+    for seed in range(state.process_index, count, state.num_processes):
+        entry = _toy_entry(seed, geometry, bucket)
+        if entry.row not in done:
+            rendered = render_clips(1, seed, reference_seconds, _in_silence)
+            clip = encode_clips(rendered, video_vae, audio_vae, text_encoder, speech, _in_silence)
+            tensors = {"video": clip.video, "audio": clip.audio, "reference": clip.reference}
+            tensors |= {"text": clip.video_ids, "audio_text": clip.audio_ids, "transcript": clip.transcript}
+            speaks = bool(rendered.transcripts[0])
+            writer.add(replace(entry, speech=speaks), {name: tensor[0] for name, tensor in tensors.items()})
+        progress("encode", seed + 1, count)
+    writer.flush()
+    state.wait_for_everyone()
+    if state.is_main_process:
+        mute = mute_audio(audio_vae, geometry)[0].half()
+        write_safetensors(folder / MUTE, {str(geometry.num_audio_latents): mute})
+        finish(folder, {entry.id: entry.row for entry in (_toy_entry(seed, geometry, bucket) for seed in range(count))})
+    state.wait_for_everyone()
+    return Shards(folder)
+
+
+def _toy_entry(seed: int, geometry: ClipGeometry, bucket: str) -> Entry:
+    return Entry(
+        id=f"scene {seed}",
+        row=f"scene-{seed:08d}",
+        shard="",
+        shapes={},
+        bucket=bucket,
+        frames=geometry.num_frames,
+        audio_latents=geometry.num_audio_latents,
+        duration=geometry.duration_s,
+        start=0.0,
+        end=geometry.duration_s,
+        checksum="",
+        recording=f"scene {seed}",
+        language="en",
+    )
+
+
+def _in_silence(stage: str, done: int, total: int) -> None:
+    """The progress of a single clip, which nobody needs."""
