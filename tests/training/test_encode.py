@@ -18,7 +18,9 @@ import pytest
 import torch
 
 from harmony_core.checkpoints import CheckpointError
+from harmony_core.checkpoints.parts import PartFiles, load_parts
 from harmony_core.media import write_video
+from harmony_core.training.data.loader import Batches
 from harmony_core.training.data.shards import Shards, read_entries
 from tools.manifest import make_clips, make_manifest
 
@@ -179,3 +181,39 @@ def test_a_part_of_a_film_and_what_follows_it(harmony, tmp_path: Path) -> None:
     assert part.reference is not None
     assert part.reference.shape == (20, 12)
     assert alone.reference is None
+
+
+def test_published_parts_keep_features_as_long_as_their_text(
+    harmony, parts: dict[str, Path], clips: Path, tmp_path: Path
+) -> None:
+    rows = [
+        {"id": "long", "video": str(clips / "0.mp4"), "prompt": "a red ball hits wood", "transcript": "hello"},
+        {"id": "short", "video": str(clips / "0.mp4"), "audio_prompt": "wood"},
+    ]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    files = ("-m", parts["harmony"], "--video-vae", parts["video_vae"], "--text-encoder", parts["text_encoder"])
+    files += ("--tokenizer", parts["tokenizer"], "--audio-vae", parts["audio_vae"], "--audio-vae", parts["vocoder"])
+    code, _, err = harmony("encode", tmp_path / "m.jsonl", "-o", tmp_path / "set", *files)
+    assert code == 0, err
+    shards = Shards(tmp_path / "set")
+    long, short = shards[0], shards[1]
+    assert shards.settings.text == "features"
+    assert long.text.shape == (6, 24)  # five words and the end mark
+    assert short.audio_text.shape == (2, 24)
+    assert long.transcript is not None
+    assert long.video is not None
+    assert long.video.shape == (48, 3, 2, 2)
+    encoder = load_parts(
+        PartFiles(
+            model=[parts["harmony"]],
+            video_vae=parts["video_vae"],
+            audio_vae=[parts["audio_vae"], parts["vocoder"]],
+            text_encoder=parts["text_encoder"],
+            tokenizer=parts["tokenizer"],
+        ),
+        torch.float32,
+    ).text_encoder
+    features = encoder.encode(["a red ball hits wood"])[0]
+    batch = Batches(shards, 2).at(0)
+    row = batch.ids.index("long")
+    torch.testing.assert_close(batch.video_text[row], features[0].bfloat16().float())
