@@ -159,7 +159,7 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
     """CRC-32 of the bytes, part after part: fast enough to be held at every reading."""
     total = 0
     for part in sorted(tensors):
-        total = zlib.crc32(tensors[part].contiguous().view(-1).view(torch.uint8).numpy(), total)
+        total = zlib.crc32(tensors[part].contiguous().view(-1).view(torch.uint8).numpy().data, total)
     return f"{total:08x}"
 
 
