@@ -103,14 +103,11 @@ def encode_dataset(
     writer, rejected = ShardWriter(output, state.process_index, shard_bytes), []
     mine = rows[state.process_index :: state.num_processes]
     for count, (number, row) in enumerate(mine, 1):
-        if isinstance(row, Rejected):
-            rejected.append(row)
-            continue
-        try:
-            if (row.id, row.digest) not in done:
-                writer.add(*encoder.encode(row))
-        except (ValueError, OSError) as error:
-            rejected.append(Rejected.of(number, row.id, error))
+        clip = row if isinstance(row, Rejected) else _try_to_encode(encoder, number, row, done)
+        if isinstance(clip, Rejected):
+            rejected.append(clip)
+        elif clip is not None:
+            writer.add(*clip)  # a disk that is full ends the run: it is no fault of the row
         if progress is not None:
             progress(count, len(mine))
     writer.flush()
@@ -120,6 +117,16 @@ def encode_dataset(
         _merge(output, rows, encoder, state.num_processes)
     state.wait_for_everyone()
     return Summary(**json.loads((output / SUMMARY).read_text(encoding="utf-8")))
+
+
+def _try_to_encode(
+    encoder: ClipEncoder, number: int, row: Row, done: set[tuple[str, str]]
+) -> tuple[Entry, dict[str, Tensor]] | Rejected | None:
+    """The clip, or why there is none, or None where it is there already."""
+    try:
+        return None if (row.id, row.digest) in done else encoder.encode(row)
+    except (ValueError, OSError) as error:
+        return Rejected.of(number, row.id, error)
 
 
 def _rejected_of(output: Path, rank: int) -> Path:

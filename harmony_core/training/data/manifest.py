@@ -21,6 +21,7 @@ from ...strict import build
 
 LONGEST_ID = 200  # characters
 LONGEST_REASON = 300
+LONGEST_RECORDING_S = 10**6
 MEDIA = ("video", "audio", "reference")
 SOUNDS = frozenset([".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff", ".aif", ".wma"])
 TEXTS = {"prompt": ".txt", "audio_prompt": ".audio.txt", "transcript": ".transcript.txt"}
@@ -60,7 +61,7 @@ class Row:
                 "prompt, audio_prompt and transcript are all empty, so that nothing can be learnt from it."
             )
         end = float("inf") if self.end is None else self.end
-        if not 0 <= self.start < end:
+        if not 0 <= self.start < min(end, LONGEST_RECORDING_S):
             raise ValueError(f"it goes from {self.start:g} s to {end:g} s; start must be 0 or more and before end.")
 
     @property

@@ -168,7 +168,8 @@ def read_settings(folder: Path) -> Settings:
 
 
 def read_entries(path: Path) -> list[Entry]:
-    return [build(Entry, json.loads(line), f"{path}:") for line in path.read_text(encoding="utf-8").splitlines()]
+    """Not through `strict.build`, which would take minutes for a million clips."""
+    return [Entry(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def write_lines(path: Path, values: list[Any]) -> None:
