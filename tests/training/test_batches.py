@@ -85,6 +85,12 @@ def same(one: ClipBatch, other: ClipBatch) -> bool:
     return one.ids == other.ids and all(torch.equal(a, b) for a, b in pairs)
 
 
+def test_clips_of_another_model_are_refused(shards: Shards) -> None:
+    shards.check(replace(SETTINGS, source="elsewhere", buckets=("64x64",)))
+    with pytest.raises(ValueError, match="were encoded with text_encoder t, but the model to be trained has other"):
+        shards.check(replace(SETTINGS, text_encoder="other"))
+
+
 def test_many_shards_are_one_list(shards: Shards) -> None:
     assert len({entry.shard for entry in shards.entries}) > 3
     assert [int(sample.audio[0, 0]) for sample in (shards[i] for i in range(len(shards)))] == list(range(18))

@@ -134,6 +134,20 @@ class Shards:
         tensors = read_clip(file, entry)
         return Sample(entry, **tensors)
 
+    def check(self, expected: Settings) -> None:
+        """Whether these clips are those of a trainer's own models.
+
+        Raises:
+            ValueError: names the first thing in which what encoded them differs.
+        """
+        for name, value in vars(expected).items():
+            found = getattr(self.settings, name)
+            if name not in ("source", "buckets") and found != value:
+                raise ValueError(
+                    f"The clips in {self.folder} were encoded with {name} {found}, but the model to be trained has "
+                    f"{value}; encode them with that model."
+                )
+
     def mute(self, length: int) -> Tensor:
         """Encoded silence [C, length], where a clip of that length is in the index."""
         return self._open(MUTE).get_tensor(str(length))
