@@ -160,12 +160,12 @@ def _encode_dataset(options: EncodeOptions, models: EncoderOptions) -> None:
             bar.update(done - bar.n)
 
         summary = encode_dataset(options.file, options.output, pipeline, buckets, state, progress)
-    if state.is_main_process:
-        _print_summary(summary, options.output)
-        if summary.rejected:
-            say(f"not usable: {summary.rejected} rows; {options.output / REJECTED} says why.", error=True)
     state.destroy_process_group()
+    if not state.is_main_process:  # a launcher that sees one end with 1 would stop the others
+        return
+    _print_summary(summary, options.output)
     if summary.rejected:
+        say(f"not usable: {summary.rejected} rows; {options.output / REJECTED} says why.", error=True)
         raise typer.Exit(1)
 
 

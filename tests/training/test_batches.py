@@ -96,6 +96,29 @@ def test_many_shards_are_one_list(shards: Shards) -> None:
     assert [int(sample.audio[0, 0]) for sample in (shards[i] for i in range(len(shards)))] == list(range(18))
 
 
+def test_a_kill_while_a_shard_is_made_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    """Before its list of clips is there a shard is none; after it the files of single clips are of no use."""
+    whole = write_clips(tmp_path, [(LONG, {})] * 3)
+    parts, made = tmp_path / "parts", tmp_path / "shards"
+    writer = ShardWriter(tmp_path, rank=0)
+    for index, entry in enumerate(whole.entries):
+        sample = whole[index]
+        writer.add(entry, {part: getattr(sample, part).clone() for part in entry.shapes})
+    kept = {path: path.read_bytes() for path in parts.iterdir()}
+    for path in made.glob("*.jsonl"):
+        path.unlink()
+    begin(tmp_path, SETTINGS)
+    rows = {entry.id: entry.row for entry in whole.entries}
+    assert [entry.checksum for entry in finish(tmp_path, rows)] == [entry.checksum for entry in whole.entries]
+    assert not list(parts.iterdir())
+    for path, content in kept.items():
+        path.write_bytes(content)
+    begin(tmp_path, SETTINGS)
+    assert not list(parts.iterdir())
+    assert len(list(made.glob("*.jsonl"))) == 1
+    assert len(finish(tmp_path, rows)) == 3
+
+
 def test_an_epoch_is_every_clip_and_a_batch_one_bucket(shards: Shards) -> None:
     batches = Batches(shards, batch_size=4, seed=3)
     assert batches.steps_per_epoch == 3 + 2 + 1

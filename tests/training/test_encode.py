@@ -96,6 +96,7 @@ def test_a_folder_and_csv_are_read_alike(harmony, clips: Path, tmp_path: Path) -
     assert "has columns ['vidoe']" in harmony("encode", tmp_path / "n.csv", "-o", tmp_path / "c")[2]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_at_the_clip(manifest: Path, tmp_path: Path, harmony) -> None:
     """What was encoded before the kill is the same file after it, and the end result that of a run in one go."""
     output = tmp_path / "killed"
@@ -115,6 +116,7 @@ def test_a_killed_run_goes_on_at_the_clip(manifest: Path, tmp_path: Path, harmon
     assert [(entry.id, entry.checksum) for entry in one] == [(entry.id, entry.checksum) for entry in other]
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_rows(manifest: Path, tmp_path: Path, harmony) -> None:
     done = subprocess.run(
         launch(manifest, tmp_path / "shared", "-m", "torch.distributed.run", "--nproc_per_node", "2"),
