@@ -49,11 +49,9 @@ def objective_loss(
         weights = {"audio_driven/video": objective.lambda_v, "video_driven/audio": objective.lambda_a}
         terms = [weights.get(name, 1.0) * total / count for name, (total, count) in parts.items()]
     else:
-        terms = [
-            sum(totals) / sum(counts)
-            for totals, counts in (
-                zip(*(part for name, part in parts.items() if name.endswith(modality)), strict=True)
-                for modality in ("video", "audio")
-            )
-        ]
-    return sum(terms[1:], terms[0]), {name: total.detach() / count for name, (total, count) in parts.items()}
+        terms = []
+        for modality in ("video", "audio"):
+            found = [part for name, part in parts.items() if name.endswith(modality)]
+            if found:
+                terms.append(torch.stack([total for total, _ in found]).sum() / sum(count for _, count in found))
+    return torch.stack(terms).sum(), {name: total.detach() / count for name, (total, count) in parts.items()}

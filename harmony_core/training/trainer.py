@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from safetensors.torch import load_file
@@ -205,7 +205,7 @@ def _train_transformer(
         loss, parts = _step(config, model, dataset, state.step, accelerator)
         accelerator.backward(loss)
         norm = accelerator.clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)
-        if state.count_skipped(bool(torch.isfinite(norm))):
+        if state.count_skipped(norm is not None and bool(norm.isfinite())):
             drop_zero_gradients(model.parameters())
             for optimizer in optimizers:
                 optimizer.step()
@@ -266,7 +266,7 @@ def _step(
     ids = tuple(each[own].to(device) for each in ids)
     predicted = model(batch, *ids, None if reference is None else reference[own].to(device))
     loss, parts = objective_loss(row_losses(predicted, batch), batch.roles, objective, roles)
-    totals = accelerator.reduce(torch.stack(list(parts.values())), "sum").tolist()
+    totals = cast(Tensor, accelerator.reduce(torch.stack(list(parts.values())), "sum")).tolist()
     return loss * processes, dict(zip(parts, totals, strict=True))  # gradients are averaged over processes
 
 
