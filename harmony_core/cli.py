@@ -28,6 +28,8 @@ def main() -> None:
             raise
         extra = EXTRAS.get(package, "standalone")
         sys.exit(f"error: {package} is not installed; pip install 'harmony-av[{extra}]' brings it.")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     except (ValueError, OSError) as error:
         say(f"error: {error}", error=True)
         sys.exit(2)

@@ -22,7 +22,6 @@ from ..diffusion.guidance import GuidancePlan, SyncCFG
 from ..diffusion.latents import AVLatents, draw_noise
 from ..geometry import ClipGeometry
 from ..model import HarmonyTransformer
-from ..model.initialize import initialize
 from ..model.inputs import AudioInput, AVInput, VideoInput, clean_sigma
 from ..presets import preset
 from .timing import Meter, comparison, machine, take_turns, time_ways
@@ -78,20 +77,21 @@ def wan_pair(config: HarmonyConfig, options: ModelOptions) -> tuple[HarmonyTrans
     from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
     torch.manual_seed(0)
-    theirs = WanTransformer3DModel(
-        patch_size=config.patch_size,
-        num_attention_heads=config.num_heads,
-        attention_head_dim=config.head_dim,
-        in_channels=config.video_channels,
-        out_channels=config.video_channels,
-        text_dim=config.text_dim,
-        freq_dim=config.freq_dim,
-        ffn_dim=config.ffn_dim,
-        num_layers=config.num_layers,
-        eps=config.eps,
-    )
+    with options.device:  # a GPU draws billions of weights in a moment
+        theirs = WanTransformer3DModel(
+            patch_size=config.patch_size,
+            num_attention_heads=config.num_heads,
+            attention_head_dim=config.head_dim,
+            in_channels=config.video_channels,
+            out_channels=config.video_channels,
+            text_dim=config.text_dim,
+            freq_dim=config.freq_dim,
+            ffn_dim=config.ffn_dim,
+            num_layers=config.num_layers,
+            eps=config.eps,
+        )
+        ours = HarmonyTransformer(config)
     tensors = theirs.state_dict()
-    ours = HarmonyTransformer(config)
     ours.load_state_dict(rename(tensors, recognise(tensors, "diffusers")))
     return ours.to(options.device, options.dtype), cast(nn.Module, theirs).to(options.device, options.dtype)
 
@@ -149,8 +149,9 @@ class Job:
     def build(cls, options: ModelOptions, seconds: float = 121 / 24, patches: tuple[int, int] = (22, 40)) -> Job:
         """`patches` high and wide; one is 32 pixels."""
         config = preset("harmony-5b").with_(num_layers=2, speech=None, **options.narrow)
-        model = HarmonyTransformer(config)
-        initialize(model, torch.Generator().manual_seed(0))
+        torch.manual_seed(0)
+        with options.device:
+            model = HarmonyTransformer(config)
         high, wide = patches
         geometry = ClipGeometry.from_seconds(seconds, config.fps, 32 * high, 32 * wide, config)
         shapes = geometry.video_shape(1, config.video_channels), geometry.audio_shape(1, config.audio_channels)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from tempfile import TemporaryDirectory
+from typing import Any
 
 _STRAIGHT = str.maketrans(";\u201c\u201d\u2018\u2019", ",\"\"''")  # curly quotes to straight ones
 _WORDS = re.compile(r"[A-Za-z0-9]+(?:\.\d+)?%?|[+#&._%-]+|.", re.DOTALL)  # what jieba makes of text without Chinese
@@ -65,7 +66,7 @@ def _chinese_packages() -> tuple:
             f"The transcript holds Chinese, which needs {error.name}: run `pip install pypinyin jieba`."
         ) from None
     jieba.setLogLevel("WARNING")
-    words = jieba.Tokenizer()
+    words: Any = jieba.Tokenizer()
     with TemporaryDirectory() as folder:
         words.tmp_dir = folder
         words.initialize()

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..diffusion.latents import AVLatents
-from ..model.roles import AUDIO_GIVEN, JOINT, VIDEO_GIVEN
+from ..model.roles import AUDIO_GIVEN, VIDEO_GIVEN
 from .config import ObjectiveConfig
-from .tasks import NoisedBatch
+from .tasks import TASKS, NoisedBatch
 
 
 def row_losses(predicted: AVLatents, batch: NoisedBatch) -> AVLatents:
@@ -25,28 +25,33 @@ def row_losses(predicted: AVLatents, batch: NoisedBatch) -> AVLatents:
 
 
 def objective_loss(
-    losses: AVLatents, batch: NoisedBatch, objective: ObjectiveConfig
-) -> tuple[Tensor, dict[str, float]]:
-    """The weighted sum, and each task's own losses for the log.
+    losses: AVLatents, roles: tuple[str, ...], objective: ObjectiveConfig, whole: tuple[str, ...]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """This process's share of a batch's loss, and of each task's own losses for the log.
 
     three_pass: L_joint + lambda_v * L_audio-driven + lambda_a * L_video-driven.
     split_batch: the mean over the rows that generate each modality.
+
+    Args:
+        losses: of the rows that this process runs, [B] each; `roles` are theirs.
+        whole: roles of the whole batch. Sums over own rows are divided by its counts, so that the shares of all
+            processes add up to what one process would get.
     """
-    parts: dict[str, Tensor] = {}
-    for name, role in (("joint", JOINT), ("audio_driven", AUDIO_GIVEN), ("video_driven", VIDEO_GIVEN)):
-        rows = torch.tensor([row for row, each in enumerate(batch.roles) if each == role], dtype=torch.long)
-        if len(rows) == 0:
-            continue
-        if role != VIDEO_GIVEN:
-            parts[f"{name}/video"] = losses.video[rows]
-        if role != AUDIO_GIVEN:
-            parts[f"{name}/audio"] = losses.sound[rows]
+    parts: dict[str, tuple[Tensor, int]] = {}
+    for name, role in TASKS.items():
+        rows = torch.tensor([row for row, each in enumerate(roles) if each == role], dtype=torch.long)
+        count = whole.count(role)
+        if count and role != VIDEO_GIVEN:
+            parts[f"{name}/video"] = losses.video[rows].sum(), count
+        if count and role != AUDIO_GIVEN:
+            parts[f"{name}/audio"] = losses.sound[rows].sum(), count
     if objective.kind == "three_pass":
         weights = {"audio_driven/video": objective.lambda_v, "video_driven/audio": objective.lambda_a}
-        terms = [weights.get(name, 1.0) * part.mean() for name, part in parts.items()]
+        terms = [weights.get(name, 1.0) * total / count for name, (total, count) in parts.items()]
     else:
-        terms = [
-            torch.cat([part for name, part in parts.items() if name.endswith(modality)]).mean()
-            for modality in ("video", "audio")
-        ]
-    return sum(terms[1:], terms[0]), {name: float(part.detach().mean()) for name, part in parts.items()}
+        terms = []
+        for modality in ("video", "audio"):
+            found = [part for name, part in parts.items() if name.endswith(modality)]
+            if found:
+                terms.append(torch.stack([total for total, _ in found]).sum() / sum(count for _, count in found))
+    return torch.stack(terms).sum(), {name: total.detach() / count for name, (total, count) in parts.items()}

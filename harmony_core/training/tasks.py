@@ -32,6 +32,10 @@ class NoisedBatch:
     masks: AVLatents
     velocity: AVLatents
 
+    def take(self, rows: list[int]) -> NoisedBatch:
+        tensors = {name: value.map(lambda x: x[rows]) for name, value in vars(self).items() if name != "roles"}
+        return NoisedBatch(tuple(self.roles[row] for row in rows), **tensors)
+
     def to(self, device: torch.device) -> NoisedBatch:
         tensors = {name: value.map(lambda x: x.to(device)) for name, value in vars(self).items() if name != "roles"}
         return NoisedBatch(self.roles, **tensors)
@@ -45,11 +49,17 @@ def split_roles(batch: int, objective: ObjectiveConfig) -> tuple[str, ...]:
     return (JOINT,) * joint + (AUDIO_GIVEN,) * audio_driven + (VIDEO_GIVEN,) * video_driven
 
 
+def process_rows(count: int, rank: int, processes: int) -> list[int]:
+    """Which of a whole batch's rows one process runs: every `processes`-th, so that each gets some of every task."""
+    return list(range(rank, count, processes))
+
+
 def check_batch(config: TrainingConfig, processes: int) -> None:
     """Whether `processes` can share a batch.
 
     Raises:
-        ValueError: not evenly, or so that a task with a share of the clips gets none of a process's.
+        ValueError: not evenly, or so that a task with a share of the clips gets none, or a process nothing of video or
+            of sound to learn.
     """
     if config.batch_size % processes:
         raise ValueError(
@@ -57,24 +67,35 @@ def check_batch(config: TrainingConfig, processes: int) -> None:
         )
     if config.objective.kind != "split_batch":
         return
-    rows = config.batch_size // processes
-    absent = _absent(rows, config.objective)
-    if absent:
-        enough = next(more for more in itertools.count(rows + 1) if not _absent(more, config.objective))
+    what = _absent(config.batch_size, config.objective, processes)
+    if what:
+        enough = next(
+            more
+            for more in itertools.count(config.batch_size + processes, processes)
+            if not _absent(more, config.objective, processes)
+        )
         raise ValueError(
-            f"batch_size is {config.batch_size}, of which {processes} process(es) get {rows} clips each, and the "
-            f"objective's {absent[0]} share of those rounds to none; raise batch_size to {enough * processes}, or "
-            "change objective.audio_driven_share and video_driven_share."
+            f"batch_size is {config.batch_size}, shared by {processes} process(es), and the objective's {what} of "
+            f"those rounds to none; raise batch_size to {enough}, or change objective.audio_driven_share and "
+            "video_driven_share."
         )
 
 
-def _absent(batch: int, objective: ObjectiveConfig) -> list[str]:
-    """Tasks that have a share, but no row of a batch."""
+def _absent(batch: int, objective: ObjectiveConfig, processes: int) -> str:
+    """A task's share that has no row of a batch, or what a process's rows never generate; else ""."""
     audio_driven, video_driven = objective.audio_driven_share, objective.video_driven_share
     joint = round(1 - audio_driven - video_driven, 9)  # 0 where the two are written as decimals that add up to 1
     roles = split_roles(batch, objective)
     shares = {"joint": joint, "audio_driven": audio_driven, "video_driven": video_driven}
-    return [task for task, share in shares.items() if share and TASKS[task] not in roles]
+    for task, share in shares.items():
+        if share and TASKS[task] not in roles:
+            return f"{task} share"
+    for rank in range(processes):
+        own = {roles[row] for row in process_rows(batch, rank, processes)}
+        for given, modality in ((VIDEO_GIVEN, "video"), (AUDIO_GIVEN, "audio")):
+            if own == {given} and set(roles) != own:
+                return f"share of rows that generate {modality} in process {rank}"
+    return ""
 
 
 def three_pass_roles(batch: int) -> tuple[str, ...]:

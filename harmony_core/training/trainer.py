@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from safetensors.torch import load_file
@@ -36,7 +36,16 @@ from .data.toyworld import LatentDataset, encode_clips, render_clips
 from .losses import objective_loss, row_losses
 from .muon import Muon
 from .run_folder import Log, ProgressBar, RunState, check_accelerator, same_settings, save_state
-from .tasks import NoisedBatch, check_batch, drop_text, noise_batch, reference_length, split_roles, three_pass_roles
+from .tasks import (
+    NoisedBatch,
+    check_batch,
+    drop_text,
+    noise_batch,
+    process_rows,
+    reference_length,
+    split_roles,
+    three_pass_roles,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -105,6 +114,7 @@ def _autoencoders(
     config: TrainingConfig, output: Path, accelerator: Accelerator, progress: ProgressBar
 ) -> tuple[TinyVideoVAE, TinyAudioVAE]:
     """Trained autoencoders: from the output folder if they are there, else trained now, one a process."""
+    torch.manual_seed(config.seed)
     video_vae, audio_vae = TinyVideoVAE(), TinyAudioVAE()
     paths = output / "video_vae.safetensors", output / "audio_vae.safetensors"
     settings = config.autoencoder_training
@@ -195,7 +205,7 @@ def _train_transformer(
         loss, parts = _step(config, model, dataset, state.step, accelerator)
         accelerator.backward(loss)
         norm = accelerator.clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)
-        if state.count_skipped(bool(torch.isfinite(norm))):
+        if state.count_skipped(norm is not None and bool(norm.isfinite())):
             drop_zero_gradients(model.parameters())
             for optimizer in optimizers:
                 optimizer.step()
@@ -231,28 +241,33 @@ def _train_transformer(
 def _step(
     config: TrainingConfig, model: nn.Module, dataset: LatentDataset, step: int, accelerator: Accelerator
 ) -> tuple[Tensor, dict[str, float]]:
-    """The loss of this process's share of a batch, and its parts."""
+    """The loss of this process's share of a batch, and its parts over the whole of it.
+
+    Everything is drawn for the whole batch, so that the number of processes changes nothing.
+    """
     objective: ObjectiveConfig = config.objective
-    share = config.batch_size // accelerator.num_processes
-    seed = (config.seed * 1_000_003 + step) * accelerator.num_processes + accelerator.process_index
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.randint(len(dataset), (share,), generator=generator)
+    size, processes = config.batch_size, accelerator.num_processes
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    rows = torch.randint(len(dataset), (size,), generator=generator)
     clean, reference, *ids = dataset.take(rows)
     ids = drop_text(tuple(ids), objective, generator)
     length = reference_length(objective, generator)
     reference = reference[..., :length] if length else None
     if objective.kind == "three_pass":
-        roles = three_pass_roles(share)
+        roles = three_pass_roles(size)
         clean = clean.map(lambda x: x.repeat(3, *[1] * (x.ndim - 1)))
         ids = tuple(each.repeat(3, 1) for each in ids)
         reference = None if reference is None else reference.repeat(3, 1, 1)
     else:
-        roles = split_roles(share, objective)
+        roles = split_roles(size, objective)
     device = accelerator.device  # drawn on the CPU, so that every device sees the same
-    batch = noise_batch(clean, roles, objective, generator).to(device)
-    ids = tuple(each.to(device) for each in ids)
-    predicted = model(batch, *ids, None if reference is None else reference.to(device))
-    return objective_loss(row_losses(predicted, batch), batch, objective)
+    own = process_rows(len(roles), accelerator.process_index, processes)
+    batch = noise_batch(clean, roles, objective, generator).take(own).to(device)
+    ids = tuple(each[own].to(device) for each in ids)
+    predicted = model(batch, *ids, None if reference is None else reference[own].to(device))
+    loss, parts = objective_loss(row_losses(predicted, batch), batch.roles, objective, roles)
+    totals = cast(Tensor, accelerator.reduce(torch.stack(list(parts.values())), "sum")).tolist()
+    return loss * processes, dict(zip(parts, totals, strict=True))  # gradients are averaged over processes
 
 
 def drop_zero_gradients(parameters: Iterable[nn.Parameter]) -> None:

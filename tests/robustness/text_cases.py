@@ -14,6 +14,7 @@ from harmony_core.pipelines.prompts import KNOWN, read_jobs
 from harmony_core.presets import PRESETS, preset
 from harmony_core.request import SETTINGS, GenerateRequest
 from harmony_core.text.ovi_caption import caption
+from harmony_core.text.pinyin import f5_units
 from harmony_core.text.tiny_encoder import TinyTextEncoder
 from harmony_core.text.transcripts import tokenize_transcript
 from harmony_core.toyworld import VOCABULARY
@@ -22,6 +23,7 @@ from harmony_core.training.config import TrainingConfig
 from .watch import Case
 from .weight_cases import deep, strange_value
 
+f5_units("\u4f60")  # loads the dictionary, once for all cases
 STRANGE = [
     "\0",
     "\x1b[2J",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -38,10 +39,10 @@ def test_sharing_the_matrices_changes_nothing(tmp_path: Path):
             torch.testing.assert_close(shared, orthogonalize(alone))
 
 
-def launch(folder: Path, **changes) -> subprocess.CompletedProcess[str]:
+def launch(folder: Path, processes: int = 2, **changes) -> subprocess.CompletedProcess[str]:
     config = folder / "small.yaml"
     config.write_text(yaml.safe_dump(SMALL | changes))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
     command += ["-m", "harmony_core", "train", "--config", str(config), "--output", str(folder / "run")]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -55,6 +56,12 @@ def test_two_processes_train_one_checkpoint(tmp_path: Path):
     pipeline(GenerateRequest(prompt="a red ball bounces on wood", steps=1))
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 6]
+    (tmp_path / "alone").mkdir()
+    done = launch(tmp_path / "alone", processes=1, batch_size=8)
+    assert done.returncode == 0, done.stderr[-2000:]
+    alone = [json.loads(line) for line in (tmp_path / "alone" / "run" / "log.jsonl").read_text().splitlines()]
+    for one, other in zip(lines, alone, strict=True):
+        assert one == pytest.approx(other, abs=2e-5)  # the log rounds to 1e-5
 
 
 def test_a_batch_that_cannot_be_shared_is_an_error(tmp_path: Path):

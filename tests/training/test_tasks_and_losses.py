@@ -12,6 +12,7 @@ from harmony_core.training.tasks import (
     check_batch,
     drop_text,
     noise_batch,
+    process_rows,
     reference_length,
     split_roles,
     three_pass_roles,
@@ -66,7 +67,7 @@ def test_three_pass_objective_is_the_papers_sum():
     objective = ObjectiveConfig(**NO_PARTS)
     _, batch = batch_of(three_pass_roles(1), objective)
     video, audio = torch.tensor([1.0, 10.0, 0.0]), torch.tensor([2.0, 0.0, 20.0])
-    total, parts = objective_loss(AVLatents(video, audio), batch, objective)
+    total, parts = objective_loss(AVLatents(video, audio), batch.roles, objective, batch.roles)
     assert float(total) == pytest.approx(1 + 2 + 0.1 * 10 + 0.3 * 20)
     assert parts == {"joint/video": 1, "joint/audio": 2, "audio_driven/video": 10, "video_driven/audio": 20}
 
@@ -77,7 +78,31 @@ def test_split_batch_shares_and_mean():
     assert [roles.count(role) for role in ("joint", "audio_given", "video_given")] == [4, 2, 2]
     _, batch = batch_of(roles, objective)
     losses = row_losses(batch.velocity.map(lambda x: x + 1), batch)
-    assert float(objective_loss(losses, batch, objective)[0]) == pytest.approx(2.0)
+    assert float(objective_loss(losses, roles, objective, roles)[0]) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+@pytest.mark.parametrize("kind", ["split_batch", "three_pass"])
+def test_shares_of_processes_add_up_to_the_whole(kind: str, processes: int):
+    objective = ObjectiveConfig(kind=kind, audio_driven_share=0.25, video_driven_share=0.125, **NO_PARTS)
+    roles = split_roles(12, objective) if kind == "split_batch" else three_pass_roles(12)
+    losses = AVLatents(torch.rand(len(roles)), torch.rand(len(roles)))
+    whole, parts = objective_loss(losses, roles, objective, roles)
+    totals, rows = 0.0, []
+    shares = dict.fromkeys(parts, 0.0)
+    for rank in range(processes):
+        own = process_rows(len(roles), rank, processes)
+        rows += own
+        loss, mine = objective_loss(
+            losses.map(lambda x, own=own: x[own]), tuple(roles[row] for row in own), objective, roles
+        )
+        totals += loss
+        shares = {name: shares[name] + mine[name] for name in shares}
+    assert sorted(rows) == list(range(len(roles)))
+    torch.testing.assert_close(totals, whole)
+    assert {name: pytest.approx(float(value)) for name, value in parts.items()} == {
+        name: float(value) for name, value in shares.items()
+    }
 
 
 def config_of(batch_size: int, audio_driven: float, video_driven: float, kind: str = "split_batch") -> TrainingConfig:
@@ -88,7 +113,8 @@ def config_of(batch_size: int, audio_driven: float, video_driven: float, kind: s
 @pytest.mark.parametrize(
     ("batch_size", "processes", "shares", "message"),
     [
-        (16, 4, (0.125, 0.125), r"batch_size is 16, of which 4 .* get 4 .* audio_driven share .* to 20, or"),
+        (4, 2, (0.1, 0.1), r"batch_size is 4, shared by 2 .* audio_driven share .* to 6, or"),
+        (16, 8, (0.95, 0.05), r"share of rows that generate audio in process 0 .* to 152, or"),
         (100, 1, (0.0, 0.005), r"video_driven share .* raise batch_size to 101, or"),
         (2, 1, (0.3, 0.3), r"joint share .* raise batch_size to 3, or"),
         (3, 2, (0.25, 0.25), r"batch_size is 3, which 2 processes cannot share evenly"),
@@ -100,7 +126,7 @@ def test_a_share_that_comes_to_no_row_is_an_error(batch_size: int, processes: in
 
 
 def test_batches_that_can_be_shared():
-    for processes in (1, 2):  # the shipped config
+    for processes in (1, 2, 4, 8):  # the shipped config
         check_batch(config_of(16, 0.125, 0.125), processes)
     check_batch(config_of(20, 0.125, 0.125), 4)
     check_batch(config_of(1, 0.0, 0.0), 1)
