@@ -91,9 +91,10 @@ class EncoderOptions:
 def encode(options: EncodeOptions, models: EncoderOptions) -> None:
     """Encode a file with a checkpoint's autoencoders and look at what they keep; or a data set, to train on.
 
-    A data set is a folder of files with a .txt beside each, or a manifest, a row a clip: id, video, audio, prompt,
-    audio_prompt, transcript, language, speaker, recording, start, end, reference. It goes on where it was stopped,
-    and `accelerate launch -m harmony_core encode ...` shares it out. Rows that cannot be used are listed in
+    A data set is a folder of files with a .txt beside each, or a manifest, a row
+    a clip: id, video, audio, prompt, audio_prompt, transcript, language, speaker,
+    recording, start, end, reference. A run that was stopped goes on, and
+    accelerate launch shares it out. Rows that cannot be used are listed in
     rejected.jsonl; the exit code is then 1.
     """
     if options.is_dataset:
@@ -149,6 +150,8 @@ def _encode_dataset(options: EncodeOptions, models: EncoderOptions) -> None:
         raise ValueError(f"--preview, --audio-track and --overwrite are of one file, but {options.file} is a data set.")
     if options.output.is_file():
         raise ValueError(f"-o {options.output} is a file, but a data set needs a folder.")
+    if options.file.is_dir() and options.output.resolve().is_relative_to(options.file.resolve()):
+        raise ValueError(f"-o {options.output} lies in {options.file}, whose files are clips; give another folder.")
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)
     pipeline = models.pipeline_options().load()
     seconds = [Fraction(str(each)) for each in options.seconds or ()]
