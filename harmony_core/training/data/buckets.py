@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil, floor
+from math import floor
 
 from ...config import HarmonyConfig
 from ...geometry import ClipGeometry, as_fps, as_fraction
@@ -93,10 +93,6 @@ class Buckets:
                 f"({float(shortest / rate):.3g} s); add a length with --seconds."
             )
         return ClipGeometry.from_frames(fitting[0], rate, size[1], size[0], self.config)
-
-    def frames_to_read(self, fps: Fraction) -> int:
-        """Frames of a film at `fps` that its longest bucket shows."""
-        return ceil(max(count / rate for rate in self.rates for count in self.lengths(rate)) * fps) + 1
 
 
 def bucket_name(geometry: ClipGeometry, has_video: bool) -> str:

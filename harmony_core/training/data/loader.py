@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -122,9 +123,10 @@ class Batches(Dataset):
         length, references = self._references(step, clips)
         share = len(clips) // self.world
         mine = slice(self.rank * share, (self.rank + 1) * share)
-        samples = [self.shards[index] for index in clips[mine]]
-        sounds = [self._cut(each, length) for each in references[mine]] if length else []
-        return _collate(samples, sounds, self.shards)
+        sources = {each.clip for each in references[mine] if each is not None}
+        samples = {index: self.shards[index] for index in {*clips[mine], *sources}}
+        sounds = [self._cut(each, length, samples) for each in references[mine]]
+        return _collate([samples[index] for index in clips[mine]], sounds, self.shards)
 
     def loader(self, first_step: int, steps: int, workers: int = 0) -> DataLoader:
         """A DataLoader over `at(first_step) .. at(steps - 1)`, read ahead by `workers` processes."""
@@ -138,7 +140,7 @@ class Batches(Dataset):
             return index, "reference"
         voices = self._speakers.get(entry.speaker, [])
         first = int(pick * len(voices))
-        for other in (*voices[first:], *voices[:first]):
+        for other in chain(islice(voices, first, None), islice(voices, first)):
             if other != index and not entry.overlaps(self.shards.entries[other]):
                 return other, "audio"
         return None
@@ -162,25 +164,21 @@ class Batches(Dataset):
         there = [self.shards.entries[each.clip].shapes[each.part][-1] for each in found if each is not None]
         return min([length, *there]), found
 
-    def _cut(self, reference: Reference | None, length: int) -> Tensor:
+    def _cut(self, reference: Reference | None, length: int, samples: dict[int, Sample]) -> Tensor:
         if reference is None:
             return torch.zeros(self.shards.settings.audio_channels, length)
-        sound_CT = getattr(self.shards[reference.clip], reference.part)
+        sound_CT = getattr(samples[reference.clip], reference.part)
         first = int(reference.start * (sound_CT.shape[-1] - length + 1))
         return sound_CT[:, first : first + length].float()
 
 
 def _collate(samples: list[Sample], references: list[Tensor], shards: Shards) -> ClipBatch:
-    """Samples of one bucket. Where all of them lack pictures these are a patch a frame, which costs next to nothing."""
-    settings = shards.settings
-    width, height = settings.patch_size[2], settings.patch_size[1]
-    entry = samples[0].entry
+    """Samples of one bucket: all of them have pictures or none, in which case these are a patch a frame, at no cost."""
+    settings, entry = shards.settings, samples[0].entry
     num_latent_frames = (entry.frames - 1) // settings.temporal_stride + 1
-    no_video = torch.zeros(settings.video_channels, num_latent_frames, height, width)
+    no_video = torch.zeros(settings.video_channels, num_latent_frames, *settings.patch_size[1:])
     no_sound = torch.zeros(settings.audio_channels, entry.audio_latents)
-    pictures = [each.video for each in samples if each.video is not None]
-    blank = torch.zeros(pictures[0].shape) if pictures else no_video
-    video = [blank if each.video is None else each.video.float() for each in samples]
+    video = [no_video if each.video is None else each.video.float() for each in samples]
     audio = [no_sound if each.audio is None else each.audio.float() for each in samples]
     transcripts = [each.transcript for each in samples if each.transcript is not None]
     return ClipBatch(
