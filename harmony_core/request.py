@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .media import AudioClip, VideoClip
 
 STATIC_VIDEOS = ("auto", "grey", "image", "estimate")
+NEGATIVE_SCALES = ("video_negative_scale", "audio_negative_scale")
 REFERENCE_SCALES = ("video_reference_scale", "audio_reference_scale")
 
 
@@ -121,6 +122,12 @@ class GenerateRequest:
     audio_text_scale: float | None = field(
         default=None, metadata=setting("Text guidance of the sound; 1 is off.", float)
     )
+    video_negative_scale: float | None = field(
+        default=None, metadata=setting("UniAVGen's guidance of the video; 1 is off.", float)
+    )
+    audio_negative_scale: float | None = field(
+        default=None, metadata=setting("UniAVGen's guidance of the sound; 1 is off.", float)
+    )
     video_reference_scale: float | None = field(
         default=None, metadata=setting("How closely the video follows the reference images; 1 is off.", float)
     )
@@ -209,7 +216,7 @@ def check_supported(request: GenerateRequest, config: HarmonyConfig) -> None:
     given = {name for name in MEDIA if getattr(request, name) is not None}
     given |= {name for name in ("audio_prompt", "transcript", "reference_images") if getattr(request, name)}
     given |= {name for name in ("audio_sync_scale", "audio_text_scale") if getattr(request, name) is not None}
-    given |= {name for name in REFERENCE_SCALES if getattr(request, name) not in (None, 1)}
+    given |= {name for name in (*REFERENCE_SCALES, *NEGATIVE_SCALES) if getattr(request, name) not in (None, 1)}
     refused: dict[str, str] = {}
     if not config.audio:
         refused = dict.fromkeys(given - {"image"}, "this checkpoint makes pictures without sound")
@@ -222,6 +229,8 @@ def check_supported(request: GenerateRequest, config: HarmonyConfig) -> None:
     if config.references != "appended":
         refused["reference_images"] = "this checkpoint was not trained with reference images"
         refused |= dict.fromkeys(REFERENCE_SCALES, "this checkpoint has no guidance by references")
+    if config.interaction != "masked":
+        refused |= dict.fromkeys(NEGATIVE_SCALES, "this checkpoint has no guidance of that kind")
     for name in sorted(refused):
         if name in given or name == "video_sync_scale":
             raise ValueError(f"{name} is given, but {refused[name]}; leave it out.")

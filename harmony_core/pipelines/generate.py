@@ -18,8 +18,8 @@ from ..checkpoints.parts import PartFiles, load_parts
 from ..config import HarmonyConfig
 from ..diffusion.anchors import mute_audio, static_video
 from ..diffusion.denoiser import Denoiser
-from ..diffusion.flow import sigmas
-from ..diffusion.guidance import MUTE_AUDIO, NEGATIVE_TEXT, STATIC_VIDEO
+from ..diffusion.flow import model_sigmas
+from ..diffusion.guidance import MUTE_AUDIO, PASSES, STATIC_VIDEO
 from ..diffusion.latents import AVLatents, draw_noise, stack
 from ..diffusion.solvers import solver
 from ..geometry import ClipGeometry, as_fraction, beyond_training
@@ -123,7 +123,7 @@ class HarmonyPipeline:
         given = stack([part[0] for part in parts]).map(lambda x: x.to(self.device))
         masks = stack([part[1] for part in parts]).map(lambda x: x.to(self.device))
         steps = shared.steps if shared.steps is not None else self.config.steps
-        schedule = sigmas(steps, shared.shift if shared.shift is not None else self.config.shift)
+        schedule = model_sigmas(self.config, steps, shared.shift if shared.shift is not None else self.config.shift)
         plan = guidance_plan(shared, self.config, steps, masks)
         passes = {name for step in range(steps) for name in plan.passes(step)}
         unused = unused_settings(shared, passes)
@@ -135,7 +135,7 @@ class HarmonyPipeline:
             anchors = anchors.map(lambda x: x.to(self.device))
         references = self._references(requests, geometry, notes)
         negative = None
-        if NEGATIVE_TEXT in passes:
+        if any(PASSES[name].negative_text for name in passes):
             negative = self._inputs(given, requests, references, [[] for _ in requests], negative=True)
         denoiser = Denoiser(
             transformer=self.transformer,

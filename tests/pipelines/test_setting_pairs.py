@@ -38,6 +38,8 @@ VALUES: dict[str, tuple] = {
     "audio_sync_scale": (1.0, 0.0),
     "video_text_scale": (1.0,),
     "audio_text_scale": (1.0,),
+    "video_negative_scale": (1.0, 2.0),
+    "audio_negative_scale": (2.0,),
     "video_reference_scale": (1.0, 2.0),
     "audio_reference_scale": (2.0,),
     "static_video": ("estimate", "image", "grey"),
