@@ -57,6 +57,7 @@ RATE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}|/0*[1-9][0-9]{0,8})?")
 RANGES = (  # a field, its smallest value, its largest
     ("eps", 0.0, 1.0),
     ("reference_seconds", 0.01, 60.0),
+    ("reference_silence", 0.0, 60.0),
     ("audio_ffn_conv_dim", 0, 2**20),
     ("audio_dim", 0, LARGEST["dim"]),
     ("audio_ffn_dim", 0, LARGEST["ffn_dim"]),
@@ -180,6 +181,7 @@ class HarmonyConfig:
     spatial_stride: int = 16
     num_audio_latents: tuple[tuple[int, int], ...] = ()  # (T_v, T_a) pairs that override the formula (Ovi)
     reference_seconds: float = 0.48  # how much of a reference voice is heard
+    reference_silence: float = 0.0  # seconds of it behind that voice
 
     # Sampling
     schedule: str = "simple"  # ComfyUI's; "linear": evenly spaced in 1000..1, then shifted (UniAVGen)

@@ -88,6 +88,7 @@ PRESETS: dict[str, HarmonyConfig] = {
         audio_latent_rate="100",
         num_audio_latents=((21, 506),),
         reference_seconds=10.0,
+        reference_silence=0.3,
         schedule="linear",
         steps=50,
         video_sync_scale=1.0,

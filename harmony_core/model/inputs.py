@@ -96,7 +96,7 @@ def join_rows(parts: Sequence[AVInput]) -> AVInput:
     return AVInput(_join(video), None if audio[0] is None else _join(audio))
 
 
-def _same_length(transcripts: list[Tensor]) -> list[Tensor]:
+def same_length(transcripts: list[Tensor]) -> list[Tensor]:
     """Transcripts at their own length are told apart from what follows them."""
     longest = max(ids.shape[1] for ids in transcripts)
     return [pad(ids, (0, longest - ids.shape[1]), value=ABSENT) for ids in transcripts]
@@ -110,5 +110,5 @@ def _join(parts: Sequence[Input]) -> Input:
     names = [name for name, x in vars(parts[0]).items() if x is not None]
     columns = {name: [getattr(part, name) for part in parts] for name in names}
     if "transcript" in columns:
-        columns["transcript"] = _same_length(columns["transcript"])
+        columns["transcript"] = same_length(columns["transcript"])
     return replace(parts[0], **{name: torch.cat(column) for name, column in columns.items()})

@@ -18,6 +18,9 @@ PICTURE = np.full((64, 64, 3), 90, np.uint8)
 VALUES: dict[str, tuple] = {
     "audio_prompt": ("a ball hits wood",),
     "transcript": ("hello",),
+    "language": ("zh",),
+    "reference_transcript": ("hello",),
+    "clip_form": ("untrained",),
     "negative_prompt": ("blur",),
     "negative_audio_prompt": ("noise",),
     "image": (PICTURE,),

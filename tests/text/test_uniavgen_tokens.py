@@ -21,3 +21,13 @@ def test_recorded_ids(case: dict) -> None:
         pytest.importorskip("jieba")
     assert SPEECH is not None
     assert (tokenize_across(case["text"], SPEECH, case["lang"]) - 1).tolist() == case["ids"]
+
+
+@pytest.mark.parametrize("case", RECORDED["joined"], ids=lambda case: case["lang"])
+def test_recorded_ids_behind_a_voice(case: dict) -> None:
+    if case["lang"] == "zh":
+        pytest.importorskip("pypinyin")
+        pytest.importorskip("jieba")
+    assert SPEECH is not None
+    for text, ids in ((case["text"], case["ids"]), ("", case["negative_ids"])):
+        assert (tokenize_across(text, SPEECH, case["lang"], case["reference"]) - 1).tolist() == ids
