@@ -12,11 +12,14 @@ from typing import Any
 from .quoting import quoted
 from .strict import build
 
-INTERACTIONS = ("framewise", "global", "none")
+INTERACTIONS = ("framewise", "global", "masked", "none")
 ROPE_ALIGNMENTS = ("index", "ovi", "timestamp")
 STYLE_POOLINGS = ("none", "frame")
-AUDIO_EMBEDDINGS = ("linear", "swiglu_conv")
-REFERENCES = ("prepended", "appended")
+AUDIO_EMBEDDINGS = ("linear", "swiglu_conv", "mlp")
+AUDIO_ROPES = ("temporal", "all")
+REFERENCES = ("prepended", "appended", "leading")
+READINGS = ("self", "cross")
+SCHEDULES = ("simple", "linear")
 PROMPT_FORMATS = ("separate", "ovi", "ovi-suffix")
 
 # What a stored config must say: sizes, and the clips that the checkpoint was trained on.
@@ -41,13 +44,26 @@ LARGEST = {
     "spatial_stride": 2**8,
     "steps": 10**4,
 }
-LARGEST_OF_SPEECH = {"vocab_size": 2**20, "max_len": 2**16, "dim": 2**14, "num_blocks": 2**10, "conv_mult": 2**6}
+LARGEST_OF_SPEECH = {
+    "vocab_size": 2**20,
+    "max_len": 2**16,
+    "min_len": 2**16,
+    "dim": 2**14,
+    "num_blocks": 2**10,
+    "conv_mult": 2**6,
+}
 MAX_PATCH, MAX_RATE, MAX_LATENTS, MAX_SCALE = 64, 10**5, 10**7, 1000.0
 RATE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}|/0*[1-9][0-9]{0,8})?")
 RANGES = (  # a field, its smallest value, its largest
     ("eps", 0.0, 1.0),
     ("reference_seconds", 0.01, 60.0),
+    ("reference_silence", 0.0, 60.0),
     ("audio_ffn_conv_dim", 0, 2**20),
+    ("audio_dim", 0, LARGEST["dim"]),
+    ("audio_ffn_dim", 0, LARGEST["ffn_dim"]),
+    ("audio_num_heads", 0, LARGEST["num_heads"]),
+    ("window_margin", 0, MAX_LATENTS),
+    ("negative_isolated_share", 0.0, 1.0),
     ("a2v_window", 0, MAX_LATENTS),
     ("v2a_window", 0, MAX_LATENTS),
     ("cross_rope_scale", 1e-6, 1e6),
@@ -56,7 +72,7 @@ RANGES = (  # a field, its smallest value, its largest
     *(
         (f"{stream}_{what}_scale", -MAX_SCALE, MAX_SCALE)
         for stream in ("video", "audio")
-        for what in ("sync", "text", "reference")
+        for what in ("sync", "text", "reference", "negative")
     ),
 )
 
@@ -73,17 +89,30 @@ def check_sizes(config: object, largest: Mapping[str, int]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechConfig:
-    """Transcript encoder (F5-TTS style text embedding, paper 3.2.2)."""
+    """Transcript encoder (F5-TTS style text embedding, paper 3.2.2).
+
+    reading: `self` makes speech tokens of the audio sequence, padded with filler to `max_len`. `cross` (UniAVGen) puts
+    a transcript in the place of the audio's text: of its own length, padded to `min_len`, read at positions of its own.
+    """
 
     vocab: str = "f5"  # name of a vocabulary in text/transcripts.py
     vocab_size: int = 2545
-    max_len: int = 512  # tokens; shorter transcripts are filler-padded to it
+    reading: str = "self"
+    min_len: int = 1
+    max_len: int = 512
     dim: int = 512
     num_blocks: int = 4
     conv_mult: int = 2
 
     def __post_init__(self) -> None:
         check_sizes(self, LARGEST_OF_SPEECH)
+        if self.reading not in READINGS:
+            raise ValueError(f"reading is {quoted(self.reading)}, but must be one of {', '.join(READINGS)}.")
+
+    @property
+    def fixed_len(self) -> int:
+        """Tokens that a shorter transcript is filled to."""
+        return self.max_len if self.reading == "self" else self.min_len
 
 
 @dataclass(frozen=True)
@@ -107,6 +136,9 @@ class HarmonyConfig:
     ffn_dim: int
     num_heads: int
     num_layers: int
+    audio_dim: int = 0  # of the audio branch; 0 = as the video's
+    audio_ffn_dim: int = 0
+    audio_num_heads: int = 0
     freq_dim: int = 256
     text_dim: int = 4096
     text_len: int = 512
@@ -120,15 +152,22 @@ class HarmonyConfig:
 
     # How the streams meet
     interaction: str = "framewise"
+    interaction_layers: tuple[int, ...] = ()  # that have one; none listed = all
     rope_alignment: str = "index"
     cross_rope_scale: float = 1.0  # multiplies both sides' positions in cross-modal RoPE; 1 is the paper's
+    audio_rope: str = "temporal"  # pairs that audio positions rotate: the temporal ones of a video head, or "all"
     audio_rope_scale: float = 1.0  # audio self-attention positions (Ovi: 0.19676)
     a2v_window: int = 1  # video latents either side whose audio a frame may hear
     v2a_window: int = 1  # video latents either side that an audio latent may see
+    window_margin: int = 2  # interaction "masked": frames either side whose audio a video latent hears
+    published_rounding: bool = False  # "masked": V2A's positions and the schedule in bfloat16, as published clips had
     style_alignment: bool = True
     style_pooling: str = "none"
     driver_isolation: bool = True
-    references: str = "prepended"  # "appended" (DreamID-Omni): after the target, at its noise level
+    # "appended" (DreamID-Omni): after the target, at its noise level. "leading" (UniAVGen): an image before the video,
+    # clean, and a voice before the sound, whose sequence has one noise level: 0 as soon as a part of it is given.
+    references: str = "prepended"
+    voice_hears_video: bool = True  # False: where a voice is followed, the sound is deaf to the picture
     speech: SpeechConfig | None = None
 
     # Clips it was trained on
@@ -142,8 +181,10 @@ class HarmonyConfig:
     spatial_stride: int = 16
     num_audio_latents: tuple[tuple[int, int], ...] = ()  # (T_v, T_a) pairs that override the formula (Ovi)
     reference_seconds: float = 0.48  # how much of a reference voice is heard
+    reference_silence: float = 0.0  # seconds of it behind that voice
 
     # Sampling
+    schedule: str = "simple"  # ComfyUI's; "linear": evenly spaced in 1000..1, then shifted (UniAVGen)
     shift: float = 5.0
     steps: int = 40
     video_sync_scale: float = 3.0
@@ -152,6 +193,10 @@ class HarmonyConfig:
     audio_text_scale: float = 1.0
     video_reference_scale: float = 1.0  # of appended references
     audio_reference_scale: float = 1.0
+    video_negative_scale: float = 1.0  # away from negative texts, deaf streams and left-out layers in one (UniAVGen)
+    audio_negative_scale: float = 1.0
+    negative_skip_layers: tuple[int, ...] = ()
+    negative_isolated_share: float = 0.5  # of the steps, from the first, in which that negative's streams are deaf
     prompt_format: str = "separate"  # a caption per modality; or Ovi's one caption for both (text/ovi_caption.py)
     negative_prompt: str = ""  # of text guidance, where a request names none
     negative_audio_prompt: str = ""
@@ -162,7 +207,9 @@ class HarmonyConfig:
             ("rope_alignment", ROPE_ALIGNMENTS),
             ("style_pooling", STYLE_POOLINGS),
             ("audio_patch_embedding", AUDIO_EMBEDDINGS),
+            ("audio_rope", AUDIO_ROPES),
             ("references", REFERENCES),
+            ("schedule", SCHEDULES),
             ("prompt_format", PROMPT_FORMATS),
         ):
             if getattr(self, name) not in allowed:
@@ -182,10 +229,27 @@ class HarmonyConfig:
             raise ValueError("interaction 'global' has no speech tokens and no style alignment; leave both off.")
         if self.references == "appended" and self.interaction != "global":
             raise ValueError(f"references 'appended' needs interaction 'global', not {self.interaction!r}.")
+        self._check_widths()
         if self.rope_alignment == "timestamp" and self.temporal_stride != 4:
             raise ValueError(
                 f"rope_alignment 'timestamp' needs a temporal stride of 4, not {self.temporal_stride}; use 'index'."
             )
+
+    def _check_widths(self) -> None:
+        """Sizes and kinds of the audio branch that go with the video's."""
+        audio = self.audio_width
+        if audio.dim != audio.num_heads * self.head_dim:
+            raise ValueError(
+                f"audio_dim {audio.dim} must be audio_num_heads ({audio.num_heads}) times the video's head size "
+                f"({self.head_dim})."
+            )
+        outside = [layer for layer in self.interaction_layers if not 0 <= layer < self.num_layers]
+        if outside:
+            raise ValueError(f"interaction_layers has {outside[0]}, but the layers are 0 to {self.num_layers - 1}.")
+        if self.interaction == "masked" and (self.style_alignment or self.references != "leading"):
+            raise ValueError("interaction 'masked' has no style alignment and needs references 'leading'.")
+        if self.interaction != "masked" and (self.references == "leading" or self.interaction_layers):
+            raise ValueError("references 'leading' and interaction_layers need interaction 'masked'.")
 
     def _check_numbers(self) -> None:
         """Values that no run could use, which would end in an error far from here, or in none."""
@@ -220,8 +284,27 @@ class HarmonyConfig:
 
     @property
     def audio_width(self) -> Width:
-        """The same: both branches are equally wide, so far."""
-        return self.video_width
+        video = self.video_width
+        return Width(
+            self.audio_dim or video.dim, self.audio_ffn_dim or video.ffn_dim, self.audio_num_heads or video.num_heads
+        )
+
+    @property
+    def layers_with_interaction(self) -> tuple[int, ...]:
+        """In order; the n-th interaction of a model is that of the n-th layer here."""
+        if self.interaction == "none":
+            return ()
+        return self.interaction_layers or tuple(range(self.num_layers))
+
+    @property
+    def reads_transcript_across(self) -> bool:
+        """Whether a transcript stands in the place of the audio branch's text."""
+        return self.speech is not None and self.speech.reading == "cross"
+
+    @property
+    def audio_rope_dim(self) -> int:
+        """Twice the pairs of a head that audio positions rotate."""
+        return self.head_dim if self.audio_rope == "all" else self.rope_dims[0]
 
     @property
     def takes_reference_audio(self) -> bool:

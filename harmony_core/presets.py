@@ -45,6 +45,37 @@ _OVI_11B = _WAN_5B.with_(
     negative_audio_prompt="robotic, muffled, echo, distorted",
 )
 
+_UNIAVGEN = _WAN_5B.with_(
+    audio=True,
+    audio_dim=1536,
+    audio_ffn_dim=8960,
+    audio_num_heads=12,
+    audio_channels=80,  # mel bands
+    audio_patch_embedding="mlp",
+    audio_rope="all",
+    interaction="masked",
+    interaction_layers=tuple(range(0, 30, 2)),
+    references="leading",
+    voice_hears_video=False,
+    speech=SpeechConfig(vocab="f5-characters", reading="cross", min_len=10, max_len=4096),
+    fps="16",
+    seconds="81/16",
+    height=736,
+    width=1280,
+    sample_rate=24000,
+    audio_latent_rate="100",
+    num_audio_latents=((21, 506),),
+    reference_seconds=10.0,
+    reference_silence=0.3,
+    schedule="linear",
+    steps=50,
+    video_sync_scale=1.0,
+    audio_sync_scale=1.0,
+    video_negative_scale=3.0,
+    audio_negative_scale=2.0,
+    negative_skip_layers=(11,),
+)
+
 PRESETS: dict[str, HarmonyConfig] = {
     "wan2.2-ti2v-5b": _WAN_5B.with_(
         steps=50,
@@ -66,6 +97,10 @@ PRESETS: dict[str, HarmonyConfig] = {
         audio_text_scale=4.0,
         video_reference_scale=2.5,
         audio_reference_scale=3.0,
+    ),
+    "uniavgen": _UNIAVGEN,
+    "uniavgen-sync": _UNIAVGEN.with_(  # SyncCFG in the place of the published guidance
+        video_negative_scale=1.0, audio_negative_scale=1.0, video_sync_scale=3.0, audio_sync_scale=2.0
     ),
     "harmony-tiny": HarmonyConfig(
         dim=160,

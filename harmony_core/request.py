@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from .media import AudioClip, VideoClip
 
+CLIP_FORMS = ("trained", "untrained")
 STATIC_VIDEOS = ("auto", "grey", "image", "estimate")
+NEGATIVE_SCALES = ("video_negative_scale", "audio_negative_scale")
 REFERENCE_SCALES = ("video_reference_scale", "audio_reference_scale")
 
 
@@ -64,6 +66,10 @@ class GenerateRequest:
     prompt: str = field(metadata=setting("What is to be seen.", str, per_clip=True))
     audio_prompt: str = field(default="", metadata=setting("What is to be heard.", str, per_clip=True))
     transcript: str = field(default="", metadata=setting("Words to be spoken.", str, per_clip=True))
+    language: str = field(default="en", metadata=setting("Of the transcript, en or zh (UniAVGen).", str, per_clip=True))
+    reference_transcript: str = field(
+        default="", metadata=setting("What the reference voice says (UniAVGen).", str, per_clip=True)
+    )
     negative_prompt: str | None = field(
         default=None,
         metadata=setting("What is not to be seen (text guidance); default: the model's.", str, per_clip=True),
@@ -121,11 +127,21 @@ class GenerateRequest:
     audio_text_scale: float | None = field(
         default=None, metadata=setting("Text guidance of the sound; 1 is off.", float)
     )
+    video_negative_scale: float | None = field(
+        default=None, metadata=setting("UniAVGen's guidance of the video; 1 is off.", float)
+    )
+    audio_negative_scale: float | None = field(
+        default=None, metadata=setting("UniAVGen's guidance of the sound; 1 is off.", float)
+    )
     video_reference_scale: float | None = field(
         default=None, metadata=setting("How closely the video follows the reference images; 1 is off.", float)
     )
     audio_reference_scale: float | None = field(
         default=None, metadata=setting("How closely the sound follows appended reference audio; 1 is off.", float)
+    )
+    clip_form: str = field(
+        default="trained",
+        metadata=setting(f"{', '.join(CLIP_FORMS)}: whether UniAVGen's clip may be of another length.", str),
     )
     static_video: str = field(default="auto", metadata=setting(f"SyncCFG's still: {', '.join(STATIC_VIDEOS)}.", str))
     notes: tuple[str, ...] = field(default=(), repr=False)
@@ -138,6 +154,8 @@ class GenerateRequest:
             raise ValueError("Both video and image are given, but the video already has a first frame; leave one out.")
         if self.static_video not in STATIC_VIDEOS:
             raise ValueError(f"static_video is {quoted(self.static_video)}; choose one of {', '.join(STATIC_VIDEOS)}.")
+        if self.clip_form not in CLIP_FORMS:
+            raise ValueError(f"clip_form is {quoted(self.clip_form)}; choose one of {', '.join(CLIP_FORMS)}.")
         if self.static_video == "image" and self.image is None:
             raise ValueError("static_video is 'image', but no image is given; give one or choose 'grey'.")
 
@@ -206,10 +224,16 @@ def check_supported(request: GenerateRequest, config: HarmonyConfig) -> None:
     Raises:
         ValueError: names the input, the reason, and the fix.
     """
+    if config.interaction == "masked":
+        _check_speaker(request)
     given = {name for name in MEDIA if getattr(request, name) is not None}
-    given |= {name for name in ("audio_prompt", "transcript", "reference_images") if getattr(request, name)}
+    given |= {
+        name
+        for name in ("audio_prompt", "transcript", "reference_images", "reference_transcript")
+        if getattr(request, name)
+    }
     given |= {name for name in ("audio_sync_scale", "audio_text_scale") if getattr(request, name) is not None}
-    given |= {name for name in REFERENCE_SCALES if getattr(request, name) not in (None, 1)}
+    given |= {name for name in (*REFERENCE_SCALES, *NEGATIVE_SCALES) if getattr(request, name) not in (None, 1)}
     refused: dict[str, str] = {}
     if not config.audio:
         refused = dict.fromkeys(given - {"image"}, "this checkpoint makes pictures without sound")
@@ -222,6 +246,22 @@ def check_supported(request: GenerateRequest, config: HarmonyConfig) -> None:
     if config.references != "appended":
         refused["reference_images"] = "this checkpoint was not trained with reference images"
         refused |= dict.fromkeys(REFERENCE_SCALES, "this checkpoint has no guidance by references")
+    if config.interaction == "masked":
+        refused["audio_prompt"] = "this checkpoint reads a transcript in the place of it"
+    else:
+        refused |= dict.fromkeys(NEGATIVE_SCALES, "this checkpoint has no guidance of that kind")
+        refused["reference_transcript"] = "this checkpoint follows a voice without its words"
     for name in sorted(refused):
         if name in given or name == "video_sync_scale":
             raise ValueError(f"{name} is given, but {refused[name]}; leave it out.")
+
+
+def _check_speaker(request: GenerateRequest) -> None:
+    """UniAVGen starts from a picture, and follows a voice by its words."""
+    if request.image is None and request.video is None:
+        raise ValueError("image is missing, but this checkpoint needs a first frame to start from; give one.")
+    if (request.reference_audio is None) != (not request.reference_transcript):
+        there, missing = ("reference_audio", "reference_transcript")
+        if request.reference_audio is None:
+            there, missing = missing, there
+        raise ValueError(f"{there} is given without {missing}, but this checkpoint needs both; give it as well.")

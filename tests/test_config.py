@@ -58,7 +58,7 @@ def test_unknown_speech_keys_are_named() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"interaction": "local"}, r"interaction is 'local'.*framewise, global, none"),
+        ({"interaction": "local"}, r"interaction is 'local'.*framewise, global, masked, none"),
         ({"rope_alignment": "time"}, r"rope_alignment is 'time'.*timestamp"),
         ({"style_pooling": "mean"}, r"style_pooling is 'mean'"),
         ({"audio_patch_embedding": "conv"}, r"audio_patch_embedding is 'conv'"),

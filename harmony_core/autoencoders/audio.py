@@ -54,16 +54,20 @@ class MelConverter(nn.Module):
     mel_basis: Tensor
     hann_window: Tensor
 
-    def __init__(self, num_mels: int) -> None:
+    def __init__(
+        self, num_mels: int, sample_rate: int = SAMPLE_RATE, hop: int = HOP, top_hz: float = SAMPLE_RATE / 2
+    ) -> None:
         super().__init__()
-        self.register_buffer("mel_basis", slaney_filterbank(num_mels, FFT_SIZE, SAMPLE_RATE, SAMPLE_RATE / 2))
+        self.hop = hop
+        self.register_buffer("mel_basis", slaney_filterbank(num_mels, FFT_SIZE, sample_rate, top_hz))
         self.register_buffer("hann_window", torch.hann_window(FFT_SIZE))
 
     def forward(self, waveform_BN: Tensor) -> Tensor:
-        """[B, M, floor(N / 256)]."""
-        margin = (FFT_SIZE - HOP) // 2
-        padded = F.pad(waveform_BN.float().clamp(-1, 1)[:, None], (margin, margin), mode="reflect")[:, 0]
-        spectrum = torch.stft(padded, FFT_SIZE, HOP, window=self.hann_window, center=False, return_complex=True)
+        """[B, M, floor(N / hop)]."""
+        margin = (FFT_SIZE - self.hop) // 2
+        waveform_BN = waveform_BN.to(self.hann_window.dtype).clamp(-1, 1)
+        padded = F.pad(waveform_BN[:, None], (margin, margin), mode="reflect")[:, 0]
+        spectrum = torch.stft(padded, FFT_SIZE, self.hop, window=self.hann_window, center=False, return_complex=True)
         magnitude = (torch.view_as_real(spectrum).square().sum(-1) + 1e-9).sqrt()
         return (self.mel_basis @ magnitude).clamp(min=MEL_FLOOR).log10()
 

@@ -1,4 +1,4 @@
-"""BigVGAN, the vocoder of MMAudio's 16 kHz models: mel to waveform.
+"""BigVGAN, the vocoder of MMAudio's 16 kHz models and of Qwen2.5-Omni: mel to waveform.
 
 Legend: B batch, C channels, M mel bands, L mel frames, N samples.
 
@@ -7,6 +7,8 @@ several residual stacks whose periodic activations run at twice the rate, so tha
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +25,18 @@ DEFAULT_CONFIG = {
     "resblock_kernel_sizes": [3, 7, 11],
     "resblock_dilation_sizes": [[1, 3, 5]] * 3,
 }
+
+
+def anti_alias_filter() -> Tensor:
+    """The low-pass filter [1, 1, 12] of both rate changes, where a file holds none: a Kaiser-windowed sinc."""
+    half = FILTER_TAPS / 2
+    # Kaiser's formulas (above 50 dB) for a transition of 0.6 of the rate
+    attenuation = 2.285 * (half - 1) * math.pi * 4 * (0.6 / RATIO) + 7.95
+    beta = 0.1102 * (attenuation - 8.7)
+    window = torch.kaiser_window(FILTER_TAPS, periodic=False, beta=beta, dtype=torch.float64)
+    times = torch.arange(FILTER_TAPS, dtype=torch.float64) - half + 0.5
+    taps = window * torch.sinc(times / RATIO)
+    return (taps / taps.sum()).float().reshape(1, 1, -1)
 
 
 class SnakeBeta(nn.Module):
@@ -104,6 +118,7 @@ class Vocoder(nn.Module):
     """BigVGAN version 1 with SnakeBeta activations.
 
     Args: as in `DEFAULT_CONFIG`, which is the published 16 kHz model's (256 samples a mel frame).
+        plain_end: clamped to -1..1, without a bias, in place of a tanh (Qwen2.5-Omni).
     """
 
     def __init__(
@@ -114,6 +129,7 @@ class Vocoder(nn.Module):
         upsample_initial_channel: int,
         resblock_kernel_sizes: list[int],
         resblock_dilation_sizes: list[list[int]],
+        plain_end: bool = False,
     ) -> None:
         super().__init__()
         channels = upsample_initial_channel
@@ -129,13 +145,15 @@ class Vocoder(nn.Module):
                 self.resblocks.append(ResidualStack(channels, size, dilations))
         self.ups = nn.ModuleList(ups)
         self.activation_post = AliasFreeActivation(channels)
-        self.conv_post = nn.Conv1d(channels, 1, 7, padding=3)
+        self.plain_end = plain_end
+        self.conv_post = nn.Conv1d(channels, 1, 7, padding=3, bias=not plain_end)
 
     def forward(self, mel_BML: Tensor) -> Tensor:
-        """Log10 mel to a waveform [B, N] in -1..1."""
+        """Log10 mel (Qwen2.5-Omni: see `mel_codec.vocoder_scale`) to a waveform [B, N] in -1..1."""
         x_BCN = self.conv_pre(mel_BML)
         for level, up in enumerate(self.ups):
             x_BCN = up(x_BCN)
             stacks = self.resblocks[level * self.stacks : (level + 1) * self.stacks]
             x_BCN = sum(stack(x_BCN) for stack in stacks) / self.stacks
-        return torch.tanh(self.conv_post(self.activation_post(x_BCN))).squeeze(1)
+        x_BCN = self.conv_post(self.activation_post(x_BCN))
+        return (x_BCN.clamp(-1, 1) if self.plain_end else torch.tanh(x_BCN)).squeeze(1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from ..config import HarmonyConfig, SpeechConfig
 from ..presets import PRESETS
 from .errors import CheckpointError
 from .ovi import OVI, OVI_SPLIT
+from .uniavgen import UNIAVGEN
 from .wan import DIFFUSERS, WAN, Rules
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -43,6 +44,10 @@ _HARMONY_KEYS = (
     *("audio." + key for key, _ in WAN),
     "audio.patch_embedding.0.{p}",
     "audio.patch_embedding.2.{w}.weight",
+    "audio.patch_embedding.2.{p}",
+    "audio.padding",
+    "interactions.{n}.a2v.mask_head.modulation",
+    "interactions.{n}.a2v.mask_head.head.{p}",
     "interactions.{n}.{side}.{qkvo}.{p}",
     "interactions.{n}.{side}.{norm}.weight",
     "interactions.{n}.{side}.{ln}.{p}",
@@ -68,6 +73,13 @@ class Layout:
 
 
 LAYOUTS: tuple[Layout, ...] = (
+    Layout(
+        "uniavgen",
+        "UniAVGen",
+        UNIAVGEN,
+        ("patch_embedding.weight", "head_audio.modulation", "a2v_blocks.0.mask_head.modulation"),
+        "uniavgen",
+    ),
     Layout(
         "harmony",
         "Harmony",
@@ -296,6 +308,10 @@ _OPTIONAL_SIZES = (
     ("audio_channels", "audio.head.head.weight", 0),
     ("audio_ffn_conv_dim", "audio.patch_embedding.2.w1.weight", 0),
 )
+_AUDIO_SIZES = (  # of an audio branch that may be of another width than the video's
+    ("audio_dim", "audio.patch_embedding.0.weight", 0),
+    ("audio_ffn_dim", "audio.blocks.0.ffn.0.weight", 0),
+)
 
 
 def config_from_shapes(
@@ -329,10 +345,26 @@ def config_from_shapes(
     sizes |= {"num_heads": sizes["dim"] // head_dim, "num_layers": count_blocks(shapes, "blocks.", name)}
     if layout.name == "harmony":
         sizes |= {"speech": _speech(shapes, name), "style_alignment": any(".style." in key for key in shapes)}
+    elif base.interaction == "masked":
+        sizes |= _sizes_of_masked(shapes, base, sizes["num_layers"], head_dim, name)
     try:
         return base.with_(**sizes)
     except ValueError as error:
         raise CheckpointError(f"{name} has sizes that no model has: {error}") from error
+
+
+def _sizes_of_masked(shapes: Shapes, base: HarmonyConfig, num_layers: int, head_dim: int, name: str) -> dict[str, Any]:
+    """What a file of UniAVGen's says beside the video branch's sizes. Every second layer has an interaction."""
+    sizes: dict[str, Any] = {field: size_of(shapes, key, axis, name) for field, key, axis in _AUDIO_SIZES}
+    speech = _speech(shapes, name)
+    if speech is None or base.speech is None:
+        raise CheckpointError(f"{name} has no transcript encoder, which this kind of model needs.")
+    own = {field: getattr(speech, field) for field in ("vocab_size", "dim", "num_blocks", "conv_mult")}
+    return sizes | {
+        "audio_num_heads": sizes["audio_dim"] // head_dim,
+        "interaction_layers": tuple(range(0, num_layers, 2)),
+        "speech": replace(base.speech, **own),
+    }
 
 
 def _speech(shapes: Shapes, name: str) -> SpeechConfig | None:

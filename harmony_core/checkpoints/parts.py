@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from ..autoencoders.audio import MelConverter, MMAudioVAE, fold_convolutions, fold_weight_norm, folded
+from ..autoencoders.mel_codec import QWEN_VOCODER, MelCodec
 from ..autoencoders.video import WanVideoVAE
 from ..autoencoders.vocoder import DEFAULT_CONFIG as VOCODER_CONFIG
 from ..presets import preset
 from ..text.umt5 import UMT5TextEncoder, encoder_config, load_tokenizer
 from .bundle import Bundle
 from .errors import CheckpointError
-from .files import assign, load_transformer, read_tensors
+from .files import assign, check_weights, load_transformer, read_tensors
 from .layout import Shapes, check_keys, count_blocks, map_keys, offending, size_of
 from .wan import UMT5, VAE, Rules
 from .weight_files import Paths, WeightFiles, open_files, plain_sources
@@ -140,8 +141,11 @@ def load_video_vae(paths: Paths, dtype: torch.dtype = torch.float32, device: tor
     return vae.to(device).eval()
 
 
-def load_audio_vae(paths: Paths, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> MMAudioVAE:
-    """Load MMAudio's 16 kHz autoencoder and vocoder from ComfyUI's merged file, or from one file of each.
+def load_audio_vae(
+    paths: Paths, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> MMAudioVAE | MelCodec:
+    """Load MMAudio's 16 kHz autoencoder and vocoder from ComfyUI's merged file, or from one file of each; or UniAVGen's
+    vocoder.
 
     Weights may be as trained or folded, with or without weight norm, told apart by their names and norms.
 
@@ -150,6 +154,8 @@ def load_audio_vae(paths: Paths, dtype: torch.dtype = torch.float32, device: tor
     """
     files = open_files(paths)
     sources, scales = plain_sources(files)
+    if is_mel_vocoder(sources):
+        return load_mel_codec(files, device)
     tensors = audio_tensors(dict(read_tensors(files, sources, scales, torch.float32, "cpu")), files.name)
     shapes = {key: tuple(value.shape) for key, value in tensors.items()}
     config = audio_config(shapes, files.name)
@@ -163,6 +169,34 @@ def load_audio_vae(paths: Paths, dtype: torch.dtype = torch.float32, device: tor
     vae.vocoder.to(dtype)
     vae.requires_grad_(False)
     return vae.to(device).eval()
+
+
+def is_mel_vocoder(keys: Iterable[str]) -> bool:
+    """Qwen2.5-Omni's BigVGAN: MMAudio's has a bias in its last convolution."""
+    keys = set(keys)
+    return {"conv_pre.weight", "conv_post.weight", "activation_post.act.alpha"} <= keys and not keys & {
+        "conv_post.bias",
+        "conv_post.weight_g",
+        "conv_post.parametrizations.weight.original0",
+        "encoder.conv_in.weight",
+    }
+
+
+def load_mel_codec(files: WeightFiles, device: torch.device | str = "cpu") -> MelCodec:
+    """UniAVGen's sound from Qwen2.5-Omni's vocoder: its folder, or one file. Filters are computed where none are held.
+
+    Raises:
+        CheckpointError: keys or shapes that are not the vocoder's.
+    """
+    sources, scales = plain_sources(files)
+    channels = size_of(files.shapes(sources), "conv_pre.weight", 0, files.name)
+    codec = MelCodec({**QWEN_VOCODER, "upsample_initial_channel": channels})
+    own = codec.vocoder.state_dict()
+    held = {key: value for key, value in own.items() if key in sources or not key.endswith("filter")}
+    check_weights(held, files, sources, "Qwen2.5-Omni's vocoder")
+    codec.vocoder.load_state_dict({**own, **dict(read_tensors(files, sources, scales, torch.float32, "cpu"))})
+    codec.requires_grad_(False)
+    return codec.to(device).eval()
 
 
 def check_audio_tensors(tensors: dict[str, Tensor], config: dict, name: str) -> None:

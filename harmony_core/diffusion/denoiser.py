@@ -82,6 +82,8 @@ class Denoiser:
         video, audio = self.positive
         self.given = AVLatents(video.latents, None if audio is None else audio.latents)
         self.role = self._role()
+        voice = audio is not None and audio.reference is not None
+        self.deaf_sound = voice and not self.transformer.config.voice_hears_video
         placement = self.driver_cache or choose_placement(self._driver_bytes(), free_bytes(self.given.video.device))
         isolated = self.transformer.config.driver_isolation
         self.cache = DriverCache(placement) if isolated and placement != OFF else None
@@ -110,11 +112,14 @@ class Denoiser:
         if change.isolated:
             role = roles.ISOLATED
         skip = self.plan.skipped_layers if change.skips_layers else frozenset()
-        # An estimated static video changes every step, and a skipped layer stores nothing: neither is cached.
+        # An estimated static video changes every step, and a skipped interaction stores nothing: neither is cached.
         moves = change.anchor == "video" and self.static_anchor is not None
+        hollow = not skip.isdisjoint(self.transformer.config.layers_with_interaction)
         driver = None
-        if self.cache is not None and role in GIVEN.values() and not skip and not moves:
-            driver = name if change.changes_driver else "given"
+        if self.cache is not None and role in GIVEN.values() and not hollow and not moves:
+            driver = name if change.changes_driver or skip else "given"
+        if role == roles.JOINT and self.deaf_sound and not change.negative_text:
+            role = AUDIO_GIVEN  # to what it does to the rows; the sound itself is generated, so nothing of it is kept
         return Pass(name, x, masks, inputs, role, driver, skip)
 
     def _batches(self, passes: list[Pass]) -> Iterator[list[Pass]]:

@@ -17,6 +17,7 @@ from .latents import AVLatents
 JOINT = "joint"
 MUTE_AUDIO, STATIC_VIDEO = "mute_audio", "static_video"
 NEGATIVE_TEXT, ISOLATED, SKIP_LAYER = "negative_text", "isolated", "skip_layer"
+NEGATIVE_ISOLATED, NEGATIVE_SKIP = "negative_isolated", "negative_skip_layer"
 NO_REFERENCE_IMAGE, NO_REFERENCE_AUDIO = "no_reference_image", "no_reference_audio"
 
 
@@ -47,6 +48,8 @@ class PassChange:
 PASSES = {  # in the order in which a step runs them
     JOINT: PassChange(),
     NEGATIVE_TEXT: PassChange(negative_text=True),
+    NEGATIVE_ISOLATED: PassChange(negative_text=True, isolated=True, skips_layers=True),
+    NEGATIVE_SKIP: PassChange(negative_text=True, skips_layers=True),
     NO_REFERENCE_IMAGE: PassChange(without="video"),
     NO_REFERENCE_AUDIO: PassChange(without="audio"),
     MUTE_AUDIO: PassChange(anchor="audio"),
@@ -154,6 +157,24 @@ class SkipLayer(Guidance):
     @property
     def negatives(self) -> tuple[str, str]:
         return SKIP_LAYER, SKIP_LAYER
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModalityAwareCFG(SkipLayer):
+    """Away from one pass of negative texts, without `layers` and, where `isolated`, both streams deaf (UniAVGen).
+
+    It is published in two ranges, of which the first is isolated; their border is rounded down.
+    """
+
+    isolated: bool
+
+    @property
+    def negatives(self) -> tuple[str, str]:
+        name = NEGATIVE_ISOLATED if self.isolated else NEGATIVE_SKIP
+        return name, name
+
+    def active(self, step: int, num_steps: int) -> bool:
+        return int(self.start * num_steps) <= step < int(self.stop * num_steps)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,14 @@ class Beside(NamedTuple):
 NOTHING = Beside()
 
 
+class Reading(NamedTuple):
+    """Positions of a text and of its readers, and each row's length; without lengths all rows are as long."""
+
+    rope_q: RopeTable
+    rope_k: RopeTable
+    lengths: tuple[int, ...]
+
+
 class AttentionProjections(nn.Module):
     """q, k, v, o and the RMS norms of q and k over the full width. The context may have a width of its own."""
 
@@ -77,12 +85,31 @@ class SelfAttention(AttentionProjections):
 class CrossAttention(AttentionProjections):
     """Text cross-attention. Its q, norm_q and o also serve global fusion (Ovi): a second attention, summed before o."""
 
-    def forward(self, x_BLD: Tensor, context_BSD: Tensor, attention: Attention, beside: Beside = NOTHING) -> Tensor:
-        q = self.norm_q(self.q(x_BLD))
-        out = attention(q, self.norm_k(self.k(context_BSD)), self.v(context_BSD), self.num_heads)
+    def forward(
+        self,
+        x_BLD: Tensor,
+        context_BSD: Tensor,
+        attention: Attention,
+        beside: Beside = NOTHING,
+        reading: Reading | None = None,
+    ) -> Tensor:
+        q, k, v = self.norm_q(self.q(x_BLD)), self.norm_k(self.k(context_BSD)), self.v(context_BSD)
+        out = attention(q, k, v, self.num_heads) if reading is None else self._read(q, k, v, attention, reading)
         if beside.fused:
             out = out + self._fuse(self.heads(q), beside, attention)
         return self.o(out)
+
+    def _read(self, q: Tensor, k: Tensor, v: Tensor, attention: Attention, reading: Reading) -> Tensor:
+        """Rows of one length at a time: attention takes no mask."""
+        q = apply_rope(self.heads(q), reading.rope_q).flatten(2)
+        k = apply_rope(self.heads(k), reading.rope_k).flatten(2)
+        if len(set(reading.lengths)) == 1:
+            return attention(q, k, v, self.num_heads)
+        rows = [
+            attention(q[i : i + 1], k[i : i + 1, :length], v[i : i + 1, :length], self.num_heads)
+            for i, length in enumerate(reading.lengths)
+        ]
+        return torch.cat(rows)
 
     def _fuse(self, q_BLHd: Tensor, beside: Beside, attention: Attention) -> Tensor:
         outputs = []
@@ -125,6 +152,7 @@ class Block(nn.Module):
         rope: RopeTable | None = None,
         context_BSD: Tensor | None = None,
         beside: Beside = NOTHING,
+        reading: Reading | None = None,
     ) -> Tensor:
         """The whole block; with `rope` alone its first half, with `context_BSD` alone its second.
 
@@ -134,7 +162,7 @@ class Block(nn.Module):
         if rope is not None:
             x_BLD = self._attend(x_BLD, e_BT6D, rope, attention)
         if context_BSD is not None:
-            x_BLD = self._finish(x_BLD, e_BT6D, context_BSD, attention, beside)
+            x_BLD = self._finish(x_BLD, e_BT6D, context_BSD, attention, beside, reading)
         return x_BLD
 
     def _attend(self, x_BLD: Tensor, e_BT6D: Tensor, rope: RopeTable, attention: Attention) -> Tensor:
@@ -143,9 +171,15 @@ class Block(nn.Module):
         return gated_add(x_BLD, self.self_attn(modulate(self.norm1(x_BLD), shift, scale), rope, attention), gate)
 
     def _finish(
-        self, x_BLD: Tensor, e_BT6D: Tensor, context_BSD: Tensor, attention: Attention, beside: Beside
+        self,
+        x_BLD: Tensor,
+        e_BT6D: Tensor,
+        context_BSD: Tensor,
+        attention: Attention,
+        beside: Beside,
+        reading: Reading | None,
     ) -> Tensor:
         shift, scale, gate = (self.modulation.to(x_BLD).unsqueeze(1) + e_BT6D)[:, :, 3:].unbind(2)
-        text = self.cross_attn(self.norm3(x_BLD), context_BSD, attention, beside)
+        text = self.cross_attn(self.norm3(x_BLD), context_BSD, attention, beside, reading)
         x_BLD = x_BLD + text if beside.residual_BLD is None else x_BLD + text + beside.residual_BLD
         return gated_add(x_BLD, self.ffn(modulate(self.norm2(x_BLD), shift, scale)), gate)

@@ -14,22 +14,21 @@ from torch import Tensor, nn
 
 from ..config import HarmonyConfig, Width
 from ..ops.rope import RopeTable
-from .blocks import Attention, Beside, Block
+from .blocks import Attention, Beside, Block, Reading
 from .embeddings import Head, SwiGLUConvEmbedding, timestep_embedding
 
 
 class Branch(nn.Module):
     """Embeddings, blocks and head of one modality, at a width of its own."""
 
-    def __init__(self, config: HarmonyConfig, width: Width, out_dim: int, operations: Any, **factory: Any) -> None:
+    def __init__(
+        self, config: HarmonyConfig, width: Width, out_dim: int, operations: Any, text: bool = True, **factory: Any
+    ) -> None:
         super().__init__()
         dim = width.dim
         self.config = config
-        self.text_embedding = nn.Sequential(
-            operations.Linear(config.text_dim, dim, **factory),
-            nn.GELU(approximate="tanh"),
-            operations.Linear(dim, dim, **factory),
-        )
+        if text:
+            self.text_embedding = embedding_mlp(config.text_dim, dim, operations, **factory)
         self.time_embedding = nn.Sequential(
             operations.Linear(config.freq_dim, dim, **factory), nn.SiLU(), operations.Linear(dim, dim, **factory)
         )
@@ -54,14 +53,28 @@ class Branch(nn.Module):
         return self.text_embedding(nn.functional.pad(context_BSC, (0, 0, 0, limit - length)))
 
 
+def embedding_mlp(dim_in: int, dim: int, operations: Any, **factory: Any) -> nn.Sequential:
+    """Of text features, and of what a model embeds in the same way."""
+    return nn.Sequential(
+        operations.Linear(dim_in, dim, **factory),
+        nn.GELU(approximate="tanh"),
+        operations.Linear(dim, dim, **factory),
+    )
+
+
 class AudioBranch(Branch):
     """The audio transformer: one token per latent."""
 
     def __init__(self, config: HarmonyConfig, operations: Any, **factory: Any) -> None:
-        super().__init__(config, config.audio_width, config.audio_channels, operations, **factory)
+        width, reads_text = config.audio_width, not config.reads_transcript_across
+        super().__init__(config, width, config.audio_channels, operations, reads_text, **factory)
         dim = config.audio_width.dim
         if config.audio_patch_embedding == "linear":
             self.patch_embedding = operations.Conv1d(config.audio_channels, dim, kernel_size=1, **factory)
+        elif config.audio_patch_embedding == "mlp":
+            self.patch_embedding = embedding_mlp(config.audio_channels, dim, operations, **factory)
+            # Published for batches of unequal sounds, which no pass here has; kept, so that a file stays whole.
+            self.padding = nn.Parameter(torch.empty(dim, **factory))
         else:
             self.patch_embedding = nn.Sequential(
                 operations.Conv1d(config.audio_channels, dim, kernel_size=7, padding=3, **factory),
@@ -70,6 +83,8 @@ class AudioBranch(Branch):
             )
 
     def embed(self, latents_BCT: Tensor) -> Tensor:
+        if self.config.audio_patch_embedding == "mlp":
+            return self.patch_embedding(latents_BCT.transpose(1, 2))
         return self.patch_embedding(latents_BCT).transpose(1, 2)
 
 
@@ -82,10 +97,12 @@ class Stream:
     e_BT6D: Tensor
     context_BSD: Tensor
     rope: RopeTable
+    reading: Reading | None = None  # of a context that has positions
 
     def through(self, block: nn.Module, attention: Attention) -> None:
         """Through a whole block."""
-        self.x_BLD = block(self.x_BLD, self.e_BT6D, attention, rope=self.rope, context_BSD=self.context_BSD)
+        text = {"context_BSD": self.context_BSD, "reading": self.reading}
+        self.x_BLD = block(self.x_BLD, self.e_BT6D, attention, rope=self.rope, **text)
 
     def attend(self, block: nn.Module, attention: Attention) -> None:
         """Through the first half of a block."""

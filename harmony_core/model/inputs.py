@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 
 from .driver_cache import DriverCache
 from .roles import take_rows
+from .speech import ABSENT
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class AudioInput:
     """The audio stream's side of a pass.
 
     latents: [B, C, T_a]; sigma: [B, T_a]; context: text features [B, <= text_len, text_dim]; transcript: int64
-    [B, max_len], filler-padded (0); reference: clean latents [B, C, T_r], and where references are appended also
-    [B, C, J, T_r].
+    [B, max_len], filler-padded (0), or where it is read across [B, S], ABSENT behind a row's own tokens; reference:
+    clean latents [B, C, T_r], and where references are appended also [B, C, J, T_r].
     """
 
     latents: Tensor
@@ -95,10 +96,19 @@ def join_rows(parts: Sequence[AVInput]) -> AVInput:
     return AVInput(_join(video), None if audio[0] is None else _join(audio))
 
 
+def same_length(transcripts: list[Tensor]) -> list[Tensor]:
+    """Transcripts at their own length are told apart from what follows them."""
+    longest = max(ids.shape[1] for ids in transcripts)
+    return [pad(ids, (0, longest - ids.shape[1]), value=ABSENT) for ids in transcripts]
+
+
 def _join(parts: Sequence[Input]) -> Input:
     if len(parts) == 1:
         return parts[0]
     longest = max(part.context.shape[1] for part in parts)
     parts = [replace(part, context=pad(part.context, (0, 0, 0, longest - part.context.shape[1]))) for part in parts]
     names = [name for name, x in vars(parts[0]).items() if x is not None]
-    return replace(parts[0], **{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+    columns = {name: [getattr(part, name) for part in parts] for name in names}
+    if "transcript" in columns:
+        columns["transcript"] = same_length(columns["transcript"])
+    return replace(parts[0], **{name: torch.cat(column) for name, column in columns.items()})

@@ -1,7 +1,9 @@
 """The interaction between the branches, one per layer: the paper's global-local decoupled one (3.3), or Ovi's.
 
-An interaction sees both streams after self-attention and says what each block adds beside its text. Every kind is one
-module, entered by its `forward`, that handles the rows of a batch group by group.
+Every kind is one module (`interactions.py` has them by name), entered by its `forward`, that handles the rows of a
+batch group by group. `geometry` makes its positions and windows, once a pass. With `after_block` it meets the streams
+behind both blocks, and its residuals are added there; else it sees them after self-attention and says what each block
+adds beside its text.
 
 Legend: B batch, L query tokens, S context tokens, H heads, D width (d: one head's).
 """
@@ -20,7 +22,7 @@ from ..ops.rope import RopeTable, apply_rope
 from .blocks import Attention, AttentionProjections, Beside, Fused
 from .driver_cache import DriverCache, Entries
 from .roles import RowGroup
-from .rope import CrossGeometry
+from .rope import CrossGeometry, cross_geometry
 
 KeysValues = tuple[Tensor, Tensor]  # k_BSHd (normed, not roped), v_BSHd
 
@@ -32,10 +34,10 @@ class Meeting:
     groups: tuple[RowGroup, ...]
     cache: DriverCache | None
     attention: Attention
-    a2v: CrossGeometry
-    v2a: CrossGeometry
+    geometry: Any  # what the model's kind of interaction makes of a pass
     target: slice  # the target latents in the audio sequence
     num_latent_frames: int
+    e_video_BTD: Tensor  # the video's time embedding; of no rows where none is run
 
 
 class CrossModalAttention(AttentionProjections):
@@ -74,6 +76,9 @@ class StyleAlignment(CrossModalAttention):
 class FramewiseInteraction(nn.Module):
     """Both directions, and style alignment where its result is ever read (not in the last layer)."""
 
+    after_block = False
+    geometry = staticmethod(cross_geometry)
+
     def __init__(self, config: HarmonyConfig, index: int, operations: Any, **factory: Any) -> None:
         super().__init__()
         self.config, self.index = config, index
@@ -95,7 +100,7 @@ class FramewiseInteraction(nn.Module):
                 into_video.append(self._into_video(own_v, sources, meeting))
             if own_a is not None:
                 into_audio.append(self._into_audio(own_a, sources, meeting))
-        return Beside(residual_BLD=_cat(into_video)), Beside(residual_BLD=_cat(into_audio))
+        return Beside(residual_BLD=join_parts(into_video)), Beside(residual_BLD=join_parts(into_audio))
 
     def _sources(self, group: RowGroup, x_v: Tensor | None, x_a: Tensor | None, meeting: Meeting) -> Entries:
         """Keys and values that a group's streams read from each other, live or (a stream is None) from the cache."""
@@ -122,7 +127,7 @@ class FramewiseInteraction(nn.Module):
     def _into_video(self, x_v: Tensor, sources: Entries, meeting: Meeting) -> Tensor:
         if "a2v" not in sources:
             return torch.zeros_like(x_v)
-        return self.a2v(x_v, sources["a2v"], meeting.a2v)
+        return self.a2v(x_v, sources["a2v"], meeting.geometry.a2v)
 
     def _into_audio(self, x_a: Tensor, sources: Entries, meeting: Meeting) -> Tensor:
         """[reference ; target ; speech]: style into the first, timing into the second, nothing into the third."""
@@ -134,7 +139,7 @@ class FramewiseInteraction(nn.Module):
             into_reference = self.style(reference, sources["style"], meeting.attention)
         else:
             into_reference = torch.zeros_like(reference)
-        into_target = self.v2a(target, sources["v2a"], meeting.v2a)
+        into_target = self.v2a(target, sources["v2a"], meeting.geometry.v2a)
         return torch.cat((into_reference, into_target, torch.zeros_like(speech)), dim=1)
 
 
@@ -159,6 +164,9 @@ class GlobalFusion(nn.Module):
 class GlobalInteraction(nn.Module):
     """Ovi's fusion: each stream's text cross-attention also reads all of the other stream."""
 
+    after_block = False
+    geometry = staticmethod(cross_geometry)
+
     def __init__(self, config: HarmonyConfig, index: int, operations: Any, **factory: Any) -> None:
         super().__init__()
         self.config, self.index = config, index
@@ -173,20 +181,17 @@ class GlobalInteraction(nn.Module):
             rows_v, rows_a = group.video, group.audio
             assert rows_v is not None
             assert rows_a is not None
-            from_audio = self.a2v(x_a[rows_a], meeting.a2v.rope_k) if group.video_listens(isolation) else None
-            from_video = self.v2a(x_v[rows_v], meeting.v2a.rope_k) if group.audio_listens(isolation) else None
+            from_audio = self.a2v(x_a[rows_a], meeting.geometry.a2v.rope_k) if group.video_listens(isolation) else None
+            from_video = self.v2a(x_v[rows_v], meeting.geometry.v2a.rope_k) if group.audio_listens(isolation) else None
             into_video.append(Fused(rows_v, from_audio))
             into_audio.append(Fused(rows_a, from_video))
         return (
-            Beside(fused=tuple(into_video), rope=meeting.a2v.rope_q),
-            Beside(fused=tuple(into_audio), rope=meeting.v2a.rope_q),
+            Beside(fused=tuple(into_video), rope=meeting.geometry.a2v.rope_q),
+            Beside(fused=tuple(into_audio), rope=meeting.geometry.v2a.rope_q),
         )
 
 
-INTERACTION_KINDS = {"framewise": FramewiseInteraction, "global": GlobalInteraction}
-
-
-def _cat(parts: list[Tensor]) -> Tensor | None:
+def join_parts(parts: list[Tensor]) -> Tensor | None:
     if not parts:
         return None
     return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -14,7 +14,7 @@ CPU_BATCH_BYTES = 64 << 20  # beyond it a CPU is busy with one pass already, and
 
 def mute_audio_bytes(config: HarmonyConfig, num_audio_latents: int, rows: int, element_size: int) -> int:
     """Keys and values of an audio driver in every layer, as `DriverCache` keeps them."""
-    return 2 * rows * config.num_layers * num_audio_latents * config.video_width.dim * element_size
+    return 2 * rows * len(config.layers_with_interaction) * num_audio_latents * config.video_width.dim * element_size
 
 
 def static_video_bytes(
@@ -27,7 +27,7 @@ def static_video_bytes(
         with_reference: reference audio is given, so that style alignment's keys and values are kept as well.
     """
     frames, high, wide = grid
-    tokens = config.num_layers * frames * high * wide
+    tokens = len(config.layers_with_interaction) * frames * high * wide
     if with_reference and config.style_alignment:
         per_frame = 1 if config.style_pooling == "frame" else high * wide
         tokens += (config.num_layers - 1) * frames * per_frame

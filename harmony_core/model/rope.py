@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ def audio_positions(num_reference: int, num_audio: int, transcript_BS: Tensor | 
 def audio_rope(num_reference: int, num_audio: int, transcript_BS: Tensor | None, config: HarmonyConfig) -> RopeTable:
     """1-D table over the audio sequence, on the temporal pairs of a head."""
     positions = audio_positions(num_reference, num_audio, transcript_BS) * config.audio_rope_scale
-    return rope_table(positions, config.rope_dims[0])
+    return rope_table(positions, config.audio_rope_dim)
 
 
 @lru_cache(maxsize=16)
@@ -116,10 +117,24 @@ def audio_stream_rope(audio: AudioInput, config: HarmonyConfig) -> RopeTable:
             count, reference_length = (1 if reference.ndim == 3 else reference.shape[2]), reference.shape[-1]
         return to_device(appended_audio_rope(length, count, reference_length, config), device)
     num_reference = 0 if reference is None else reference.shape[2]
+    if config.references == "leading":
+        return to_device(audio_rope(0, num_reference + length, None, config), device)
     return to_device(audio_rope(num_reference, length, audio.transcript, config), device)
 
 
-def cross_geometry(video: VideoInput, audio: AudioInput, config: HarmonyConfig) -> tuple[CrossGeometry, CrossGeometry]:
+def text_rope(length: int, config: HarmonyConfig, device: torch.device) -> RopeTable:
+    """Of a transcript that the audio branch reads across: positions 0, 1, ..., on the pairs of audio positions."""
+    return to_device(rope_table(torch.arange(length).unsqueeze(0), config.audio_rope_dim), device)
+
+
+class CrossGeometries(NamedTuple):
+    """Both directions."""
+
+    a2v: CrossGeometry
+    v2a: CrossGeometry
+
+
+def cross_geometry(video: VideoInput, audio: AudioInput, config: HarmonyConfig) -> CrossGeometries:
     """A2V and V2A: all of both streams at their own positions (`ovi`), else windows on a shared timeline."""
     frames, height, width = config.grid(video.latents.shape)
     device, num_audio = video.latents.device, audio.latents.shape[2]
@@ -127,11 +142,11 @@ def cross_geometry(video: VideoInput, audio: AudioInput, config: HarmonyConfig) 
         num_reference = 0 if video.reference is None else video.reference.shape[2]
         table_v = to_device(video_rope(frames, height, width, config, num_reference), device)
         table_a = audio_stream_rope(audio, config)
-        return CrossGeometry((), table_v, table_a), CrossGeometry((), table_a, table_v)
+        return CrossGeometries(CrossGeometry((), table_v, table_a), CrossGeometry((), table_a, table_v))
     tokens = height * width
     tables = cross_rope(frames, tokens, num_audio, config)
     a2v_groups, v2a_groups = cross_windows(frames, tokens, num_audio, config)
-    return (
+    return CrossGeometries(
         CrossGeometry(a2v_groups, *(to_device(table, device) for table in tables["a2v"])),
         CrossGeometry(v2a_groups, *(to_device(table, device) for table in tables["v2a"])),
     )

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch.nn.functional import gelu, pad
 
 from ..config import SpeechConfig
 
 FILLER = 0  # token id of padding; character c has id index(c) + 1
+ABSENT = -1  # after a transcript that is read at its own length
 
 
 class GlobalResponseNorm(nn.Module):
@@ -45,7 +46,7 @@ class ConvNeXtBlock(nn.Module):
 
 
 class SpeechEncoder(nn.Module):
-    """Token ids [B, S] to tokens [B, S, D] of the audio self-attention sequence. Filler rows stay constant."""
+    """Token ids [B, S] to tokens [B, S, D] that the audio branch reads. Filler rows stay constant."""
 
     def __init__(self, speech: SpeechConfig, dim: int, operations: Any, **factory: Any) -> None:
         super().__init__()
@@ -54,7 +55,7 @@ class SpeechEncoder(nn.Module):
             ConvNeXtBlock(speech.dim, speech.conv_mult * speech.dim, operations, **factory)
             for _ in range(speech.num_blocks)
         )
-        self.proj = operations.Linear(speech.dim, dim, **factory)
+        self.proj = operations.Linear(speech.dim, dim, bias=speech.reading == "self", **factory)
 
     def forward(self, ids_BS: Tensor, dtype: torch.dtype) -> Tensor:
         spoken_BS1 = (ids_BS != FILLER).unsqueeze(-1)
@@ -63,6 +64,15 @@ class SpeechEncoder(nn.Module):
         for block in self.text_blocks:
             x_BSE = block(x_BSE) * spoken_BS1
         return self.proj(x_BSE)
+
+    def encode_rows(self, ids_BS: Tensor, lengths: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """The same for transcripts of unequal length, each by itself: the response norm reads all of its tokens.
+
+        What follows a transcript's own tokens is zero.
+        """
+        longest = ids_BS.shape[1]
+        rows = (self(ids[None, :length], dtype) for ids, length in zip(ids_BS, lengths, strict=True))
+        return torch.cat([pad(row, (0, 0, 0, longest - row.shape[1])) for row in rows])
 
 
 def _sinusoid(length: int, dim: int) -> Tensor:

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from ..config import HarmonyConfig
 from . import layers
-from .blocks import Attention, torch_attention
+from .blocks import Attention, Reading, torch_attention
 from .branch import AudioBranch, Branch, Stream
 from .inputs import AudioInput, Rows, VideoInput, pick_rows
-from .interaction import INTERACTION_KINDS, Meeting
+from .interaction import Meeting
+from .interactions import KINDS
 from .roles import JOINT, RowGroups, put_rows
-from .rope import audio_stream_rope, cross_geometry, to_device, video_rope
-from .speech import SpeechEncoder
+from .rope import audio_stream_rope, text_rope, to_device, video_rope
+from .speech import ABSENT, SpeechEncoder
 
 ALL_JOINT = Rows()
 
@@ -51,9 +52,9 @@ class HarmonyTransformer(Branch):
         if config.audio:
             self.audio = AudioBranch(config, operations, **factory)
         if config.interaction != "none":
-            kind = INTERACTION_KINDS[config.interaction]
+            kind = KINDS[config.interaction]
             self.interactions = nn.ModuleList(
-                kind(config, index, operations, **factory) for index in range(config.num_layers)
+                kind(config, index, operations, **factory) for index in range(len(config.layers_with_interaction))
             )
         if config.speech is not None:
             self.speech = SpeechEncoder(config.speech, config.audio_width.dim, operations, **factory)
@@ -90,9 +91,10 @@ class HarmonyTransformer(Branch):
                 audio_stream = self._audio_stream(pick_rows(audio, groups.audio_rows))
             target = self._target(audio)
             if self.config.interaction != "none":
-                geometry = cross_geometry(video, audio, self.config)
+                geometry = KINDS[self.config.interaction].geometry(video, audio, self.config)
                 frames = self.config.grid(video.latents.shape)[0]
-                meeting = Meeting(groups.groups, rows.cache, attention, *geometry, target, frames)
+                e_video = video.latents.new_empty(0) if video_stream is None else video_stream.e_BTD
+                meeting = Meeting(groups.groups, rows.cache, attention, geometry, target, frames, e_video)
         for index in range(self.config.num_layers):
             if index not in rows.skip_layers:
                 self.layer(index, video_stream, audio_stream, attention, meeting)
@@ -111,25 +113,38 @@ class HarmonyTransformer(Branch):
         attention: Attention,
         meeting: Meeting | None,
     ) -> None:
-        """One layer of both branches: each sees the other's state after self-attention."""
+        """One layer of both branches, which see each other's state after self-attention or behind the blocks."""
         streams = [
             (stream, branch.blocks[index]) for stream, branch in zip((video, audio), self.branches, strict=False)
         ]
         running = [(stream, block) for stream, block in streams if stream is not None]
-        if meeting is None:
-            for stream, block in running:
-                stream.through(block, attention)
-            return
+        interaction = self._interaction_of(index) if meeting is not None else None
+        halves = interaction is not None and not interaction.after_block
         for stream, block in running:
-            stream.attend(block, attention)
-        into = self.interactions[index](*(None if stream is None else stream.x_BLD for stream, _ in streams), meeting)
+            stream.attend(block, attention) if halves else stream.through(block, attention)
+        if interaction is None:
+            return
+        into = interaction(*(None if stream is None else stream.x_BLD for stream, _ in streams), meeting)
+        if interaction.after_block:
+            for (stream, _), beside in zip(streams, into, strict=True):
+                if stream is not None:
+                    stream.x_BLD = stream.x_BLD + beside.residual_BLD
+            return
         for (stream, block), beside in zip(streams, into, strict=True):
             if stream is not None:
                 stream.finish(block, attention, beside)
 
+    def _interaction_of(self, layer: int) -> Any:
+        """None for a layer that has none."""
+        layers = self.config.layers_with_interaction
+        return self.interactions[layers.index(layer)] if layer in layers else None
+
     def _video_stream(self, video: VideoInput) -> Stream:
         latents, sigma, num_reference = video.latents, video.sigma, 0
-        if video.reference is not None:
+        if video.reference is not None and self.config.references == "leading":
+            latents = torch.cat((video.reference.to(latents), latents), dim=2)
+            sigma = torch.cat((torch.zeros_like(sigma[:, : video.reference.shape[2]]), sigma), dim=1)
+        elif video.reference is not None:
             num_reference = video.reference.shape[2]
             latents = torch.cat((latents, video.reference.to(latents)), dim=2)
             # Clean, but labelled with the target's noise level, as in training (DreamID-Omni).
@@ -148,10 +163,12 @@ class HarmonyTransformer(Branch):
             return replace(audio, transcript=None)
         if audio.transcript is not None:
             return audio
-        silent = torch.zeros(len(latents), speech.max_len, dtype=torch.long, device=latents.device)
+        silent = torch.zeros(len(latents), speech.fixed_len, dtype=torch.long, device=latents.device)
         return replace(audio, transcript=silent)
 
     def _audio_stream(self, audio: AudioInput) -> Stream:
+        if self.config.references == "leading":
+            return self._audio_stream_with_transcript(audio)
         latents, sigmas = audio.latents, [audio.sigma]
         if audio.reference is not None and self.config.references == "appended":
             latents = torch.cat((latents, audio.reference.to(latents).flatten(2)), dim=2)
@@ -167,10 +184,24 @@ class HarmonyTransformer(Branch):
         times = self.audio.embed_time(torch.cat(sigmas, dim=1), x_BLD.dtype)
         return Stream(x_BLD, *times, self.audio.embed_text(audio.context), audio_stream_rope(audio, self.config))
 
+    def _audio_stream_with_transcript(self, audio: AudioInput) -> Stream:
+        """[reference ; target] at one noise level, and the transcript as its text (UniAVGen)."""
+        latents = audio.latents
+        if audio.reference is not None:
+            latents = torch.cat((audio.reference.to(latents), latents), dim=2)
+        x_BLD = self.audio.embed(latents)
+        times = self.audio.embed_time(audio.sigma.amin(1, keepdim=True).expand(-1, latents.shape[2]), x_BLD.dtype)
+        rope = audio_stream_rope(audio, self.config)
+        assert audio.transcript is not None
+        lengths = tuple((audio.transcript != ABSENT).sum(dim=1).tolist())
+        text = self.speech.encode_rows(audio.transcript, lengths, x_BLD.dtype)
+        reading = Reading(rope, text_rope(text.shape[1], self.config, text.device), lengths)
+        return Stream(x_BLD, *times, text, rope, reading)
+
     def _target(self, audio: AudioInput) -> slice:
         """The target latents in the audio sequence."""
         num_reference = 0
-        if audio.reference is not None and self.config.references == "prepended":
+        if audio.reference is not None and self.config.references != "appended":
             num_reference = audio.reference.shape[2]
         return slice(num_reference, num_reference + audio.latents.shape[2])
 
@@ -179,7 +210,10 @@ class HarmonyTransformer(Branch):
         if stream is None:
             return torch.zeros_like(latents)
         grid = self.config.grid(latents.shape)
-        out = self.head(stream.x_BLD[:, : math.prod(grid)], stream.e_BTD[:, : grid[0]])
+        if self.config.references == "leading":
+            out = self.head(stream.x_BLD[:, -math.prod(grid) :], stream.e_BTD[:, -grid[0] :])
+        else:
+            out = self.head(stream.x_BLD[:, : math.prod(grid)], stream.e_BTD[:, : grid[0]])
         out = out.unflatten(1, grid).unflatten(-1, (*self.config.patch_size, -1))
         out = out.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(len(out), *latents.shape[1:])
         return put_rows(out, rows, len(latents))

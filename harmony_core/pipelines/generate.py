@@ -18,17 +18,17 @@ from ..checkpoints.parts import PartFiles, load_parts
 from ..config import HarmonyConfig
 from ..diffusion.anchors import mute_audio, static_video
 from ..diffusion.denoiser import Denoiser
-from ..diffusion.flow import sigmas
-from ..diffusion.guidance import MUTE_AUDIO, NEGATIVE_TEXT, STATIC_VIDEO
+from ..diffusion.flow import model_sigmas
+from ..diffusion.guidance import MUTE_AUDIO, PASSES, STATIC_VIDEO
 from ..diffusion.latents import AVLatents, draw_noise, stack
 from ..diffusion.solvers import solver
 from ..geometry import ClipGeometry, as_fraction, beyond_training
 from ..media import AudioClip, fit_audio, fit_image, fit_reference_audio, fit_reference_image, fit_video
-from ..model.inputs import AudioInput, AVInput, VideoInput, clean_sigma
+from ..model.inputs import AudioInput, AVInput, VideoInput, clean_sigma, same_length
 from ..pixels import from_pixels, to_pixels
 from ..request import GenerateRequest, Generation, check_batch, check_supported
 from ..text import ovi_caption
-from ..text.transcripts import tokenize_transcript
+from ..text.transcripts import tokenize_across, tokenize_transcript
 from .offload import Placement
 from .plan import guidance_plan, unused_settings
 
@@ -123,7 +123,7 @@ class HarmonyPipeline:
         given = stack([part[0] for part in parts]).map(lambda x: x.to(self.device))
         masks = stack([part[1] for part in parts]).map(lambda x: x.to(self.device))
         steps = shared.steps if shared.steps is not None else self.config.steps
-        schedule = sigmas(steps, shared.shift if shared.shift is not None else self.config.shift)
+        schedule = model_sigmas(self.config, steps, shared.shift if shared.shift is not None else self.config.shift)
         plan = guidance_plan(shared, self.config, steps, masks)
         passes = {name for step in range(steps) for name in plan.passes(step)}
         unused = unused_settings(shared, passes)
@@ -135,7 +135,7 @@ class HarmonyPipeline:
             anchors = anchors.map(lambda x: x.to(self.device))
         references = self._references(requests, geometry, notes)
         negative = None
-        if NEGATIVE_TEXT in passes:
+        if any(PASSES[name].negative_text for name in passes):
             negative = self._inputs(given, requests, references, [[] for _ in requests], negative=True)
         denoiser = Denoiser(
             transformer=self.transformer,
@@ -193,7 +193,22 @@ class HarmonyPipeline:
             seconds = given.duration_s if given is not None else as_fraction(config.seconds)
         height = request.height if request.height is not None else config.height
         width = request.width if request.width is not None else config.width
+        if config.interaction == "masked" and request.clip_form == "trained":
+            return self._trained_geometry(request, height, width)
         return ClipGeometry.from_seconds(seconds, fps, height, width, config)
+
+    def _trained_geometry(self, request: GenerateRequest, height: int, width: int) -> ClipGeometry:
+        """The one clip form of a model that was trained on no other. Raises ValueError where another is asked for."""
+        config = self.config
+        trained = ClipGeometry.from_seconds(as_fraction(config.seconds), config.fps, height, width, config)
+        for name, own in (("seconds", trained.duration_s), ("fps", float(trained.fps))):
+            asked = getattr(request, name)
+            if asked is not None and abs(float(asked) - own) > 1e-3:
+                raise ValueError(
+                    f"{name} is {float(asked):g}, but this checkpoint was trained on clips of {own:g} alone; leave it "
+                    "out, or set clip_form to 'untrained'."
+                )
+        return trained
 
     def decode(self, latents: AVLatents, geometry: ClipGeometry) -> tuple[np.ndarray, np.ndarray | None]:
         """uint8 frames [F0, H, W, 3] and float32 samples [1, N], exactly as long as asked."""
@@ -263,23 +278,34 @@ class HarmonyPipeline:
         video_rows, audio_rows, transcripts = [], [], []
         for request, said in zip(requests, notes, strict=True):
             texts = self._negative_texts(request) if negative else self.texts(request)
+            across = self.config.reads_transcript_across
             self.placement.use(self.text_encoder)
             features, unknown = self.text_encoder.encode(list(texts[:2]), self.device)
             said.extend(unknown)
             video_rows.append(features[0])
             audio_rows.append(features[1])
-            if self.config.speech is not None:
+            if self.config.speech is not None and across:
+                transcripts.append(self._tokens_across(request, texts[2], negative))
+            elif self.config.speech is not None:
                 tokens, left_out = tokenize_transcript(texts[2], self.config.speech)
                 said.extend(left_out)
                 transcripts.append(tokens)
 
         video, audio = (torch.stack(rows).to(self.device, self.dtype) for rows in (video_rows, audio_rows))
-        transcript = torch.stack(transcripts).to(self.device) if transcripts else None
+        transcript = torch.cat(same_length([ids[None] for ids in transcripts])).to(self.device) if transcripts else None
         picture = VideoInput(given.video, clean_sigma(given.video), video, references.get("video"))
         if given.audio is None:
             return AVInput(picture, None)
         sigma = clean_sigma(given.audio)
         return AVInput(picture, AudioInput(given.audio, sigma, audio, transcript, references.get("audio")))
+
+    def _tokens_across(self, request: GenerateRequest, text: str, negative: bool) -> Tensor:
+        """The negative transcript is a space; after a voice's words it is nothing, and they end with one anyway."""
+        assert self.config.speech is not None
+        spoken = request.reference_transcript or None
+        if negative:
+            text = " " if spoken is None else ""
+        return tokenize_across(text, self.config.speech, request.language, spoken)
 
     def texts(self, request: GenerateRequest) -> tuple[str, str, str]:
         """What the video branch, the audio branch and the speech encoder read."""
@@ -309,7 +335,18 @@ class HarmonyPipeline:
                 )
             if request.reference_images:
                 found.setdefault("video", []).append(self._reference_images(request, geometry, said))
+            elif self.config.references == "leading":
+                found.setdefault("video", []).append(self._leading_image(request, geometry))
         return {name: torch.cat(rows).to(self.device, self.dtype) for name, rows in found.items()}
+
+    def _leading_image(self, request: GenerateRequest, geometry: ClipGeometry) -> Tensor:
+        """Latent [1, C, 1, h, w] of the first frame, of a given film its own."""
+        if request.image is not None:
+            first = fit_image(request.image, geometry.height, geometry.width)[0]
+        else:
+            assert request.video is not None
+            first = fit_video(request.video, geometry)[0][0]
+        return self.encode_video(first[None])
 
     def _reference_images(self, request: GenerateRequest, geometry: ClipGeometry, notes: list[str]) -> Tensor:
         """Latents [1, C, J, h, w], each picture encoded by itself."""
@@ -326,7 +363,8 @@ class HarmonyPipeline:
         seconds = self.config.reference_seconds if seconds is None else seconds
         samples, said = fit_reference_audio(clip, seconds, unit, self.config.sample_rate)
         notes.extend(said)
-        return self.encode_audio(samples, len(samples) // unit)
+        silence = round(self.config.reference_silence * self.config.sample_rate) // unit
+        return self.encode_audio(samples, len(samples) // unit + silence)
 
     def _anchors(self, request: GenerateRequest, geometry: ClipGeometry) -> AVLatents:
         """Static video and mute audio, fixed for the run."""

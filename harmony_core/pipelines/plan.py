@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..config import HarmonyConfig
-from ..diffusion.guidance import NEGATIVE_TEXT, STATIC_VIDEO, GuidancePlan, ReferenceCFG, SyncCFG, TextCFG
+from ..diffusion.guidance import PASSES, STATIC_VIDEO, GuidancePlan, ModalityAwareCFG, ReferenceCFG, SyncCFG, TextCFG
 from ..diffusion.latents import AVLatents
 from ..request import GenerateRequest
 
@@ -26,9 +28,19 @@ def guidance_plan(request: GenerateRequest, config: HarmonyConfig, steps: int, m
             video_scale=scale("video_reference_scale") if request.reference_images else 1.0,
             audio_scale=scale("audio_reference_scale") if request.reference_audio is not None else 1.0,
         ),
+        *negative_cfg(config, scale("video_negative_scale"), scale("audio_negative_scale")),
     )
     generates_audio = masks.audio is not None and bool(masks.audio.any())
     return GuidancePlan(guidances, steps, bool(masks.video.any()), generates_audio)
+
+
+def negative_cfg(config: HarmonyConfig, video_scale: float, audio_scale: float) -> tuple[ModalityAwareCFG, ...]:
+    """UniAVGen's guidance: both streams deaf in the first share of the steps, then not."""
+    share, layers = config.negative_isolated_share, config.negative_skip_layers
+    late = ModalityAwareCFG(
+        layers=layers, isolated=False, start=share, video_scale=video_scale, audio_scale=audio_scale
+    )
+    return replace(late, isolated=True, start=0.0, stop=share), late
 
 
 def unused_settings(request: GenerateRequest, passes: set[str]) -> tuple[str, ...]:
@@ -36,7 +48,7 @@ def unused_settings(request: GenerateRequest, passes: set[str]) -> tuple[str, ..
     notes = []
     if request.static_video != "auto" and STATIC_VIDEO not in passes:
         notes.append(f"static_video {request.static_video!r} is not used: no sound is made, or audio_sync_scale is 1.")
-    if NEGATIVE_TEXT not in passes:
+    if not any(PASSES[name].negative_text for name in passes):
         for name in ("negative_prompt", "negative_audio_prompt"):
             if getattr(request, name) is not None:
                 notes.append(f"{name} is not used: both text scales are 1.")

@@ -36,7 +36,13 @@ def _f5() -> Vocabulary:
     return Vocabulary(_numbered(F5_UNITS.read_text(encoding="utf-8").split("\n")[:-1]), f5_units)
 
 
-VOCABULARIES = {"letters": _letters, "f5": _f5}
+def _f5_characters() -> Vocabulary:
+    """The same list, English as it is written."""
+    return Vocabulary(_f5().ids, list)
+
+
+VOCABULARIES = {"letters": _letters, "f5": _f5, "f5-characters": _f5_characters}
+LANGUAGES = ("en", "zh")
 
 
 def _numbered(units: str | list[str]) -> dict[str, int]:
@@ -69,3 +75,27 @@ def tokenize_transcript(text: str, speech: SpeechConfig) -> tuple[Tensor, tuple[
             f"The transcript has {len(tokens)} tokens, but this checkpoint takes {speech.max_len}; shorten it."
         )
     return torch.tensor(tokens + [0] * (speech.max_len - len(tokens)), dtype=torch.long), notes
+
+
+def tokenize_across(text: str, speech: SpeechConfig, language: str = "en", spoken: str | None = None) -> Tensor:
+    """Token ids [S] of a transcript that is read across, at its own length, filled to `min_len` (UniAVGen).
+
+    English is read character by character, Chinese as F5's units; what the list lacks is a space.
+
+    Args:
+        spoken: what a reference voice says; its tokens and a space come first.
+
+    Raises:
+        ValueError: another language, more tokens than the checkpoint takes, Chinese without the packages that read it.
+    """
+    if language not in LANGUAGES:
+        raise ValueError(f"language is {quoted(language)}; choose one of {', '.join(LANGUAGES)}.")
+    known = vocabulary(speech.vocab)
+    split = known.split if language == "en" else f5_units
+    units = split(text) if spoken is None else [*split(spoken), " ", *split(text)]
+    if len(units) > speech.max_len:
+        raise ValueError(
+            f"The transcript has {len(units)} tokens, but this checkpoint takes {speech.max_len}; shorten it."
+        )
+    ids = [known.ids.get(unit, known.ids[" "]) for unit in units]
+    return torch.tensor(ids + [0] * (speech.min_len - len(ids)), dtype=torch.long)

@@ -18,6 +18,9 @@ PICTURE = np.full((64, 64, 3), 90, np.uint8)
 VALUES: dict[str, tuple] = {
     "audio_prompt": ("a ball hits wood",),
     "transcript": ("hello",),
+    "language": ("zh",),
+    "reference_transcript": ("hello",),
+    "clip_form": ("untrained",),
     "negative_prompt": ("blur",),
     "negative_audio_prompt": ("noise",),
     "image": (PICTURE,),
@@ -38,6 +41,8 @@ VALUES: dict[str, tuple] = {
     "audio_sync_scale": (1.0, 0.0),
     "video_text_scale": (1.0,),
     "audio_text_scale": (1.0,),
+    "video_negative_scale": (1.0, 2.0),
+    "audio_negative_scale": (2.0,),
     "video_reference_scale": (1.0, 2.0),
     "audio_reference_scale": (2.0,),
     "static_video": ("estimate", "image", "grey"),

@@ -1,0 +1,100 @@
+"""All four tasks of UniAVGen through the pipeline, from files of parts at toy size."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from harmony_core.checkpoints.parts import PartFiles
+from harmony_core.config import SpeechConfig
+from harmony_core.media import AudioClip, VideoClip
+from harmony_core.model import HarmonyTransformer
+from harmony_core.pipelines import HarmonyPipeline
+from harmony_core.presets import preset
+from harmony_core.request import GenerateRequest
+from tests.checkpoints.uniavgen_cases import FIXTURES
+from tests.published import TEXT_DIM
+
+PICTURE = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def pipeline(parts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> HarmonyPipeline:
+    config = preset("uniavgen").with_(
+        dim=64,
+        ffn_dim=64,
+        num_heads=2,
+        audio_dim=32,
+        audio_ffn_dim=64,
+        audio_num_heads=1,
+        num_layers=4,
+        interaction_layers=(0, 2),
+        negative_skip_layers=(1,),
+        freq_dim=32,
+        text_dim=TEXT_DIM,
+        height=32,
+        width=32,
+        steps=2,
+        speech=SpeechConfig(vocab="f5-characters", reading="cross", min_len=10, max_len=4096, dim=16, num_blocks=1),
+    )
+    torch.manual_seed(0)
+    model = HarmonyTransformer(config)
+    tensors = {key: 0.1 * torch.randn_like(value) for key, value in model.state_dict().items()}
+    path = tmp_path_factory.mktemp("uniavgen") / "model.safetensors"
+    save_file(tensors, path, metadata={"config": json.dumps({"transformer": config.to_dict()})})
+    return HarmonyPipeline.from_parts(
+        PartFiles(
+            model=[path],
+            video_vae=parts["video_vae"],
+            audio_vae=[FIXTURES / "vocoder_weights.safetensors"],
+            text_encoder=parts["text_encoder"],
+            tokenizer=parts["tokenizer"],
+        )
+    )
+
+
+def sound(seconds: float) -> AudioClip:
+    return AudioClip(np.sin(np.arange(int(24000 * seconds)) / 9, dtype=np.float32)[None] / 2, 24000)
+
+
+def film() -> VideoClip:
+    return VideoClip(np.repeat(PICTURE[None], 81, axis=0), Fraction(16))
+
+
+TASKS = {
+    "joint": {"image": PICTURE, "transcript": "Hi there"},
+    "voice": {"image": PICTURE, "transcript": "Hi", "reference_audio": sound(0.5), "reference_transcript": "Yes."},
+    "audio_to_video": {"image": PICTURE, "audio": sound(5.0), "transcript": "Hi"},
+    "video_to_audio": {"video": film(), "transcript": "Hi"},
+}
+
+
+@pytest.mark.parametrize(
+    "guidance", [{}, {"video_sync_scale": 3.0, "audio_sync_scale": 2.0}], ids=["published", "sync"]
+)
+@pytest.mark.parametrize("task", TASKS)
+def test_tasks(pipeline: HarmonyPipeline, task: str, guidance: dict) -> None:
+    off = {"video_negative_scale": 1.0, "audio_negative_scale": 1.0} if guidance else {}
+    clip = pipeline(GenerateRequest(prompt="a red ball", **TASKS[task], **guidance, **off))
+    assert clip.frames.shape == (81, 32, 32, 3)
+    assert clip.latents_audio is not None
+    assert clip.latents_audio.shape == (1, 80, 506)
+    assert clip.samples is not None
+    assert clip.samples.shape == (1, 121500)
+
+
+def test_what_it_needs_is_said(pipeline: HarmonyPipeline) -> None:
+    with pytest.raises(ValueError, match="needs a first frame"):
+        pipeline(GenerateRequest(prompt="a", transcript="Hi"))
+    with pytest.raises(ValueError, match="without reference_transcript"):
+        pipeline(GenerateRequest(prompt="a", image=PICTURE, reference_audio=sound(0.5)))
+    with pytest.raises(ValueError, match=r"seconds is 3.*untrained"):
+        pipeline(GenerateRequest(prompt="a", image=PICTURE, seconds=3.0))
+    clip = pipeline(GenerateRequest(prompt="a", image=PICTURE, seconds=9 / 16, clip_form="untrained"))
+    assert len(clip.frames) == 9
