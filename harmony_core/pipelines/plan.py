@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..config import HarmonyConfig
-from ..diffusion.guidance import NEGATIVE_TEXT, STATIC_VIDEO, GuidancePlan, ReferenceCFG, SyncCFG, TextCFG
+from ..diffusion.guidance import NEGATIVE_TEXT, STATIC_VIDEO, Guidance, GuidancePlan, ReferenceCFG, SyncCFG, TextCFG
 from ..diffusion.latents import AVLatents
 from ..request import GenerateRequest
 
 
-def guidance_plan(request: GenerateRequest, config: HarmonyConfig, steps: int, masks: AVLatents) -> GuidancePlan:
+def guidance_plan(
+    request: GenerateRequest,
+    config: HarmonyConfig,
+    steps: int,
+    masks: AVLatents,
+    guidances: Sequence[Guidance] | None = None,
+) -> GuidancePlan:
     """The scales asked for, else the checkpoint's. There is nothing to guide away from a reference that is not there.
 
     Args:
         masks: 1 = generate; a stream whose mask is 0 everywhere is not guided.
+        guidances: in place of those that the scales ask for.
     """
+    if guidances is None:
+        guidances = _asked_guidances(request, config)
+    generates_audio = masks.audio is not None and bool(masks.audio.any())
+    return GuidancePlan(tuple(guidances), steps, bool(masks.video.any()), generates_audio)
 
+
+def _asked_guidances(request: GenerateRequest, config: HarmonyConfig) -> tuple[Guidance, ...]:
     def scale(name: str) -> float:
         asked = getattr(request, name)
         return getattr(config, name) if asked is None else asked
 
-    guidances = (
+    return (
         SyncCFG(video_scale=scale("video_sync_scale"), audio_scale=scale("audio_sync_scale")),
         TextCFG(video_scale=scale("video_text_scale"), audio_scale=scale("audio_text_scale")),
         ReferenceCFG(
@@ -27,8 +42,6 @@ def guidance_plan(request: GenerateRequest, config: HarmonyConfig, steps: int, m
             audio_scale=scale("audio_reference_scale") if request.reference_audio is not None else 1.0,
         ),
     )
-    generates_audio = masks.audio is not None and bool(masks.audio.any())
-    return GuidancePlan(guidances, steps, bool(masks.video.any()), generates_audio)
 
 
 def unused_settings(request: GenerateRequest, passes: set[str]) -> tuple[str, ...]:
