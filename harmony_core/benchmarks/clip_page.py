@@ -41,7 +41,7 @@ p, .faint { color: var(--faint) } p { margin: 4px 0; max-width: 80ch }
 .card video { width: 100%; aspect-ratio: 16 / 10; background: #000; border-radius: 4px; display: block }
 .card h3 { font-size: 14px; margin: 10px 0 2px; overflow-wrap: anywhere } .card p { font-size: 13px }
 .card dl { display: grid; grid-template-columns: 1fr auto; gap: 1px 12px; margin: 8px 0 0; font-size: 13px }
-dd { margin: 0; font-variant-numeric: tabular-nums } dt { color: var(--faint) }
+dd { margin: 0; text-align: right; font-variant-numeric: tabular-nums } dt { color: var(--faint) }
 .scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-size: 13px; background: var(--panel) }
 th, td { border-bottom: 1px solid var(--rule); padding: 6px 10px; text-align: right; white-space: nowrap;
   font-variant-numeric: tabular-nums }
@@ -125,14 +125,14 @@ def _plot(measure: Measure, rows: Sequence[ScoredClip]) -> str:
         circle = f'<circle cx="{place:.1f}" cy="{max(base - 8 - 7 * height, 6)}" r="4">'
         dots.append(f'<a href="#clip-{number}">{circle}<title>{escape(label)}</title></circle></a>')
     unit = f" {measure.unit}" if measure.unit else ""
-    said = f"mean {mean:.3g}{unit} ({low:.3g} to {high:.3g}), {len(values)} of {len(rows)} clips"
+    said = f"mean {_number(mean)}{unit} ({_number(low)} to {_number(high)}), {len(values)} of {len(rows)} clips"
     return f"""<div class="card"><b>{measure.name}</b> <span class="faint">{BETTER[measure.better]}</span>
 <svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{measure.name}: {said}")}">
 <rect class="interval" x="{x(low):.1f}" y="4" width="{max(x(high) - x(low), 1):.1f}" height="{base - 4}"/>
 <line class="axis" x1="{LEFT}" x2="{RIGHT}" y1="{base}" y2="{base}"/>
 <line class="mean" x1="{x(mean):.1f}" x2="{x(mean):.1f}" y1="4" y2="{base}"/>{"".join(dots)}
-<text x="{LEFT}" y="{HEIGHT - 12}">{least:.3g}</text>
-<text x="{RIGHT}" y="{HEIGHT - 12}" text-anchor="end">{most:.3g}</text>
+<text x="{LEFT}" y="{HEIGHT - 12}">{_number(least)}</text>
+<text x="{RIGHT}" y="{HEIGHT - 12}" text-anchor="end">{_number(most)}</text>
 </svg><p>{escape(said)}: {escape(measure.meaning)}</p></div>"""
 
 
@@ -153,7 +153,7 @@ def _cell(value: float | None) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "&ndash;" if value is None else f"{value:.4g}"
+    return "&ndash;" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _card(number: int, row: ScoredClip, measures: Sequence[Measure], folder: Path, embedded: bool) -> str:
@@ -163,10 +163,7 @@ def _card(number: int, row: ScoredClip, measures: Sequence[Measure], folder: Pat
     notes = [*row.notes] if kind else [f"browsers do not play {row.path.suffix}", *row.notes]
     said = f"<p>{escape(row.texts['prompt'])}</p>" if row.texts["prompt"] else ""
     said += f"<p>“{escape(row.texts['transcript'])}”</p>" if row.texts["transcript"] else ""
-    values = "".join(
-        f"<dt>{measure.name}</dt><dd>{_number(row.values.get(measure.name))} {measure.unit}</dd>"
-        for measure in measures
-    )
+    values = "".join(f"<dt>{measure.name}</dt><dd>{_number(row.values.get(measure.name))}</dd>" for measure in measures)
     told = f"<p>{escape('; '.join(notes))}</p>" if notes else ""
     return f"""<div class="card" id="clip-{number}"><video controls loop preload="none"{poster} src="{source}"></video>
 <h3>{escape(row.path.name)}</h3>{said}<dl>{values}</dl>{told}</div>"""
