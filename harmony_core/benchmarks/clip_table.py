@@ -39,7 +39,7 @@ def score_folder(
     scorers: Sequence[Scorer],
     prompts: Path | None = None,
     seconds: float = 60.0,
-    progress: Callable[[Path], None] = lambda _: None,
+    progress: Callable[[Path], object] = lambda _: None,
 ) -> list[ScoredClip]:
     """Every film of a folder by every scorer, in the order of names; a file that cannot be read is a row that says so.
 
