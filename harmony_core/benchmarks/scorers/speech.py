@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ...toyworld.words import WORDS
 from .base import SPEECH_RATE, FilmClip, Measure, ScorerMissingError
 
 if TYPE_CHECKING:
-    from pocketsphinx import Decoder
+    from pocketsphinx import Decoder  # pyright: ignore[reportMissingImports]
 
 
 class DnsmosScorer:
@@ -31,7 +31,7 @@ class DnsmosScorer:
 
     def __init__(self) -> None:
         try:
-            from speechmos import dnsmos
+            from speechmos import dnsmos  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise ScorerMissingError(
                 f"pip install speechmos librosa onnxruntime requests ({error.name} is not there)"
@@ -60,7 +60,7 @@ class PocketsphinxScorer:
 
     def __init__(self) -> None:
         try:
-            from pocketsphinx import Decoder, get_model_path
+            from pocketsphinx import Decoder, get_model_path  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise ScorerMissingError("pip install pocketsphinx") from error
         self.any = Decoder(loglevel="FATAL")
@@ -108,7 +108,7 @@ class WhisperScorer:
             from transformers import pipeline
         except ImportError as error:
             raise ScorerMissingError("pip install transformers") from error
-        self.recogniser = pipeline("automatic-speech-recognition", model=str(folder), device=device)
+        self.recogniser: Any = pipeline("automatic-speech-recognition", model=str(folder), device=device)
 
     def __call__(self, clip: FilmClip) -> dict[str, float]:
         wanted = spoken_units(clip.said())

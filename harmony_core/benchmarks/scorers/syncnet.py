@@ -36,7 +36,7 @@ class SyncNetScorer:
         if shutil.which("ffmpeg") is None:
             raise ScorerMissingError("the package syncnet-python needs ffmpeg on the PATH")
         try:
-            from syncnet_python import SyncNetPipeline
+            from syncnet_python import SyncNetPipeline  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise ScorerMissingError("pip install syncnet-python") from error
         s3fd, syncnet = (str(weights / name) for name in self.files)
