@@ -38,7 +38,7 @@ def run_embedded(arguments: argparse.Namespace) -> None:
 
 
 METRICS = {"sync": "sync", "obedience": "obedience", "roundness": "roundness", "shimmer": "shimmer", "cpu_s": "CPU s"}
-WIDTH, TOP, ROW, FIRST, LAST = 860, 46, 24, 260, 840
+WIDTH, TOP, ROW, FIRST, LAST = 860, 46, 24, 330, 840
 
 
 def run_report(arguments: argparse.Namespace) -> None:
