@@ -17,11 +17,15 @@ CORE, NODES = ROOT / "harmony_core", ROOT / "nodes"
 MAX_LINES = 450
 
 LAZY = {"triton", "accelerate", "peft", "diffusers", "tqdm", "yaml", "scipy", "transformers"}
+LAZY |= {"syncnet_python", "speechmos", "pocketsphinx"}
 HOST_ONLY = {"comfy", "folder_paths", "comfy_extras", "comfy_execution", "node_helpers", "nodes"}
 
 FREE = {"commands", "cli", "__main__"}  # the top: may import every layer, and nothing imports it
 TOP = {"training": {"commands", "benchmarks"}, "benchmarks": {"commands"}}  # who alone may import these
-STARTS_PROGRAMS = {"toyworld/record_words.py"}  # espeak-ng, when the recordings are made anew
+STARTS_PROGRAMS = {  # espeak-ng, when the recordings are made anew; the scorer that a person names
+    "toyworld/record_words.py",
+    "benchmarks/scorers/command.py",
+}
 
 
 def documented_layers() -> dict[str, set[str]]:

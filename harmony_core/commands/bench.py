@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Device, Dtype, Json, Model, Overwrite, PipelineOptions, find_device
+from .options import (
+    Device,
+    Dtype,
+    Json,
+    Model,
+    Overwrite,
+    PipelineOptions,
+    check_seconds,
+    check_suffix,
+    find_device,
+    say,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -203,3 +214,60 @@ def quality(
         write_rows(output, rows)
     table = summary(rows)
     print(json.dumps(table) if as_json else markdown(table))
+
+
+@bench.command()
+def clips(
+    folder: Annotated[Path, typer.Argument(help="Folder of clips, of any model.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="CSV to write; the page is beside it.", show_default="FOLDER.csv"),
+    ] = None,
+    prompts: Annotated[Path | None, typer.Option(help="JSON lines with the clips' prompts and transcripts.")] = None,
+    syncnet: Annotated[Path | None, typer.Option(help="Folder of syncnet_v2.model and sfd_face.pth (LSE).")] = None,
+    whisper: Annotated[Path | None, typer.Option(help="Folder of a Whisper checkpoint of transformers.")] = None,
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=COMMAND that is given a file and prints a number; desync=... is DeSync."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="How much of a clip is read.")] = 60.0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Score a folder of clips, anyone's model: one table, and one HTML page with players and plots."""
+    from tqdm import tqdm
+
+    from ..benchmarks.clip_page import write_page
+    from ..benchmarks.clip_table import score_folder, write_table
+    from ..benchmarks.scorers import ScorerOptions, open_scorers
+    from ..outputs import check_overwrites, prepare_output
+
+    check_seconds("--seconds", seconds)
+    check_suffix("-o", output, ".csv")
+    folder = folder.resolve()
+    table = output or folder.with_name(f"{folder.name}.csv")
+    page = table.with_suffix(".html")
+    check_overwrites({"-o": table, "-o's page": page}, [prompts] if prompts else [], overwrite)
+    for path in (table, page):
+        prepare_output(path)
+    options = ScorerOptions(syncnet, whisper, _commands(scorer or []), find_device(device).type)
+    scorers, missing = open_scorers(options)
+    for title, reason in missing.items():
+        say(f"{title} does not run: {reason}")
+    with tqdm(unit="clip", leave=False) as bar:
+        rows = score_folder(folder, scorers, prompts, seconds, lambda _: bar.update())
+    write_table(table, rows, scorers, missing)
+    embedded = write_page(page, folder.name, rows, scorers, missing)
+    print(table)
+    print(f"{page} ({'the clips are within it' if embedded else 'it needs the clips where they are'})")
+
+
+def _commands(given: list[str]) -> dict[str, str]:
+    """NAME -> COMMAND. Raises ValueError for a scorer that is not written so."""
+    commands = {}
+    for text in given:
+        name, equals, command = text.partition("=")
+        if not equals or not name.isidentifier() or not command.strip():
+            raise ValueError(f"--scorer is {text!r}, but must be like desync='python score.py'.")
+        commands[name] = command
+    return commands

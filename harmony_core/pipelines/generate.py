@@ -19,7 +19,7 @@ from ..config import HarmonyConfig
 from ..diffusion.anchors import mute_audio, static_video
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.flow import model_sigmas
-from ..diffusion.guidance import MUTE_AUDIO, PASSES, STATIC_VIDEO
+from ..diffusion.guidance import MUTE_AUDIO, PASSES, STATIC_VIDEO, Guidance
 from ..diffusion.latents import AVLatents, draw_noise, stack
 from ..diffusion.solvers import solver
 from ..geometry import ClipGeometry, as_fraction, beyond_training
@@ -99,12 +99,14 @@ class HarmonyPipeline:
         requests: Sequence[GenerateRequest],
         progress: Progress | None = None,
         announce: Announce | None = None,
+        guidances: Sequence[Guidance] | None = None,
     ) -> list[Generation]:
         """Generate several clips of one shape together. Each comes out as it would alone.
 
         Args:
             progress: called after every step with (steps done, steps in all).
             announce: called once before sampling with the notes of every clip.
+            guidances: in place of those that the request's and the checkpoint's scales ask for.
 
         Raises:
             ValueError: a request that cannot be met, requests that differ in more than texts, seeds and media, or
@@ -124,7 +126,7 @@ class HarmonyPipeline:
         masks = stack([part[1] for part in parts]).map(lambda x: x.to(self.device))
         steps = shared.steps if shared.steps is not None else self.config.steps
         schedule = model_sigmas(self.config, steps, shared.shift if shared.shift is not None else self.config.shift)
-        plan = guidance_plan(shared, self.config, steps, masks)
+        plan = guidance_plan(shared, self.config, steps, masks, guidances)
         passes = {name for step in range(steps) for name in plan.passes(step)}
         unused = unused_settings(shared, passes)
         anchors, still = None, None

@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..config import HarmonyConfig
-from ..diffusion.guidance import PASSES, STATIC_VIDEO, GuidancePlan, ModalityAwareCFG, ReferenceCFG, SyncCFG, TextCFG
+from ..diffusion.guidance import (
+    PASSES,
+    STATIC_VIDEO,
+    Guidance,
+    GuidancePlan,
+    ModalityAwareCFG,
+    ReferenceCFG,
+    SyncCFG,
+    TextCFG,
+)
 from ..diffusion.latents import AVLatents
 from ..request import GenerateRequest
 
 
-def guidance_plan(request: GenerateRequest, config: HarmonyConfig, steps: int, masks: AVLatents) -> GuidancePlan:
+def guidance_plan(
+    request: GenerateRequest,
+    config: HarmonyConfig,
+    steps: int,
+    masks: AVLatents,
+    guidances: Sequence[Guidance] | None = None,
+) -> GuidancePlan:
     """The scales asked for, else the checkpoint's. There is nothing to guide away from a reference that is not there.
 
     Args:
         masks: 1 = generate; a stream whose mask is 0 everywhere is not guided.
+        guidances: in place of those that the scales ask for.
     """
+    if guidances is None:
+        guidances = _asked_guidances(request, config)
+    generates_audio = masks.audio is not None and bool(masks.audio.any())
+    return GuidancePlan(tuple(guidances), steps, bool(masks.video.any()), generates_audio)
 
+
+def _asked_guidances(request: GenerateRequest, config: HarmonyConfig) -> tuple[Guidance, ...]:
     def scale(name: str) -> float:
         asked = getattr(request, name)
         return getattr(config, name) if asked is None else asked
 
-    guidances = (
+    return (
         SyncCFG(video_scale=scale("video_sync_scale"), audio_scale=scale("audio_sync_scale")),
         TextCFG(video_scale=scale("video_text_scale"), audio_scale=scale("audio_text_scale")),
         ReferenceCFG(
@@ -30,8 +53,6 @@ def guidance_plan(request: GenerateRequest, config: HarmonyConfig, steps: int, m
         ),
         *negative_cfg(config, scale("video_negative_scale"), scale("audio_negative_scale")),
     )
-    generates_audio = masks.audio is not None and bool(masks.audio.any())
-    return GuidancePlan(guidances, steps, bool(masks.video.any()), generates_audio)
 
 
 def negative_cfg(config: HarmonyConfig, video_scale: float, audio_scale: float) -> tuple[ModalityAwareCFG, ...]:

@@ -1,0 +1,183 @@
+"""Guidances compared fairly: SyncCFG, isolation and text CFG on the toy world, all for the same number of passes.
+
+A way that needs more passes a step gets fewer steps, so that none is better for being given more compute. Every way
+makes the same scenes from the same noise, and differences are taken scene by scene.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..diffusion.guidance import Guidance, Isolated, SyncCFG, TextCFG
+from ..pipelines import GenerateRequest, HarmonyPipeline
+from ..toyworld import BallScene
+from ..toyworld.measures.impacts import ball_weight
+from ..toyworld.pictures import BALL_RADIUS, FLOOR_Y
+from .quality import Clip, HeldOut, bootstrap_interval, held_out, score
+
+NONE = "none"  # the way that the others are held against
+BUDGETS = (12, 24, 72)  # passes a clip
+CHUNK = 8  # scenes made together
+OBEDIENCE = ("colour", "floor", "impact_sound", "word_count", "words", "shirt", "hair")
+GUIDANCES: dict[str, type[Guidance]] = {"text": TextCFG, "isolated": Isolated, "sync": SyncCFG}
+FIELDS = ("way", "budget", "steps", "passes", "seed", "metric", "value")
+
+
+@dataclass(frozen=True)
+class Way:
+    """Guidances with a scale each, for video and sound alike. `name` is such as `text 2 + sync 1.5`."""
+
+    scales: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def name(self) -> str:
+        return " + ".join(f"{name} {scale:g}" for name, scale in self.scales) or NONE
+
+    @property
+    def passes_per_step(self) -> int:
+        """The joint pass, and one for each negative of joint generation."""
+        negatives = {negative for guidance in self.guidances() for negative in guidance.negatives}
+        return 1 + len(negatives)
+
+    def guidances(self) -> tuple[Guidance, ...]:
+        return tuple(GUIDANCES[name](video_scale=scale, audio_scale=scale) for name, scale in self.scales)
+
+
+WAYS = (
+    Way(),
+    *(Way(((name, scale),)) for name in GUIDANCES for scale in (1.5, 3.0)),
+    Way((("text", 2.0), ("isolated", 1.5))),
+    Way((("text", 2.0), ("sync", 1.5))),
+    Way((("isolated", 1.5), ("sync", 1.5))),
+    Way((("text", 2.0), ("isolated", 1.5), ("sync", 1.5))),
+)
+
+
+def compare(
+    pipeline: HarmonyPipeline,
+    scenes: int,
+    budgets: Sequence[int],
+    done: set[tuple[str, int, int]],
+    ways: Sequence[Way] = WAYS,
+    progress: Callable[[str, int], None] = lambda *_: None,
+) -> Iterator[list[dict[str, Any]]]:
+    """Rows of `FIELDS` of each chunk of scenes, way by way, so that every way has the same scenes whenever it stops.
+
+    Args:
+        done: (way, budget, seed) that earlier runs made.
+
+    Raises:
+        ValueError: a budget that is too small for a step of some way.
+    """
+    dearest = max(ways, key=lambda way: way.passes_per_step)
+    if min(budgets) < dearest.passes_per_step:
+        raise ValueError(
+            f"The smallest budget is {min(budgets)} passes, but a step of {dearest.name!r} takes "
+            f"{dearest.passes_per_step}; give at least as many."
+        )
+    rows = held_out(scenes, reference_seconds=0.48)
+    for start in range(0, scenes, CHUNK):
+        chunk = rows[start : start + CHUNK]
+        for budget in budgets:
+            for way in ways:
+                wanted = [scene for scene in chunk if (way.name, budget, scene.seed) not in done]
+                if wanted:
+                    progress(f"{way.name}, {budget} passes", start)
+                    yield _make(pipeline, wanted, way, budget)
+
+
+def _make(pipeline: HarmonyPipeline, scenes: Sequence[HeldOut], way: Way, budget: int) -> list[dict[str, Any]]:
+    steps = budget // way.passes_per_step
+    before = time.process_time()
+    clips = pipeline.batch([_request(scene, steps) for scene in scenes], guidances=way.guidances())
+    seconds = (time.process_time() - before) / len(scenes)
+    rows = []
+    for scene, made in zip(scenes, clips, strict=True):
+        assert made.samples is not None  # every model of the toy world makes sound
+        clip = made.frames, made.samples[0]
+        facts = {"way": way.name, "budget": budget, "steps": steps, "passes": steps * way.passes_per_step}
+        for metric, value in {**measures(scene, clip), "cpu_s": seconds}.items():
+            rows.append({**facts, "seed": scene.seed, "metric": metric, "value": round(value, 5)})
+    return rows
+
+
+def _request(held: HeldOut, steps: int) -> GenerateRequest:
+    scene = held.clip.scene
+    return GenerateRequest(
+        prompt=scene.video_caption,
+        audio_prompt=scene.audio_caption,
+        transcript=scene.transcript,
+        seed=held.seed,
+        steps=steps,
+    )
+
+
+def measures(scene: HeldOut, clip: Clip) -> dict[str, float]:
+    """Sync, obedience and quality of one clip.
+
+    `sync` is 0..1: intersection over union of impacts and onsets, or the mouth's correlation with the loudness.
+    `obedience` is the mean of what the captions and transcript say that is so. `roundness` (balls) is `roundness`;
+    `shimmer` is the mean change from frame to frame, in grey levels, of what stands still.
+    """
+    found = score(scene, clip)
+    obedience = float(np.mean([found[name] for name in OBEDIENCE if name in found]))
+    is_ball = isinstance(scene.clip.scene, BallScene)
+    values = {"sync": found["iou"] if is_ball else found["mouth_r"], "obedience": obedience}
+    values["shimmer"] = shimmer(clip[0], is_ball)
+    if is_ball:
+        values |= {"lag_s": found["mean_abs_lag_s"], "roundness": roundness(clip[0])}
+    return values
+
+
+def roundness(video: np.ndarray) -> float:
+    """The ball's shorter axis over its longer one, the mean over the frames in which it is off the floor; 0 without a
+    ball. Axes are from the second moments of `ball_weight`."""
+    ratios = []
+    for weight_HW in ball_weight(video):
+        total = weight_HW.sum()
+        if total == 0:
+            continue
+        rows, columns = np.mgrid[: weight_HW.shape[0], : weight_HW.shape[1]]
+        points_2N = np.stack([rows.ravel(), columns.ravel()])
+        share_N = weight_HW.ravel() / total
+        centre_2 = points_2N @ share_N
+        if centre_2[0] > FLOOR_Y - BALL_RADIUS - 4:
+            continue
+        apart_2N = points_2N - centre_2[:, None]
+        low, high = np.linalg.eigvalsh((apart_2N * share_N) @ apart_2N.T)
+        ratios.append(np.sqrt(low / high))
+    return float(np.mean(ratios)) if ratios else 0.0
+
+
+def shimmer(video: np.ndarray, is_ball: bool) -> float:
+    """Mean absolute change from frame to frame of the floor's lower half, or of the rows above a head."""
+    height = video.shape[1]
+    still = video[:, (height + int(FLOOR_Y)) // 2 :] if is_ball else video[:, :4]
+    return float(np.abs(np.diff(still.astype(np.float64), axis=0)).mean())
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean with a 95 % bootstrap interval of every way, budget and metric, and the mean difference to `none` at the
+    same budget, scene by scene, with its interval."""
+    values: dict[tuple[str, int, str], dict[int, float]] = {}
+    facts: dict[tuple[str, int], dict[str, int]] = {}
+    for row in rows:
+        way, budget, metric = str(row["way"]), int(row["budget"]), str(row["metric"])
+        values.setdefault((way, budget, metric), {})[int(row["seed"])] = float(row["value"])
+        facts[way, budget] = {"steps": int(row["steps"]), "passes": int(row["passes"])}
+    table = []
+    for (way, budget, metric), found in values.items():
+        plain = values[NONE, budget, metric]
+        differences = [found[seed] - plain[seed] for seed in found if seed in plain]
+        mean, (low, high) = float(np.mean([*found.values()])), bootstrap_interval([*found.values()], seed=0)
+        more_low, more_high = bootstrap_interval(differences, seed=0)
+        line = {"way": way, "budget": budget, **facts[way, budget], "metric": metric, "scenes": len(found)}
+        line |= {"mean": mean, "low": low, "high": high}
+        line |= {"more": float(np.mean(differences)), "more_low": more_low, "more_high": more_high}
+        table.append({name: round(x, 4) if isinstance(x, float) else x for name, x in line.items()})
+    return table
