@@ -9,23 +9,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from harmony_core.checkpoints.parts import PartFiles
 from harmony_core.config import SpeechConfig
-from harmony_core.media import AudioClip, VideoClip
+from harmony_core.media import AudioClip, VideoClip, has_audio, read_video
 from harmony_core.model import HarmonyTransformer
 from harmony_core.pipelines import HarmonyPipeline
 from harmony_core.presets import preset
 from harmony_core.request import GenerateRequest
 from tests.checkpoints.uniavgen_cases import FIXTURES
+from tests.commands.errors import assert_error
+from tests.media.files import write_audio
 from tests.published import TEXT_DIM
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
-def pipeline(parts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> HarmonyPipeline:
+def files(parts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> PartFiles:
+    """A toy model with random weights, and the parts that go with it."""
     config = preset("uniavgen").with_(
         dim=64,
         ffn_dim=64,
@@ -48,15 +52,18 @@ def pipeline(parts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     tensors = {key: 0.1 * torch.randn_like(value) for key, value in model.state_dict().items()}
     path = tmp_path_factory.mktemp("uniavgen") / "model.safetensors"
     save_file(tensors, path, metadata={"config": json.dumps({"transformer": config.to_dict()})})
-    return HarmonyPipeline.from_parts(
-        PartFiles(
-            model=[path],
-            video_vae=parts["video_vae"],
-            audio_vae=[FIXTURES / "vocoder_weights.safetensors"],
-            text_encoder=parts["text_encoder"],
-            tokenizer=parts["tokenizer"],
-        )
+    return PartFiles(
+        model=[path],
+        video_vae=parts["video_vae"],
+        audio_vae=[FIXTURES / "vocoder_weights.safetensors"],
+        text_encoder=parts["text_encoder"],
+        tokenizer=parts["tokenizer"],
     )
+
+
+@pytest.fixture(scope="module")
+def pipeline(files: PartFiles) -> HarmonyPipeline:
+    return HarmonyPipeline.from_parts(files)
 
 
 def sound(seconds: float) -> AudioClip:
@@ -98,3 +105,20 @@ def test_what_it_needs_is_said(pipeline: HarmonyPipeline) -> None:
         pipeline(GenerateRequest(prompt="a", image=PICTURE, seconds=3.0))
     clip = pipeline(GenerateRequest(prompt="a", image=PICTURE, seconds=9 / 16, clip_form="untrained"))
     assert len(clip.frames) == 9
+
+
+def test_command_line(harmony, files: PartFiles, tmp_path: Path) -> None:
+    """A clip of a person who speaks, and what is missing said before anything is loaded."""
+    Image.fromarray(PICTURE).save(tmp_path / "face.png")
+    write_audio(tmp_path / "voice.wav", "pcm_s16le", 24000, "mono", sound(0.5).samples[0])
+    parts = ["--model", files.model[0], "--video-vae", files.video_vae, "--audio-vae", *files.audio_vae]
+    parts += ["--text-encoder", files.text_encoder, "--tokenizer", files.tokenizer, "--no-plot"]
+    voice = ["--reference-audio", tmp_path / "voice.wav", "--reference-transcript", "Yes."]
+    words = ["--image", tmp_path / "face.png", "--transcript", "Hi there", *voice]
+    out = tmp_path / "clip.mp4"
+    code, _, err = harmony("generate", "a red ball", *parts, *words, "-o", out)
+    assert code == 0, err
+    clip = read_video(out)
+    assert (len(clip.frames), clip.fps) == (81, 16)
+    assert has_audio(out)
+    assert_error(harmony("generate", "a red ball", *parts, "-o", tmp_path / "b.mp4"), "image is missing")
