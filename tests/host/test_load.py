@@ -6,7 +6,7 @@ import pytest
 
 from tools.comfyui.load import Findings, alone, make_job, under_load
 
-PROMPTS, CLIENTS = 12, 2
+PROMPTS, CLIENTS = 8, 2
 
 pytestmark = [pytest.mark.host, pytest.mark.newest_tree]
 

@@ -82,10 +82,10 @@ TASKS = {
 }
 
 
-@pytest.mark.parametrize(
-    "guidance", [{}, {"video_sync_scale": 3.0, "audio_sync_scale": 2.0}], ids=["published", "sync"]
-)
-@pytest.mark.parametrize("task", TASKS)
+SYNC = {"video_sync_scale": 3.0, "audio_sync_scale": 2.0}
+
+
+@pytest.mark.parametrize(("task", "guidance"), [*((task, {}) for task in TASKS), ("voice", SYNC)])
 def test_tasks(pipeline: HarmonyPipeline, task: str, guidance: dict) -> None:
     off = {"video_negative_scale": 1.0, "audio_negative_scale": 1.0} if guidance else {}
     clip = pipeline(GenerateRequest(prompt="a red ball", **TASKS[task], **guidance, **off))

@@ -18,7 +18,7 @@ from .fuzz import CASES, names, run_case
 from .watch import Case, watched
 
 torch.set_num_threads(1)  # a forked child must find no threads of torch's
-FEW = 12  # cases of each kind
+FEW = 6  # cases of each kind
 
 
 @pytest.mark.parametrize("kind", CASES)
