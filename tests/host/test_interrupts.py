@@ -12,7 +12,7 @@ from tools.workflows.shipped import Prompt, api_workflow, change, node_of
 
 pytestmark = [pytest.mark.host, pytest.mark.newest_tree]
 
-SOON_S = 2.0  # from the request, also on a busy machine
+SOON_S = 2.0  # from the request, also on a busy machine: nothing in these clips computes a quarter as long at a stretch
 INTO_S = 0.5  # how far into the node the request comes
 
 
@@ -44,7 +44,7 @@ def seconds_to_stop(server: ComfyServer, prompt: Prompt, node: str) -> tuple[Run
 
 
 def test_a_long_step_is_left_in_the_middle(server: ComfyServer) -> None:
-    prompt = large(256, 4, 1)
+    prompt = large(160, 4, 1)
     sampler = node_of(prompt, "SamplerCustomAdvanced")
     run, waited_s = seconds_to_stop(server, prompt, sampler)
     assert run.error is None
