@@ -8,7 +8,6 @@ Legend: B batch, T video latents, N tokens of one, L audio latents, W window, H 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from ..config import HarmonyConfig, Width
 from ..ops.rope import RopeTable, apply_rope, rope_table
+from ..ops.tables import cached_tables
 from .blocks import Attention, AttentionProjections, Beside
 from .driver_cache import Entries
 from .embeddings import Head
@@ -52,7 +52,7 @@ class MaskedGeometry:
         return cls(windows, latents, weights, rope_video, rope_window, video.sigma > 0, audio.sigma > 0, leading)
 
 
-@lru_cache(maxsize=16)
+@cached_tables
 def _tables(
     frames: int, height: int, width: int, num_audio: int, config: HarmonyConfig
 ) -> tuple[Tensor, Tensor, Tensor, RopeTable, RopeTable]:

@@ -6,7 +6,6 @@ Legend: B batch, L tokens, T_v / T_a latent frames / audio latents, P rotated pa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -16,12 +15,13 @@ from ..config import HarmonyConfig
 from ..geometry import a2v_windows, as_fraction, clip_fps, group_windows, v2a_windows
 from ..ops.framewise_attention.naive import Groups
 from ..ops.rope import RopeTable, rope_table
+from ..ops.tables import cached_tables
 from .inputs import AudioInput, VideoInput
 
 REFERENCE_GAP = 150  # temporal positions between appended references (DreamID-Omni)
 
 
-@lru_cache(maxsize=16)
+@cached_tables
 def video_rope(frames: int, height: int, width: int, config: HarmonyConfig, num_reference: int = 0) -> RopeTable:
     """3-D table over frames * height * width tokens, frame-major: temporal, height and width pairs in turn.
 
@@ -55,7 +55,7 @@ def audio_rope(num_reference: int, num_audio: int, transcript_BS: Tensor | None,
     return rope_table(positions, config.audio_rope_dim)
 
 
-@lru_cache(maxsize=16)
+@cached_tables
 def appended_audio_rope(num_audio: int, num_reference: int, reference_length: int, config: HarmonyConfig) -> RopeTable:
     """1-D table over [target ; references], the j-th reference (from 1) beside its image: at int(150 / scale) j."""
     starts = int(REFERENCE_GAP / config.audio_rope_scale) * (1 + torch.arange(num_reference))
@@ -64,7 +64,7 @@ def appended_audio_rope(num_audio: int, num_reference: int, reference_length: in
     return rope_table(positions * config.audio_rope_scale, config.rope_dims[0])
 
 
-@lru_cache(maxsize=16)
+@cached_tables
 def cross_rope(
     num_latent_frames: int, tokens_per_frame: int, num_audio: int, config: HarmonyConfig
 ) -> dict[str, tuple[RopeTable, RopeTable]]:

@@ -5,16 +5,17 @@ Legend: T video latents, F = 4 (T - 1) + 1 frames, L audio latents, W window.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import ceil, floor
 
 import torch
 from torch import Tensor
 
+from ..ops.tables import cached_tables
+
 STRIDE = 4
 
 
-@lru_cache(maxsize=16)
+@cached_tables
 def window_indices(num_latent_frames: int, num_audio: int, margin: int) -> Tensor:
     """Audio latents that each video latent hears: int64 [T, W].
 
@@ -44,7 +45,7 @@ def window_indices(num_latent_frames: int, num_audio: int, margin: int) -> Tenso
     return torch.stack(rows).clamp(0, num_audio - 1)
 
 
-@lru_cache(maxsize=16)
+@cached_tables
 def frame_weights(num_latent_frames: int, num_audio: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The two video latents [L, 2] that each audio latent sees, and their weights, float32 [L, 2].
 

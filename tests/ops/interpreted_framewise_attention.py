@@ -15,6 +15,7 @@ from harmony_core.ops.framewise_attention import triton_kernels
 from harmony_core.ops.framewise_attention.naive import framewise_attention_naive
 from harmony_core.ops.framewise_attention.triton import framewise_attention_triton
 from harmony_core.ops.rope import rope_table
+from harmony_core.ops.tables import cached_tables
 
 GROUPS = {
     1: ((0, 1, 0, 1),),
@@ -70,6 +71,20 @@ def test_backward_is_deterministic():
     inputs, rest = case(63, 3, 32, 6, 1)
     once, again = (with_gradients((framewise_attention_triton(*inputs, *rest),), inputs) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
+
+
+def test_a_backward_pass_with_the_tables_of_a_sampler_under_inference_mode():
+    inputs, (groups, *_) = case(7, 3, 20, 4, 1)
+    groups = [*groups[:-1], (*groups[-1][:3], groups[-1][3] - 1)]  # of no other test, so that nothing is cached yet
+    cached = cached_tables(table)
+
+    def tables():
+        return cached(7, 4, 1), cached(inputs[1].shape[1], 4, 1)
+
+    with torch.inference_mode():
+        framewise_attention_triton(*inputs, groups, *tables())
+    expected = with_gradients((framewise_attention_naive(*inputs, groups, *tables()),), inputs)
+    assert_agree(with_gradients((framewise_attention_triton(*inputs, groups, *tables()),), inputs), expected)
 
 
 def test_any_strides():

@@ -48,7 +48,7 @@ class PocketsphinxScorer:
 
     A transcript of the embedded checkpoint's words alone is heard with a grammar of those sixteen; any other with the
     package's language model. It knows the short synthetic words of the toy world badly: on rendered clips, where all
-    are right, its error rate is .74 (20 faces; without the grammar .90), so compare there, and trust
+    are right, its error rate is .74 (20 faces), so compare there, and trust
     `toyworld.measures.words`.
 
     Raises:

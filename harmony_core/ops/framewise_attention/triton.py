@@ -5,13 +5,12 @@ Legend: B batch, L queries, S keys, H heads, D head size, P rotated pairs.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..rope import RopeTable
+from ..tables import cached_tables
 from ..triton_support import dense, on_device, op_name, table_arguments, table_parts, triton
 from .naive import Groups
 from .triton_kernels import (
@@ -53,7 +52,7 @@ def framewise_attention_triton(
     return _forward(q_BLHD, k_BSHD, v_BSHD, flat, *tables)[0]
 
 
-@lru_cache(maxsize=64)
+@cached_tables
 def visibility(groups: tuple[int, ...], num_queries: int, num_keys: int, device: torch.device) -> tuple[Tensor, ...]:
     """int32 [L] start and end of each query's window, int32 [S] start and end of the queries that see each key.
 
