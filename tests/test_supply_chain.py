@@ -14,6 +14,7 @@ tomllib = pytest.importorskip("tomllib")  # Python 3.11 and newer
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {name: [Requirement(each) for each in found] for name, found in PROJECT["optional-dependencies"].items()}
+OUTSIDE = ("scorers", "adamw-8bit")  # of the lock: pyproject.toml says why
 FREE = ("torch", "torchvision", "torchaudio", "triton", "nvidia", "cuda")
 
 
@@ -55,8 +56,7 @@ def test_one_package_has_one_lowest_version() -> None:
 def test_the_lock_fits_and_leaves_torch_free() -> None:
     pins = locked()
     assert not [name for name in pins if re.fullmatch(rf"({'|'.join(FREE)})([-_].*)?", name)]
-    # scenedetect, which the scorers bring, wants an older click than huggingface-hub does: an environment of their own
-    for requirement in (each for extra, found in EXTRAS.items() if extra != "scorers" for each in found):
+    for requirement in (each for extra, found in EXTRAS.items() if extra not in OUTSIDE for each in found):
         if requirement.name not in FREE:
             version = pins[requirement.name.lower()]
             assert requirement.specifier.contains(version), f"{requirement} does not allow {version}; run tools.lock"

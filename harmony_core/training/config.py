@@ -15,6 +15,7 @@ from ..strict import build
 from .autoencoders import AutoencoderTraining
 
 OBJECTIVES = ("three_pass", "split_batch")
+MUON, ADAMW, ADAMW_8BIT = OPTIMIZERS = ("muon", "adamw", "adamw_8bit")
 TITLE = "Training config"
 MOST_THREADS = 1024
 MAY_CHANGE = ("steps", "threads", "log_every", "save_every")  # from one part of a run to the next
@@ -65,8 +66,13 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Muon on the matrices of the layers, AdamW on the rest; a constant rate, then a linear decay to zero."""
+    """Which optimiser, and its rates: constant after a warm-up, then a linear decay to zero.
 
+    `muon` has the matrices of the layers and AdamW the rest; `adamw` has all of them at `adamw_lr`; `adamw_8bit` too,
+    with its moments in 8 bits (Dettmers et al. 2022, by bitsandbytes).
+    """
+
+    kind: str = MUON
     muon_lr: float = 0.02
     adamw_lr: float = 1.5e-3
     weight_decay: float = 0.0
@@ -76,8 +82,10 @@ class OptimizerConfig:
     max_grad_norm: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.kind not in OPTIMIZERS:
+            raise ValueError(f"optimizer.kind is {quoted(self.kind)}, but must be one of {', '.join(OPTIMIZERS)}.")
         for name, value in vars(self).items():
-            if not 0 <= value < math.inf:
+            if name != "kind" and not 0 <= value < math.inf:
                 raise ValueError(f"optimizer.{name} is {value:g}, but must be a number from 0.")
         for name in ("decay_share", "ema"):
             if getattr(self, name) > 1:

@@ -31,10 +31,10 @@ from ..model.inputs import AudioInput, Rows, VideoInput
 from ..text.tiny_encoder import TinyTextEncoder
 from ..toyworld import HELD_OUT_SEED, VOCABULARY
 from .autoencoders import reconstruction_report, train_audio_vae, train_video_vae
-from .config import ObjectiveConfig, OptimizerConfig, TrainingConfig
+from .config import ObjectiveConfig, TrainingConfig
 from .data.toyworld import LatentDataset, encode_clips, render_clips
 from .losses import objective_loss, row_losses
-from .muon import Muon
+from .optim import check_optimizer, make_optimizers, rate
 from .run_folder import Log, ProgressBar, RunState, check_accelerator, same_settings, save_state
 from .tasks import (
     NoisedBatch,
@@ -86,6 +86,7 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     check_accelerator(accelerator)
     check_batch(config, accelerator.num_processes)
+    check_optimizer(config.optimizer)
     if accelerator.is_main_process:
         if not resume and output.exists() and any(output.iterdir()):
             raise ValueError(f"{output} is not empty; pass --resume to continue it, or choose another folder.")
@@ -187,9 +188,9 @@ def _train_transformer(
 ) -> tuple[TrainedModel, dict]:
     """The training loop. Returns the averaged model and its model card."""
     model = model.to(accelerator.device)
-    optimizers = _optimizers(model, config.optimizer)
+    optimizers = make_optimizers(model, config.optimizer)
     schedules = [
-        torch.optim.lr_scheduler.LambdaLR(each, lambda step: _rate(step, config.steps, config.optimizer))
+        torch.optim.lr_scheduler.LambdaLR(each, lambda step: rate(step, config.steps, config.optimizer))
         for each in optimizers
     ]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.optimizer.ema))
@@ -278,21 +279,3 @@ def drop_zero_gradients(parameters: Iterable[nn.Parameter]) -> None:
     for (parameter, _), peak in zip(with_gradients, largest, strict=True):
         if peak == 0:
             parameter.grad = None
-
-
-def _optimizers(model: TrainedModel, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the layers, AdamW for embeddings, heads, norms and biases."""
-    matrices, rest = [], []
-    for name, parameter in model.named_parameters():
-        inside = name.startswith(("transformer.blocks.", "transformer.audio.blocks.", "transformer.interactions."))
-        (matrices if inside and parameter.ndim == 2 else rest).append(parameter)
-    return [
-        Muon(matrices, lr=config.muon_lr, shared=True),
-        torch.optim.AdamW(rest, lr=config.adamw_lr, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True),
-    ]
-
-
-def _rate(step: int, steps: int, config: OptimizerConfig) -> float:
-    """Warm-up, constant, then linear to zero over the last `decay_share` of the run."""
-    warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    return warm * min(1.0, (steps - step) / max(config.decay_share * steps, 1))

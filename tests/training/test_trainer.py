@@ -126,6 +126,7 @@ def test_a_used_folder_and_unknown_settings_are_errors(finished: Path, tmp_path:
         ("objective.reference_latents=[8, 13]", r"data.reference_seconds 0.48 holds 12 latents"),
         ("objective.lambda_a=.inf", "objective.lambda_a is inf"),
         ("objective.prefix_share=0.95", r"first_frame_share 0.1 and prefix_share 0.95 are more than all"),
+        ("optimizer.kind=sgd", "optimizer.kind is 'sgd', but must be one of muon, adamw, adamw_8bit"),
         ("optimizer.max_grad_norm=0", "optimizer.max_grad_norm is 0"),
         ("autoencoders.video_steps=0", "autoencoders.video_steps is 0, but must be 1 or more"),
         ("autoencoders.matrix_lr=nan", "autoencoders.matrix_lr is nan"),
