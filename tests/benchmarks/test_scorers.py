@@ -20,13 +20,13 @@ from harmony_core.benchmarks.scorers.speech import (
     DnsmosScorer,
     PocketsphinxScorer,
     WhisperScorer,
-    error_rate,
     spoken_units,
 )
 from harmony_core.benchmarks.scorers.sync import SyncScorer
 from harmony_core.benchmarks.scorers.syncnet import SyncNetScorer
 from harmony_core.media import write_video
 from harmony_core.toyworld import FPS, SAMPLE_RATE
+from harmony_core.toyworld.measures.words import error_rate
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...toyworld.measures.words import error_rate
 from ...toyworld.words import WORDS
 from .base import SPEECH_RATE, FilmClip, Measure, ScorerMissingError
 
@@ -123,13 +124,3 @@ def spoken_units(text: str) -> tuple[str, ...]:
         for c in text.lower()
     )
     return tuple(kept.split())
-
-
-def error_rate(heard: tuple[str, ...], wanted: tuple[str, ...]) -> float:
-    """Edits (insertions, deletions, substitutions) from `wanted` to `heard` over the units wanted; may pass 1."""
-    edits = list(range(len(heard) + 1))
-    for i, unit in enumerate(wanted, 1):
-        diagonal, edits[0] = edits[0], i
-        for j, other in enumerate(heard, 1):
-            diagonal, edits[j] = edits[j], min(edits[j] + 1, edits[j - 1] + 1, diagonal + (unit != other))
-    return edits[-1] / len(wanted)

@@ -50,14 +50,19 @@ def heard_words(audio: np.ndarray) -> tuple[str, ...]:
     return tuple(words)
 
 
-def word_accuracy(heard: tuple[str, ...], wanted: tuple[str, ...]) -> float:
-    """1 - word error rate: one minus the edits from `wanted` to `heard` over the words wanted, at least 0."""
+def error_rate(heard: tuple[str, ...], wanted: tuple[str, ...]) -> float:
+    """Edits (insertions, deletions, substitutions) from `wanted` to `heard` over the units wanted; may pass 1."""
     edits = list(range(len(heard) + 1))
-    for i, word in enumerate(wanted, 1):
-        previous, edits[0] = edits[0], i
+    for i, unit in enumerate(wanted, 1):
+        diagonal, edits[0] = edits[0], i
         for j, other in enumerate(heard, 1):
-            previous, edits[j] = edits[j], min(edits[j] + 1, edits[j - 1] + 1, previous + (word != other))
-    return max(0.0, 1 - edits[-1] / len(wanted))
+            diagonal, edits[j] = edits[j], min(edits[j] + 1, edits[j - 1] + 1, diagonal + (unit != other))
+    return edits[-1] / len(wanted)
+
+
+def word_accuracy(heard: tuple[str, ...], wanted: tuple[str, ...]) -> float:
+    """1 - `error_rate`, at least 0."""
+    return max(0.0, 1 - error_rate(heard, wanted))
 
 
 def _cepstra(audio: np.ndarray) -> np.ndarray:
