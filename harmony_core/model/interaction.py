@@ -39,6 +39,16 @@ class Meeting:
     num_latent_frames: int
     e_video_BTD: Tensor  # the video's time embedding; of no rows where none is run
 
+    def kept(self, group: RowGroup, index: int) -> Entries:
+        """What the driver of a group gave the index-th interaction, where it is not run."""
+        assert self.cache is not None
+        return self.cache.load(group.cache_key, index)
+
+    def keep(self, group: RowGroup, sources: Entries) -> None:
+        """Keep what a driver gives the next interaction, for later passes."""
+        if self.cache is not None and group.driven and group.driver is not None:
+            self.cache.store(group.cache_key, sources)
+
 
 class CrossModalAttention(AttentionProjections):
     """One stream's tokens attend to the other's, with projections of their own."""
@@ -105,8 +115,7 @@ class FramewiseInteraction(nn.Module):
     def _sources(self, group: RowGroup, x_v: Tensor | None, x_a: Tensor | None, meeting: Meeting) -> Entries:
         """Keys and values that a group's streams read from each other, live or (a stream is None) from the cache."""
         if x_v is None or x_a is None:
-            assert meeting.cache is not None
-            return meeting.cache.load(group.cache_key, self.index)
+            return meeting.kept(group, self.index)
         sources, isolation = {}, self.config.driver_isolation
         if group.video_listens(isolation):
             sources["a2v"] = self.a2v.keys_values(x_a[:, meeting.target])
@@ -115,8 +124,7 @@ class FramewiseInteraction(nn.Module):
             # Without a reference there is nothing to align; training still runs it, so that its gradients exist.
             if self.style is not None and (meeting.target.start > 0 or torch.is_grad_enabled()):
                 sources["style"] = self.style.keys_values(self._style_context(x_v, meeting.num_latent_frames))
-        if meeting.cache is not None and group.driven and group.driver is not None:
-            meeting.cache.store(group.cache_key, sources)
+        meeting.keep(group, sources)
         return sources
 
     def _style_context(self, x_v: Tensor, num_latent_frames: int) -> Tensor:

@@ -22,7 +22,7 @@ from .embeddings import Head
 from .inputs import AudioInput, VideoInput
 from .interaction import KeysValues, Meeting, join_parts
 from .roles import RowGroup
-from .rope import to_device
+from .rope import axes_rope, to_device
 from .windows import frame_weights, window_indices
 
 CHUNK = 32  # audio latents whose keys and values are held at once
@@ -59,13 +59,11 @@ def _tables(
     windows = window_indices(frames, num_audio, config.window_margin)
     latents, weights = frame_weights(frames, num_audio, torch.bfloat16 if config.published_rounding else torch.float64)
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    axes = (torch.zeros_like(rows), rows, columns)  # temporal pairs stay as they are
-    parts = [rope_table(axis.reshape(1, -1), dim) for axis, dim in zip(axes, config.rope_dims, strict=True)]
-    cos, sin = (torch.cat(tables, dim=-1) for tables in zip(*parts, strict=True))
+    video = axes_rope((torch.zeros_like(rows), rows, columns), config)  # temporal pairs stay as they are
     # On a head's temporal pairs, with the frequencies of a ladder over the whole head.
     pairs = config.rope_dims[0] // 2
     window = rope_table(torch.arange(windows.shape[1]).unsqueeze(0), config.head_dim)
-    return windows, latents, weights, (cos, sin), (window[0][..., :pairs], window[1][..., :pairs])
+    return windows, latents, weights, video, (window[0][..., :pairs], window[1][..., :pairs])
 
 
 class WindowedAttention(AttentionProjections):
@@ -197,13 +195,11 @@ class MaskedInteraction(nn.Module):
     ) -> Entries:
         """Keys and values that a group's streams read from each other, live or from the cache."""
         if target_v is None or mask_BL1 is None or x_a is None:
-            assert meeting.cache is not None
-            return meeting.cache.load(group.cache_key, self.index)
+            return meeting.kept(group, self.index)
         sources, isolation = {}, self.config.driver_isolation
         if group.video_listens(isolation):
             sources["a2v"] = self.a2v.keys_values(x_a[:, meeting.target])
         if group.audio_listens(isolation):
             sources["v2a"] = self.v2a.keys_values(target_v * mask_BL1, meeting.num_latent_frames)
-        if meeting.cache is not None and group.driven and group.driver is not None:
-            meeting.cache.store(group.cache_key, sources)
+        meeting.keep(group, sources)
         return sources

@@ -5,6 +5,7 @@ Legend: B batch, L tokens, T_v / T_a latent frames / audio latents, P rotated pa
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,7 +31,12 @@ def video_rope(frames: int, height: int, width: int, config: HarmonyConfig, num_
     times = torch.cat((torch.arange(frames), REFERENCE_GAP * (1 + torch.arange(num_reference)))).double()
     sides = (torch.arange(n, dtype=torch.float64) for n in (height, width))
     grid = torch.meshgrid(times, *sides, indexing="ij")
-    parts = [rope_table(axis.reshape(1, -1), dim) for axis, dim in zip(grid, config.rope_dims, strict=True)]
+    return axes_rope(grid, config)
+
+
+def axes_rope(axes: Iterable[Tensor], config: HarmonyConfig) -> RopeTable:
+    """Table of tokens at these temporal, row and column positions, each on its share of a head's pairs."""
+    parts = [rope_table(axis.reshape(1, -1), dim) for axis, dim in zip(axes, config.rope_dims, strict=True)]
     cos, sin = (torch.cat(tables, dim=-1) for tables in zip(*parts, strict=True))
     return cos, sin
 
