@@ -2,14 +2,13 @@
 
 from .bundle import Bundle, describe, embedded_checkpoints, load_bundle, resolve, save_bundle
 from .errors import CheckpointError
-from .files import initialize_from_wan, load_transformer
+from .files import load_transformer
 
 __all__ = [
     "Bundle",
     "CheckpointError",
     "describe",
     "embedded_checkpoints",
-    "initialize_from_wan",
     "load_bundle",
     "load_transformer",
     "resolve",

@@ -97,6 +97,24 @@ def save_bundle(path: Path, bundle: Bundle, dtype: torch.dtype) -> None:
     write_safetensors(path, tensors, {"config": text, "model_card": json.dumps(bundle.model_card)})
 
 
+def save_transformer(
+    path: Path, config: HarmonyConfig, transformer: HarmonyTransformer, dtype: torch.dtype, model_card: dict[str, Any]
+) -> None:
+    """Write a transformer alone, in Harmony's layout with its config, which ComfyUI's and our loaders read."""
+    tensors, metadata = transformer_tensors(config, transformer)
+    tensors = {key: value.to(dtype) if value.is_floating_point() else value for key, value in tensors.items()}
+    write_safetensors(path, tensors, metadata | {"model_card": json.dumps(model_card)})
+
+
+def transformer_tensors(
+    config: HarmonyConfig, transformer: HarmonyTransformer
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a transformer's own file."""
+    text = json.dumps({"transformer": config.to_dict()})
+    settings = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    return {CONFIG_KEY: settings, **transformer.state_dict()}, {"config": text}
+
+
 def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """(settings, model card) of a bundle, without its weights.
 

@@ -5,7 +5,6 @@ The only place that reads pickles, and only as tensors (`weights_only=True`), wh
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,10 +15,11 @@ from torch import Tensor
 
 from ..autoencoders.audio import MelConverter
 from ..presets import PRESETS
+from .bundle import transformer_tensors
 from .errors import CheckpointError
 from .files import open_model, read_tensors
 from .parts import audio_config, audio_tensors, check_audio_tensors
-from .weight_files import CONFIG_KEY, DTYPES, PICKLES, open_files, plain_sources
+from .weight_files import DTYPES, PICKLES, open_files, plain_sources
 from .write import write_safetensors
 
 WRAPPERS = ("generator", "state_dict", "model", "module")  # keys under which training code nests weights
@@ -83,10 +83,7 @@ def _ovi(preset: str, sources: Sequence[Path], dtype: torch.dtype | None) -> tup
         dtype = wide[0] if len(stored) == 1 and wide else torch.bfloat16
     if PRESETS[opened.keys.layout.preset].interaction != "global":
         raise CheckpointError(f"{files.name} is not Ovi: it has no video and audio streams that are fused.")
-    model = opened.build(dtype)
-    text = json.dumps({"transformer": opened.config.to_dict()})
-    settings = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
-    return {CONFIG_KEY: settings, **model.state_dict()}, {"config": text}
+    return transformer_tensors(opened.config, opened.build(dtype))
 
 
 Conversion = Callable[[Sequence[Path], torch.dtype | None], tuple[dict[str, Tensor], dict[str, str]]]

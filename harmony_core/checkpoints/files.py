@@ -113,25 +113,6 @@ def load_transformer(
     return opened.config, opened.build(dtype, device)
 
 
-@torch.no_grad()
-def initialize_from_wan(model: HarmonyTransformer, paths: Paths) -> KeyMap:
-    """Copy a Wan2.2 checkpoint into the video branch of `model`; audio branch and interactions keep their weights.
-
-    With interactions whose outputs are zero (`model.initialize`) the video side then equals Wan's bit for bit.
-
-    Raises:
-        CheckpointError: not Wan's layout, or another size than the model's.
-    """
-    files = open_files(paths)
-    keys = recognise(files.entries, files.name)
-    own = model.state_dict()
-    video = {key: own[key] for key in own if not key.startswith(("audio.", "interactions.", "speech."))}
-    check_weights(video, files, keys.sources, "the video branch")
-    for target, tensor in read_tensors(files, keys.sources, keys.scales, None, "cpu"):
-        video[target].copy_(tensor)
-    return keys
-
-
 def assign(
     model: nn.Module,
     files: WeightFiles,

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from harmony_core.checkpoints import CheckpointError
 from harmony_core.checkpoints import files as files_module
-from harmony_core.checkpoints.files import initialize_from_wan, load_transformer, open_model
+from harmony_core.checkpoints.files import load_transformer, open_model
+from harmony_core.checkpoints.transfer import transfer
 from harmony_core.checkpoints.weight_files import Quantised, shard_set
 from harmony_core.config import HarmonyConfig
 from harmony_core.model import HarmonyTransformer
@@ -132,7 +133,7 @@ def test_quantised_layers_are_recorded(weights: dict, tmp_path: Path, form: str)
     with pytest.raises(CheckpointError, match=rf"packed\.safetensors holds {layer} as {form}, .*Harmony Model Loader"):
         load_transformer(path)
     with pytest.raises(CheckpointError, match=f"as {form}, which is not supported outside ComfyUI"):
-        initialize_from_wan(HarmonyTransformer(CONFIG), path)
+        transfer(HarmonyTransformer(CONFIG), open_model(path))
 
 
 def test_the_metadata_may_tell_of_all_layers(weights: dict, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from harmony_core.checkpoints.files import initialize_from_wan, load_transformer
+from harmony_core.checkpoints.files import load_transformer, open_model
 from harmony_core.checkpoints.layout import check_keys, config_from_shapes, recognise
+from harmony_core.checkpoints.transfer import transfer
 from harmony_core.config import HarmonyConfig
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.initialize import initialize
@@ -156,7 +157,9 @@ def test_harmony_starts_as_wan_bit_for_bit() -> None:
     config = wan_config().with_(audio=True, interaction="framewise", style_alignment=True)
     harmony = HarmonyTransformer(config)
     initialize(harmony, torch.Generator().manual_seed(0))
-    initialize_from_wan(harmony, WAN / "weights_diffusers.safetensors")
+    origin = transfer(harmony, open_model(WAN / "weights_diffusers.safetensors", wan_config()))
+    assert origin["video"].startswith("all ")
+    assert origin["audio"] == "its own first weights: the file has none"
     case = next(iter(OUTPUTS)).split(".", 1)[1]
     latents, context, sigma = case_inputs(case)
     audio = torch.randn(1, 20, 9)
@@ -171,5 +174,5 @@ def test_harmony_starts_as_wan_bit_for_bit() -> None:
 
 def test_initialising_from_another_size_names_the_key() -> None:
     model = HarmonyTransformer(wan_config().with_(ffn_dim=128))
-    with pytest.raises(ValueError, match=r"blocks\.0\.ffn\.0\.weight \[160, 96\] instead of \[128, 96\]"):
-        initialize_from_wan(model, WAN / "weights_original.safetensors")
+    with pytest.raises(ValueError, match=r"blocks\.0\.ffn\.0\.bias is \[128\] here and \[160\] there"):
+        transfer(model, open_model(WAN / "weights_original.safetensors", wan_config()))
