@@ -61,7 +61,9 @@ class OutputOptions:
 
     def written(self, models: PipelineOptions) -> dict[str, Any]:
         """What belongs to a clip's request beside the request itself and the files of weights."""
-        return {"given": self.given, "scale": self.scale, "preset": models.preset}
+        strengths = {name: getattr(models, name) for name in ("lora_video_strength", "lora_audio_strength")}
+        loras = strengths if models.lora else {}
+        return {"given": self.given, "scale": self.scale, "preset": models.preset, **loras}
 
 
 @from_fields(GenerateRequest, OutputOptions, PipelineOptions)

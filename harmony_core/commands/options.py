@@ -38,6 +38,9 @@ AudioVae = Annotated[
 TextEncoder = Annotated[Path | None, typer.Option(help="umT5: a file, or its Hugging Face folder.")]
 Tokenizer = Annotated[Path | None, typer.Option(help="Folder of umT5's tokeniser.")]
 Preset = Annotated[str | None, typer.Option(help="Settings of a file that stores none: ovi-11b-960, dreamid-omni.")]
+Lora = Annotated[list[Path] | None, typer.Option(help="A LoRA on the model; several times for several.")]
+LoraVideoStrength = Annotated[float, typer.Option(help="Of what LoRAs do to the video. 0 = nothing.")]
+LoraAudioStrength = Annotated[float, typer.Option(help="Of what LoRAs do to the sound. 0 = nothing.")]
 Offload = Annotated[str, typer.Option(help="Weights on the device: none (all), model (one part), layers (one layer).")]
 DriverCache = Annotated[
     str, typer.Option(help="Where what a given stream contributes is kept between steps: auto, device, host or off.")
@@ -111,6 +114,9 @@ class PipelineOptions:
     text_encoder: TextEncoder = None
     tokenizer: Tokenizer = None
     preset: Preset = None
+    lora: Lora = None
+    lora_video_strength: LoraVideoStrength = 1.0
+    lora_audio_strength: LoraAudioStrength = 1.0
     offload: Offload = "none"
     driver_cache: DriverCache = "auto"
     compile_layers: Compile = False
@@ -121,6 +127,7 @@ class PipelineOptions:
     def files(self) -> list[Path]:
         """Every file that is named, an embedded checkpoint's own name aside."""
         paths = [self.audio_model, self.video_vae, *(self.audio_vae or []), self.text_encoder, self.tokenizer]
+        paths += self.lora or []
         return [Path(self.model), *(path for path in paths if path is not None)]
 
     def weights(self) -> list[Path]:
@@ -144,9 +151,15 @@ class PipelineOptions:
         """
         import torch
 
+        from ..checkpoints import load_bundle
+        from ..checkpoints.lora import apply_lora
+        from ..checkpoints.parts import load_parts
         from ..model.compile import compile_layers
         from ..pipelines import HarmonyPipeline
 
+        for name in ("lora_video_strength", "lora_audio_strength"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}, but must be a number.")
         if self.dtype not in DTYPES:
             raise ValueError(f"--dtype is {self.dtype!r}, but must be one of {', '.join(DTYPES)}.")
         if self.driver_cache not in DRIVER_CACHES:
@@ -154,13 +167,11 @@ class PipelineOptions:
         if self.compile_layers and self.offload == "layers":
             raise ValueError("--compile needs the layers on the device; leave it out, or take --offload model.")
         driver_cache = None if self.driver_cache == "auto" else self.driver_cache
-        where = find_device(self.device), getattr(torch, self.dtype), self.offload, driver_cache
-        parts = self._parts()
-        pipeline = (
-            HarmonyPipeline.from_file(self.model, *where)
-            if parts is None
-            else HarmonyPipeline.from_parts(parts, *where)
-        )
+        device, dtype, parts = find_device(self.device), getattr(torch, self.dtype), self._parts()
+        bundle = load_bundle(self.model, dtype) if parts is None else load_parts(parts, dtype)
+        for path in self.lora or []:
+            apply_lora(bundle.transformer, path, self.lora_video_strength, self.lora_audio_strength)
+        pipeline = HarmonyPipeline(bundle, device, self.offload, driver_cache)
         if self.compile_layers:
             compile_layers(pipeline.transformer)
         return pipeline
