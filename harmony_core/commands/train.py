@@ -18,6 +18,7 @@ def train(
     import logging
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("accelerate").setLevel(logging.WARNING)  # tells every file of every state
     shipped = Path(__file__).parents[1] / "training" / "configs"
     path = shipped / f"{config}.yaml" if (shipped / f"{config}.yaml").is_file() else Path(config)
     if not path.is_file():

@@ -117,8 +117,7 @@ def read_jobs(
                 other = owners[output.stem.lower()]
                 raise ValueError(f"output is {output.name}, which line {other} writes; give another name.")
             owners[output.stem.lower()] = line
-            values |= {name: path.parent / values[name] for name in MEDIA if values.get(name) is not None}
-            values["reference_images"] = [path.parent / image for image in values.get("reference_images") or ()]
+            values |= _media(values, path.parent)
             media = [values[name] for name in MEDIA if values.get(name) is not None]
             read_by |= {file.resolve(): f"line {line}" for file in (*media, *values["reference_images"])}
             job = Job(line, output, plot_beside(output) if plots else None, values)
@@ -208,6 +207,12 @@ def _parse(text: str) -> dict[str, Any]:
     return {name: value for name, value in checked.items() if value is not None}
 
 
+def _media(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The files that a line names, beside the file of lines or absolute."""
+    files: dict[str, Any] = {name: folder / values[name] for name in MEDIA if values.get(name) is not None}
+    return files | {"reference_images": [folder / image for image in values.get("reference_images") or ()]}
+
+
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
@@ -248,6 +253,25 @@ def _output_name(name: str) -> str:
     if Path(name).name != name or Path(name).suffix.lower() != ".mp4":
         raise ValueError(f"output is {quoted(name)}, but must be a plain file name that ends in .mp4.")
     return name
+
+
+def read_requests(path: Path, config: HarmonyConfig) -> list[GenerateRequest]:
+    """The requests of all lines of a file, for a checkpoint of this config. Line n without a seed of its own has n - 1.
+
+    Raises:
+        ValueError: names the line.
+    """
+    requests = []
+    for line, text in read_lines(path, "prompts"):
+        try:
+            values = {"seed": line - 1, **_parse(text)}
+            check_numbers(values)
+            values |= _media(values, path.parent)
+            values.pop("output", None)
+            requests.append(read_request(values, config))
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{path}, line {line}: {error}") from error
+    return requests
 
 
 def read_request(values: Mapping[str, Any], config: HarmonyConfig) -> GenerateRequest:

@@ -5,13 +5,14 @@ Legend: B rows, T latent positions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from ..diffusion.latents import AVLatents
-from ..model.roles import AUDIO_GIVEN, VIDEO_GIVEN
-from .config import ObjectiveConfig
-from .tasks import TASKS, NoisedBatch
+from .sections import THREE_PASS, ObjectiveConfig
+from .tasks import TASKS, NoisedBatch, TaskRow
 
 
 def row_losses(predicted: AVLatents, batch: NoisedBatch) -> AVLatents:
@@ -25,33 +26,32 @@ def row_losses(predicted: AVLatents, batch: NoisedBatch) -> AVLatents:
 
 
 def objective_loss(
-    losses: AVLatents, roles: tuple[str, ...], objective: ObjectiveConfig, whole: tuple[str, ...]
+    losses: AVLatents, rows: Sequence[TaskRow], objective: ObjectiveConfig, whole: Sequence[TaskRow]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """This process's share of a batch's loss, and of each task's own losses for the log.
+    """This share of a batch's loss, and of each task's own losses for the log.
 
-    three_pass: L_joint + lambda_v * L_audio-driven + lambda_a * L_video-driven.
-    split_batch: the mean over the rows that generate each modality.
+    three_pass: L_joint + lambda_v * L_audio-driven + lambda_a * L_video-driven, each modality of L_joint being the mean
+    over its joint rows and those of clips that lack the other.
+    Others: of each modality the mean over the rows that generate it.
 
     Args:
-        losses: of the rows that this process runs, [B] each; `roles` are theirs.
-        whole: roles of the whole batch. Sums over own rows are divided by its counts, so that the shares of all
+        losses: of `rows`, [B] each.
+        whole: the rows of the whole batch. Sums over own rows are divided by its counts, so that the shares of all
             processes add up to what one process would get.
     """
-    parts: dict[str, tuple[Tensor, int]] = {}
-    for name, role in TASKS.items():
-        rows = torch.tensor([row for row, each in enumerate(roles) if each == role], dtype=torch.long)
-        count = whole.count(role)
-        if count and role != VIDEO_GIVEN:
-            parts[f"{name}/video"] = losses.video[rows].sum(), count
-        if count and role != AUDIO_GIVEN:
-            parts[f"{name}/audio"] = losses.sound[rows].sum(), count
-    if objective.kind == "three_pass":
+    weights: dict[str, float] = {}
+    if objective.kind == THREE_PASS:
         weights = {"audio_driven/video": objective.lambda_v, "video_driven/audio": objective.lambda_a}
-        terms = [weights.get(name, 1.0) * total / count for name, (total, count) in parts.items()]
-    else:
-        terms = []
-        for modality in ("video", "audio"):
-            found = [part for name, part in parts.items() if name.endswith(modality)]
-            if found:
-                terms.append(torch.stack([total for total, _ in found]).sum() / sum(count for _, count in found))
+    parts: dict[str, tuple[Tensor, int]] = {}
+    for modality, values in (("video", losses.video), ("audio", losses.sound)):
+        for name, role in TASKS.items():
+            count = sum(row.role == role and getattr(row, modality) for row in whole)
+            own = [index for index, row in enumerate(rows) if row.role == role and getattr(row, modality)]
+            if count:
+                parts[f"{name}/{modality}"] = values[torch.tensor(own, dtype=torch.long)].sum(), count
+    terms = [weights[name] * parts[name][0] / parts[name][1] for name in weights if name in parts]
+    for modality in ("video", "audio"):
+        found = [part for name, part in parts.items() if name.endswith(modality) and name not in weights]
+        if found:
+            terms.append(torch.stack([total for total, _ in found]).sum() / sum(count for _, count in found))
     return torch.stack(terms).sum(), {name: total.detach() / count for name, (total, count) in parts.items()}

@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.util import find_spec
 
 import torch
 from torch import nn
 
-from .config import ADAMW_8BIT, MUON, OptimizerConfig
+from .config import TrainingConfig
 from .muon import Muon
+from .sections import ADAMW, ADAMW_8BIT, MUON, OptimizerConfig
 
 LAYERS = ("transformer.blocks.", "transformer.audio.blocks.", "transformer.interactions.")
 BETAS = (0.9, 0.98)
 
 
-def check_optimizer(config: OptimizerConfig) -> None:
-    """Raises ValueError for one that is not installed."""
-    if config.kind == ADAMW_8BIT and find_spec("bitsandbytes") is None:
+def check_optimizer(config: TrainingConfig) -> None:
+    """Raises ValueError for one that is not installed, or not made for what is trained."""
+    kind = config.optimizer.kind
+    if kind == MUON and config.lora is not None:
+        raise ValueError(
+            f"optimizer.kind is {MUON}, which makes every update of a matrix of full rank in size, but lora trains "
+            f"narrow ones that start at zero; set optimizer.kind to {ADAMW}."
+        )
+    if kind == ADAMW_8BIT and find_spec("bitsandbytes") is None:
         raise ValueError(
             f"optimizer.kind is {ADAMW_8BIT}, which bitsandbytes computes, and that is not installed; pip install "
             "bitsandbytes, or set optimizer.kind to adamw, which needs four times the memory for its moments."
         )
 
 
-def make_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """Of the parameters that are trained. Under `muon`, it has the matrices of the layers, and AdamW embeddings,
-    heads, norms and biases."""
+def make_optimizers(
+    parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig
+) -> list[torch.optim.Optimizer]:
+    """Of the parameters that are trained, by name. Under `muon`, it has the matrices of the layers, and AdamW
+    embeddings, heads, norms and biases."""
     matrices, rest = [], []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            inside = config.kind == MUON and name.startswith(LAYERS) and parameter.ndim == 2
-            (matrices if inside else rest).append(parameter)
+    for name, parameter in parameters:
+        inside = config.kind == MUON and name.startswith(LAYERS) and parameter.ndim == 2
+        (matrices if inside else rest).append(parameter)
     optimizers: list[torch.optim.Optimizer] = [Muon(matrices, lr=config.muon_lr, shared=True)] if matrices else []
     if config.kind == ADAMW_8BIT:
         from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports]

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import os
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors.torch import load_file
+
+from ..checkpoints.write import write_safetensors
 from ..outputs import whole_file
 from .config import TrainingConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from .start import TrainedModel
+
+TRAINED = "trained.safetensors"  # in a state's folder
 
 MOST_SKIPPED = 10  # steps in a row
 
@@ -31,7 +41,7 @@ def same_settings(config: TrainingConfig, processes: int, path: Path) -> None:
         with whole_file(path) as part:
             part.write_text(json.dumps(settings, indent=1))
         return
-    before, now = _flat(json.loads(path.read_text())), _flat(settings)
+    before, now = flat(json.loads(path.read_text())), flat(settings)
     for name in before | now:
         if before.get(name) != now.get(name):
             raise ValueError(
@@ -40,33 +50,56 @@ def same_settings(config: TrainingConfig, processes: int, path: Path) -> None:
             )
 
 
-def check_accelerator(accelerator: Accelerator) -> None:
-    """Raises ValueError for what accelerate was set to do and this trainer does not."""
+def check_accelerator(config: TrainingConfig, accelerator: Accelerator) -> None:
+    """Raises ValueError where accelerate was set to something else than the config, which says it all."""
     steps = accelerator.gradient_accumulation_steps
-    if steps != 1:
+    if steps != config.accumulation:
         raise ValueError(
-            f"accelerate is set to accumulate gradients over {steps} steps, but every batch is a step here; set "
-            "gradient_accumulation_steps to 1 and batch_size to what a step should see."
+            f"accelerate is set to accumulate gradients over {steps} steps, but the config has accumulation "
+            f"{config.accumulation}; set both to the same. A batch is batch_size clips, in as many parts."
+        )
+    wanted = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if wanted not in ("no", accelerator.mixed_precision):
+        raise ValueError(
+            f"accelerate is set to mixed precision {wanted}, but the config has precision {config.precision}; set both "
+            "to the same."
         )
 
 
-def _flat(settings: dict[str, Any], where: str = "") -> dict[str, Any]:
+def flat(settings: dict[str, Any], where: str = "") -> dict[str, Any]:
     """Nested settings by the names that overrides give them: section.key."""
-    flat = {}
+    named = {}
     for name, value in settings.items():
-        flat |= _flat(value, f"{where}{name}.") if isinstance(value, dict) else {f"{where}{name}": value}
-    return flat
+        named |= flat(value, f"{where}{name}.") if isinstance(value, dict) else {f"{where}{name}": value}
+    return named
 
 
-def save_state(accelerator: Accelerator, output: Path, step: int) -> None:
-    """A folder of this step's state, which takes the place of the one before only when it is whole."""
+def keep_trained_alone(accelerator: Accelerator, model: TrainedModel) -> None:
+    """States hold the weights that are trained; the others are where the run started from."""
+
+    def save(_models: list, weights: list, folder: str) -> None:
+        weights.clear()
+        if accelerator.is_main_process:
+            write_safetensors(Path(folder) / TRAINED, dict(model.trained()))
+
+    def load(models: list, folder: str) -> None:
+        models.clear()
+        found = load_file(Path(folder) / TRAINED)
+        for name, parameter in model.trained():
+            parameter.data.copy_(found[name])
+
+    accelerator.register_save_state_pre_hook(save)
+    accelerator.register_load_state_pre_hook(load)
+
+
+def save_state(accelerator: Accelerator, output: Path, step: int, keep: int = 1) -> None:
+    """A folder of this step's state. Older ones go, all but `keep` - 1, when it is whole."""
     part = output / "state.part"
     accelerator.save_state(str(part))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        older = list(output.glob("state-*"))
         part.rename(output / f"state-{step:08}")
-        for folder in older:
+        for folder in sorted(output.glob("state-*"))[:-keep]:
             shutil.rmtree(folder)
     accelerator.wait_for_everyone()
 
@@ -80,12 +113,22 @@ class RunState:
         self.skipped = 0
         self.skipped_in_a_row = 0
 
-    def count_skipped(self, finite: bool) -> bool:
+    def count_skipped(self, norms: dict[str, float]) -> bool:
         """Whether the step that is being done may change the weights: its gradients are finite.
 
+        Args:
+            norms: of the gradients of each branch.
+
         Raises:
-            ValueError: too many in a row were not; the last state that was saved is from before.
+            ValueError: there are none at all, or too many in a row were not finite; the last state that was saved is
+                from before.
         """
+        if self.step == 0 and not any(norms.values()):
+            raise ValueError(
+                "Nothing that is trained has a gradient: the objective does not reach it. Compare train, or "
+                "lora.targets, with objective.kind, and see whether the clips have sound and pictures."
+            )
+        finite = all(math.isfinite(norm) for norm in norms.values())
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         if finite:
             return True
@@ -107,20 +150,31 @@ class RunState:
 
 
 class Log:
-    """Mean losses of the main process per task and modality, one JSON line every so many steps."""
+    """Means of what steps report, and how fast they are: one JSON line every so many steps."""
 
     def __init__(self, path: Path, every: int) -> None:
         self._path, self._every = path, every
         self._sums: dict[str, list[float]] = {}
+        self._since, self._steps = time.monotonic(), 0
 
-    def add(self, step: int, parts: dict[str, float]) -> None:
-        for name, value in parts.items():
+    def add(self, step: int, values: dict[str, float], config: TrainingConfig) -> dict[str, float]:
+        """What one step reports. Returns what is written after it, if anything is."""
+        for name, value in values.items():
             self._sums.setdefault(name, []).append(value)
-        if step % self._every == 0:
-            means = {name: round(sum(values) / len(values), 5) for name, values in self._sums.items()}
-            with self._path.open("a") as file:
-                file.write(json.dumps({"step": step, **means}) + "\n")
-            self._sums = {}
+        self._steps += 1
+        if step % self._every:
+            return {}
+        line = {name: sum(each) / len(each) for name, each in self._sums.items()}
+        seconds = (time.monotonic() - self._since) / self._steps
+        line |= {"clips_per_s": config.batch_size / seconds, "seconds_left": seconds * (config.steps - step)}
+        self.write(step, line)
+        self._sums, self._since, self._steps = {}, time.monotonic(), 0
+        return line
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        rounded = {name: float(f"{value:.7g}") for name, value in values.items()}
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, **rounded}) + "\n")
 
 
 class ProgressBar:

@@ -1,4 +1,7 @@
-"""Tasks of a batch: which latents are noised, which are given, which stream drives (paper 3.2.2).
+"""Tasks of a step: which clip runs as what, what is noised, what is given (paper 3.2.2).
+
+Everything that is the same for all processes is drawn for the whole batch from the step's generator; the noise of a row
+has a generator of its own, so that a process draws no more than it runs.
 
 Legend: B rows, T_v / T_a latent frames / audio latents.
 """
@@ -6,17 +9,56 @@ Legend: B rows, T_v / T_a latent frames / audio latents.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..diffusion.flow import add_noise, shift_sigma
 from ..diffusion.latents import AVLatents
-from ..model.roles import AUDIO_GIVEN, JOINT, VIDEO_GIVEN
-from .config import ObjectiveConfig, TrainingConfig
+from ..model.roles import AUDIO_GIVEN, ISOLATED, JOINT, VIDEO_GIVEN
+from .config import TrainingConfig
+from .data.batch import process_rows
+from .sections import AUDIO_ALONE, SPLIT_BATCH, THREE_PASS, ObjectiveConfig
 
-TASKS = {"joint": JOINT, "audio_driven": AUDIO_GIVEN, "video_driven": VIDEO_GIVEN}  # named for the clean side
+# Named for the clean side; `alone` is a clip that lacks the other modality, or whose other is not trained.
+TASKS = {"joint": JOINT, "audio_driven": AUDIO_GIVEN, "video_driven": VIDEO_GIVEN, "alone": ISOLATED}
+
+
+class TaskRow(NamedTuple):
+    """What a row of the transformer's batch is: which clip of the whole batch, its role, and what it generates."""
+
+    clip: int
+    role: str
+    video: bool
+    audio: bool
+
+
+def task_rows(present: Sequence[tuple[bool, bool]], objective: ObjectiveConfig) -> list[TaskRow]:
+    """The rows of a whole batch, tasks together. `present`: whether each clip has pictures, and sound.
+
+    A clip that lacks one of them is isolated and teaches the other.
+    """
+    whole = [clip for clip, each in enumerate(present) if each == (True, True)]
+    parts = [TaskRow(clip, ISOLATED, *each) for clip, each in enumerate(present) if each != (True, True)]
+    if objective.kind == AUDIO_ALONE:
+        return [TaskRow(clip, ISOLATED, False, True) for clip, (_, sound) in enumerate(present) if sound]
+    if objective.kind == THREE_PASS:
+        roles = [(role, clip) for role in (JOINT, AUDIO_GIVEN, VIDEO_GIVEN) for clip in whole]
+    else:
+        roles = list(zip(split_roles(len(whole), objective), whole, strict=True))
+    return [TaskRow(clip, role, role != VIDEO_GIVEN, role != AUDIO_GIVEN) for role, clip in roles] + parts
+
+
+def split_roles(batch: int, objective: ObjectiveConfig) -> tuple[str, ...]:
+    """One role a row: the driven shares rounded to whole rows, the rest joint."""
+    audio_driven = round(batch * objective.audio_driven_share)
+    video_driven = min(round(batch * objective.video_driven_share), batch - audio_driven)
+    joint = batch - audio_driven - video_driven
+    return (JOINT,) * joint + (AUDIO_GIVEN,) * audio_driven + (VIDEO_GIVEN,) * video_driven
 
 
 @dataclass(frozen=True)
@@ -32,26 +74,81 @@ class NoisedBatch:
     masks: AVLatents
     velocity: AVLatents
 
-    def take(self, rows: list[int]) -> NoisedBatch:
-        tensors = {name: value.map(lambda x: x[rows]) for name, value in vars(self).items() if name != "roles"}
-        return NoisedBatch(tuple(self.roles[row] for row in rows), **tensors)
-
     def to(self, device: torch.device) -> NoisedBatch:
         tensors = {name: value.map(lambda x: x.to(device)) for name, value in vars(self).items() if name != "roles"}
         return NoisedBatch(self.roles, **tensors)
 
 
-def split_roles(batch: int, objective: ObjectiveConfig) -> tuple[str, ...]:
-    """One role a row: the driven shares rounded to whole rows, the rest joint."""
-    audio_driven = round(batch * objective.audio_driven_share)
-    video_driven = min(round(batch * objective.video_driven_share), batch - audio_driven)
-    joint = batch - audio_driven - video_driven
-    return (JOINT,) * joint + (AUDIO_GIVEN,) * audio_driven + (VIDEO_GIVEN,) * video_driven
+@dataclass(frozen=True)
+class Levels:
+    """The noise level of each row, [B], and what of it is generated: masks [B, T_v] and [B, T_a]."""
+
+    level: Tensor
+    masks: AVLatents
 
 
-def process_rows(count: int, rank: int, processes: int) -> list[int]:
-    """Which of a whole batch's rows one process runs: every `processes`-th, so that each gets some of every task."""
-    return list(range(rank, count, processes))
+def draw_levels(
+    rows: Sequence[TaskRow],
+    num_latent_frames: int,
+    num_audio_latents: int,
+    objective: ObjectiveConfig,
+    generator: torch.Generator,
+) -> Levels:
+    """Noise levels (stratified over the whole batch, shifted) and masks of its rows."""
+    count = len(rows)
+    strata = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
+    masks = AVLatents(torch.ones(count, num_latent_frames), torch.ones(count, num_audio_latents))
+    _give_parts(masks, objective, generator)
+    for index, row in enumerate(rows):
+        masks.video[index] *= row.video
+        masks.sound[index] *= row.audio
+    return Levels(shift_sigma(strata, objective.shift), masks)
+
+
+def _give_parts(masks: AVLatents, objective: ObjectiveConfig, generator: torch.Generator) -> None:
+    """First-frame conditioning and given prefixes, on random rows."""
+    batch, num_latent_frames = masks.video.shape
+    draw = torch.rand(batch, generator=generator)
+    share = torch.rand(batch, generator=generator) * 0.5 + 0.15
+    for row in range(batch):
+        if draw[row] < objective.first_frame_share:
+            masks.video[row, 0] = 0
+        elif draw[row] < objective.first_frame_share + objective.prefix_share:
+            masks.video[row, : max(1, round(float(share[row]) * num_latent_frames))] = 0
+            masks.sound[row, : round(float(share[row]) * masks.sound.shape[1])] = 0
+
+
+def noise_rows(
+    clean: AVLatents, rows: Sequence[TaskRow], levels: Levels, places: Sequence[int], seeds: Sequence[int]
+) -> NoisedBatch:
+    """Some rows of a batch, noised.
+
+    Args:
+        clean: of these rows.
+        rows: of the whole batch, as are `levels`; `places` are these rows' places in both.
+        seeds: of each row's noise with, video first, then audio.
+    """
+    drawn = []
+    for video, sound, seed in zip(clean.video, clean.sound, seeds, strict=True):
+        generator = torch.Generator().manual_seed(seed)
+        drawn.append([torch.randn(x.shape, generator=generator) for x in (video, sound)])
+    noise = AVLatents(*(torch.stack(column) for column in zip(*drawn, strict=True)))
+    own = list(places)
+    masks = levels.masks.map(lambda mask: mask[own])
+    sigmas = masks.map(lambda mask: mask * levels.level[own].unsqueeze(1))
+    spread = AVLatents(sigmas.video[:, None, :, None, None], sigmas.sound[:, None])
+    return NoisedBatch(
+        tuple(rows[place].role for place in own),
+        clean.map(add_noise, noise, spread),
+        sigmas,
+        masks,
+        clean.map(lambda clean, noise: noise - clean, noise),
+    )
+
+
+def seed_of(*numbers: int) -> int:
+    """One seed of several numbers, far from that of any others."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def check_batch(config: TrainingConfig, processes: int) -> None:
@@ -65,7 +162,12 @@ def check_batch(config: TrainingConfig, processes: int) -> None:
         raise ValueError(
             f"batch_size is {config.batch_size}, which {processes} processes cannot share evenly; choose a multiple."
         )
-    if config.objective.kind != "split_batch":
+    if config.batch_size // processes < config.accumulation:
+        raise ValueError(
+            f"accumulation is {config.accumulation}, but each of {processes} process(es) has only "
+            f"{config.batch_size // processes} clips of a batch; lower it, or raise batch_size."
+        )
+    if config.objective.kind != SPLIT_BATCH:
         return
     what = _absent(config.batch_size, config.objective, processes)
     if what:
@@ -98,59 +200,6 @@ def _absent(batch: int, objective: ObjectiveConfig, processes: int) -> str:
     return ""
 
 
-def three_pass_roles(batch: int) -> tuple[str, ...]:
-    """Roles for the same clips three times over."""
-    return (JOINT,) * batch + (AUDIO_GIVEN,) * batch + (VIDEO_GIVEN,) * batch
-
-
-def noise_batch(
-    clean: AVLatents, roles: tuple[str, ...], objective: ObjectiveConfig, generator: torch.Generator
-) -> NoisedBatch:
-    """Draw noise levels (stratified over the batch, shifted) and noise: video first, then audio."""
-    batch, num_latent_frames, num_audio = len(clean.video), clean.video.shape[2], clean.sound.shape[2]
-    strata = (torch.randperm(batch, generator=generator) + torch.rand(batch, generator=generator)) / batch
-    level = shift_sigma(strata, objective.shift)
-    masks = AVLatents(torch.ones(batch, num_latent_frames), torch.ones(batch, num_audio))
-    _give_parts(masks, objective, generator)
-    for row, role in enumerate(roles):
-        if role == AUDIO_GIVEN:
-            masks.sound[row] = 0
-        elif role == VIDEO_GIVEN:
-            masks.video[row] = 0
-    noise = clean.map(lambda x: torch.randn(x.shape, generator=generator).to(x))
-    sigmas = masks.map(lambda mask: mask * level.unsqueeze(1))
-    spread = AVLatents(sigmas.video[:, None, :, None, None], sigmas.sound[:, None])
-    return NoisedBatch(
-        roles,
-        clean.map(add_noise, noise, spread),
-        sigmas,
-        masks,
-        clean.map(lambda clean, noise: noise - clean, noise),
-    )
-
-
-def _give_parts(masks: AVLatents, objective: ObjectiveConfig, generator: torch.Generator) -> None:
-    """First-frame conditioning and given prefixes, on random rows."""
-    batch, num_latent_frames = masks.video.shape
-    draw = torch.rand(batch, generator=generator)
-    share = torch.rand(batch, generator=generator) * 0.5 + 0.15
-    for row in range(batch):
-        if draw[row] < objective.first_frame_share:
-            masks.video[row, 0] = 0
-        elif draw[row] < objective.first_frame_share + objective.prefix_share:
-            masks.video[row, : max(1, round(float(share[row]) * num_latent_frames))] = 0
-            masks.sound[row, : round(float(share[row]) * masks.sound.shape[1])] = 0
-
-
-def reference_length(objective: ObjectiveConfig, generator: torch.Generator) -> int:
-    """Reference latents of this batch; 0 = none. One length a batch, so that no row needs a mask."""
-    if torch.rand((), generator=generator) >= objective.reference_share:
-        return 0
-    shortest, longest = objective.reference_latents
-    return int(torch.randint(shortest, longest + 1, (), generator=generator))
-
-
-def drop_text(ids: tuple[Tensor, ...], objective: ObjectiveConfig, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Blank all texts of random rows (ids 0), for classifier-free guidance."""
-    kept = torch.rand(len(ids[0]), generator=generator) >= objective.text_dropout
-    return tuple(each * kept.unsqueeze(1) for each in ids)
+def kept_texts(clips: int, objective: ObjectiveConfig, generator: torch.Generator) -> Tensor:
+    """Of which clips the texts are kept, all together; the others lose theirs, for classifier-free guidance. [B]."""
+    return torch.rand(clips, generator=generator) >= objective.text_dropout

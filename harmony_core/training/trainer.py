@@ -1,9 +1,8 @@
-"""`harmony train`: autoencoders, then the transformer with Cross-Task Synergy (paper 3.2.2), through accelerate.
+"""`harmony train`: a transformer by Cross-Task Synergy (paper 3.2.2), through accelerate.
 
-Every stage leaves its result in the output folder, and a run that is stopped goes on from the last one. Batches are
-drawn from generators seeded by the step, so that a resumed run sees what an uninterrupted one would have seen.
-Processes that `torchrun` or `accelerate launch` starts share out the autoencoders, the clips, each batch and Muon's
-matrices.
+A run has a folder. What a step reads and draws follows from the seed and its number, so that a run that was stopped
+goes on as if it had not been, and any number of processes see what one would see. Processes that `torchrun` or
+`accelerate launch` starts share out the clips, each batch and Muon's matrices.
 """
 
 from __future__ import annotations
@@ -13,39 +12,39 @@ import logging
 import time
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
 
-from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
-from ..checkpoints import Bundle, CheckpointError, save_bundle
-from ..checkpoints.write import write_safetensors
-from ..diffusion.latents import AVLatents
-from ..model import HarmonyTransformer
-from ..model.initialize import initialize
-from ..model.inputs import AudioInput, Rows, VideoInput
+from ..checkpoints import save_bundle
+from ..checkpoints.bundle import save_transformer
 from ..text.tiny_encoder import TinyTextEncoder
-from ..toyworld import HELD_OUT_SEED, VOCABULARY
-from .autoencoders import reconstruction_report, train_audio_vae, train_video_vae
-from .config import ObjectiveConfig, TrainingConfig
-from .data.toyworld import LatentDataset, encode_clips, render_clips
-from .losses import objective_loss, row_losses
+from .adapters import save_lora
+from .average import WeightAverage
+from .config import BFLOAT16, TrainingConfig
+from .data.loader import Batches
+from .data.shards import Shards
+from .gradients import clip_and_measure, drop_zero_gradients
 from .optim import check_optimizer, make_optimizers, rate
-from .run_folder import Log, ProgressBar, RunState, check_accelerator, same_settings, save_state
-from .tasks import (
-    NoisedBatch,
-    check_batch,
-    drop_text,
-    noise_batch,
-    process_rows,
-    reference_length,
-    split_roles,
-    three_pass_roles,
+from .procedural import procedural_models
+from .run_folder import (
+    Log,
+    ProgressBar,
+    RunState,
+    check_accelerator,
+    flat,
+    keep_trained_alone,
+    same_settings,
+    save_state,
 )
+from .samples import Samples
+from .sections import AUDIO_ALONE
+from .start import Models, choose_trained, start_models
+from .step import step_losses
+from .tasks import check_batch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -53,40 +52,29 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class TrainedModel(nn.Module):
-    """What the optimiser trains: the transformer and its text encoder."""
-
-    def __init__(self, transformer: HarmonyTransformer, text_encoder: TinyTextEncoder) -> None:
-        super().__init__()
-        self.transformer = transformer
-        self.text_encoder = text_encoder
-
-    def forward(
-        self, batch: NoisedBatch, video_ids: Tensor, audio_ids: Tensor, transcript: Tensor, reference: Tensor | None
-    ) -> AVLatents:
-        """Predicted velocities."""
-        texts = self.text_encoder(video_ids), self.text_encoder(audio_ids)
-        video = VideoInput(batch.noisy.video, batch.sigmas.video, texts[0])
-        audio = AudioInput(batch.noisy.sound, batch.sigmas.sound, texts[1], transcript, reference)
-        return AVLatents(*self.transformer(video, audio, Rows(batch.roles)))
-
-
 def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] = ()) -> Path:
-    """Train as `config_path` says and write `output/checkpoint.safetensors`.
+    """Train as `config_path` says. Returns the file with what was trained: a LoRA, or a checkpoint.
 
     Args:
         resume: continue what `output` holds; otherwise it must not exist or be empty.
 
     Raises:
-        ValueError: a wrong setting, or an output folder in use.
+        ValueError: a wrong setting, clips of other models, or an output folder in use; CheckpointError for weights to
+            start from that do not fit.
     """
     from accelerate import Accelerator
 
     config = TrainingConfig.from_yaml(config_path, list(overrides))
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    check_accelerator(accelerator)
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision="bf16" if config.precision == BFLOAT16 else "no",
+        gradient_accumulation_steps=config.accumulation,
+        log_with=list(config.trackers) or None,
+        project_dir=output,
+    )
+    check_accelerator(config, accelerator)
     check_batch(config, accelerator.num_processes)
-    check_optimizer(config.optimizer)
+    check_optimizer(config)
     if accelerator.is_main_process:
         if not resume and output.exists() and any(output.iterdir()):
             raise ValueError(f"{output} is not empty; pass --resume to continue it, or choose another folder.")
@@ -95,187 +83,197 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
     accelerator.wait_for_everyone()
     torch.set_num_threads(config.threads)
     with closing(ProgressBar(hidden=not accelerator.is_main_process)) as progress:
-        video_vae, audio_vae = _autoencoders(config, output, accelerator, progress)
-        torch.manual_seed(config.seed)  # after the autoencoders, so that a resumed run starts from the same weights
-        transformer_config = config.transformer
-        text_encoder = TinyTextEncoder(VOCABULARY, transformer_config.text_len, transformer_config.text_dim)
-        dataset = _latents(config, output, video_vae, audio_vae, text_encoder, accelerator, progress)
-        transformer = HarmonyTransformer(transformer_config)
-        initialize(transformer, torch.Generator().manual_seed(config.seed))
-        model = TrainedModel(transformer, text_encoder)
-        model, card = _train_transformer(config, output, model, dataset, accelerator, progress)
-    path = output / "checkpoint.safetensors"
-    if accelerator.is_main_process:
-        bundle = Bundle(transformer_config, model.transformer, video_vae, audio_vae, model.text_encoder, card)
-        save_bundle(path, bundle, torch.float16)
-    return path
+        if config.data.shards:
+            shards, models = Shards(Path(config.data.shards)), start_models(config)
+            models.check(shards)
+        else:
+            models, shards = procedural_models(config, output, accelerator, progress)
+        return Trainer(config, output, models, shards, accelerator, progress).run()
 
 
-def _autoencoders(
-    config: TrainingConfig, output: Path, accelerator: Accelerator, progress: ProgressBar
-) -> tuple[TinyVideoVAE, TinyAudioVAE]:
-    """Trained autoencoders: from the output folder if they are there, else trained now, one a process."""
-    torch.manual_seed(config.seed)
-    video_vae, audio_vae = TinyVideoVAE(), TinyAudioVAE()
-    paths = output / "video_vae.safetensors", output / "audio_vae.safetensors"
-    settings = config.autoencoder_training
-    missing = [index for index, path in enumerate(paths) if not path.exists()]
-    mine = [index for index in missing if index % accelerator.num_processes == accelerator.process_index]
-    if mine:
-        clips = render_clips(settings.clips, 0, config.data.reference_seconds, progress)
-        if 0 in mine:
-            train_video_vae(settings, clips.videos, video_vae, progress)
-            _save(video_vae, paths[0])
-        if 1 in mine:
-            train_audio_vae(settings, clips.sounds.astype("float32"), audio_vae, progress)
-            _save(audio_vae, paths[1])
-    accelerator.wait_for_everyone()
-    for vae, path in zip((video_vae, audio_vae), paths, strict=True):
-        vae.load_state_dict(load_file(path))
-    if missing and accelerator.is_main_process:
-        held_out = render_clips(config.data.held_out, HELD_OUT_SEED, config.data.reference_seconds, progress)
-        report = reconstruction_report(video_vae, audio_vae, held_out.videos, held_out.sounds.astype("float32"))
-        logger.info("autoencoders: %s", json.dumps(report))
-        (output / "autoencoders.json").write_text(json.dumps(report, indent=1))
-    return video_vae.eval(), audio_vae.eval()
+class Trainer:
+    """The training loop of one run."""
 
+    def __init__(
+        self,
+        config: TrainingConfig,
+        output: Path,
+        models: Models,
+        shards: Shards,
+        accelerator: Accelerator,
+        progress: ProgressBar,
+    ) -> None:
+        self.config, self.output, self.models = config, output, models
+        self.accelerator, self.progress = accelerator, progress
+        self.batches, self.validation = make_batches(config, shards, accelerator)
+        self.model = choose_trained(models, config, ids=shards.settings.text == "ids").to(accelerator.device)
+        trained = list(self.model.trained())
+        self.average = WeightAverage(trained, config.optimizer.ema)
+        optimizers = make_optimizers(trained, config.optimizer)
+        self.schedules = [
+            torch.optim.lr_scheduler.LambdaLR(each, lambda step: rate(step, config.steps, config.optimizer))
+            for each in optimizers
+        ]
+        self.prepared, *self.optimizers = accelerator.prepare(self.model, *optimizers)
+        self.state = RunState()
+        accelerator.register_for_checkpointing(self.state, self.average, *self.schedules)
+        keep_trained_alone(accelerator, self.model)
+        saved = sorted(output.glob("state-*"))
+        if saved:
+            accelerator.load_state(str(saved[-1]))
+        self.log = Log(output / "log.jsonl", config.log_every) if accelerator.is_main_process else None
+        self.samples = None
+        if config.samples.prompts and accelerator.is_main_process:
+            prompts = Path(config.samples.prompts)
+            self.samples = Samples(prompts, models.bundle, output / "samples", accelerator.device)
 
-def _save(module: nn.Module, path: Path) -> None:
-    write_safetensors(path, module.state_dict())
+    def run(self) -> Path:
+        """Every step that is left, and the result."""
+        self.tell()
+        config, state = self.config, self.state
+        if config.trackers:
+            settings = {name: str(value) for name, value in flat(config.same_run()).items()}
+            self.accelerator.init_trackers("harmony", config=settings)
+        if state.step == 0:
+            self.look()
+        started = time.monotonic()
+        loader = self.batches.loader(state.step, config.steps, config.data.workers)
+        for shown in loader:
+            loss, parts = self.step(shown)
+            state.step += 1
+            line = None if self.log is None else self.log.add(state.step, parts, config)
+            if line:
+                self.accelerator.log(line, step=state.step)
+            self.progress("train", state.step, config.steps, loss)
+            if state.step % config.save_every == 0 or state.step == config.steps:
+                state.seconds += time.monotonic() - started
+                save_state(self.accelerator, self.output, state.step, config.keep)
+            if state.step == config.steps or (config.samples.every and state.step % config.samples.every == 0):
+                self.look()
+            started = time.monotonic()
+        if self.samples is not None:
+            for modality, change in self.samples.changed(0, config.steps).items():
+                logger.info("the %s of the samples has changed by %.1f %%", modality, 100 * change)
+        path = self.save()
+        self.accelerator.end_training()
+        return path
 
-
-def _latents(
-    config: TrainingConfig,
-    output: Path,
-    video_vae: TinyVideoVAE,
-    audio_vae: TinyAudioVAE,
-    text_encoder: TinyTextEncoder,
-    accelerator: Accelerator,
-    progress: ProgressBar,
-) -> LatentDataset:
-    """Encoded training clips: from the output folder, else each process renders and encodes a range of them."""
-    path = output / "latents.safetensors"
-    if path.exists():
-        try:
-            return LatentDataset.load(path)
-        except CheckpointError as error:
-            logger.warning("%s It is made anew.", error)
-    accelerator.wait_for_everyone()  # nobody reads it any more
-    index, processes = accelerator.process_index, accelerator.num_processes
-    first, last = (config.data.clips * each // processes for each in (index, index + 1))
-    clips = render_clips(last - first, first, config.data.reference_seconds, progress)
-    speech = config.transformer.speech
-    assert speech is not None  # TrainingConfig has seen to it
-    part = encode_clips(clips, video_vae, audio_vae, text_encoder, speech, progress)
-    part.save(output / f"latents.{index}.safetensors")
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        parts = [output / f"latents.{each}.safetensors" for each in range(processes)]
-        LatentDataset.join([LatentDataset.load(each) for each in parts]).save(path)
-        for each in parts:
-            each.unlink()
-    accelerator.wait_for_everyone()
-    return LatentDataset.load(path)
-
-
-def _train_transformer(
-    config: TrainingConfig,
-    output: Path,
-    model: TrainedModel,
-    dataset: LatentDataset,
-    accelerator: Accelerator,
-    progress: ProgressBar,
-) -> tuple[TrainedModel, dict]:
-    """The training loop. Returns the averaged model and its model card."""
-    model = model.to(accelerator.device)
-    optimizers = make_optimizers(model, config.optimizer)
-    schedules = [
-        torch.optim.lr_scheduler.LambdaLR(each, lambda step: rate(step, config.steps, config.optimizer))
-        for each in optimizers
-    ]
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.optimizer.ema))
-    model, *optimizers = accelerator.prepare(model, *optimizers)
-    state = RunState()
-    accelerator.register_for_checkpointing(state, average, *schedules)
-    saved = sorted(output.glob("state-*"))
-    if saved:
-        accelerator.load_state(str(saved[-1]))
-    log = Log(output / "log.jsonl", config.log_every) if accelerator.is_main_process else None
-    started = time.monotonic()
-    while state.step < config.steps:
-        loss, parts = _step(config, model, dataset, state.step, accelerator)
-        accelerator.backward(loss)
-        norm = accelerator.clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)
-        if state.count_skipped(norm is not None and bool(norm.isfinite())):
-            drop_zero_gradients(model.parameters())
-            for optimizer in optimizers:
+    def step(self, shown: Any) -> tuple[float, dict[str, float]]:
+        """One step of the weights. Returns its loss, this process's share of it, and what is logged of it."""
+        config, accelerator = self.config, self.accelerator
+        whole, parts = 0.0, {}
+        factor = accelerator.num_processes * config.accumulation  # accelerate takes means over both
+        for loss, found in step_losses(config, self.prepared, self.batches, shown, self.state.step, accelerator.device):
+            with accelerator.accumulate(self.prepared):
+                accelerator.backward(loss * factor)
+            whole += float(loss.detach())
+            parts = {name: parts.get(name, 0) + value for name, value in found.items()}
+        norms = clip_and_measure(accelerator, self.model, config.optimizer.max_grad_norm)
+        if self.state.count_skipped(norms):
+            drop_zero_gradients(each for _, each in self.model.trained())
+            for optimizer in self.optimizers:
                 optimizer.step()
-            average.update_parameters(accelerator.unwrap_model(model))
-        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            self.average.update()
+        for optimizer, schedule in zip(self.optimizers, self.schedules, strict=True):
             schedule.step()
             optimizer.zero_grad()
-        state.step += 1
-        if log is not None:
-            log.add(state.step, parts)
-        progress("train", state.step, config.steps, float(loss.detach()))
-        if state.step % config.save_every == 0 or state.step == config.steps:
-            state.seconds += time.monotonic() - started
-            started = time.monotonic()
-            save_state(accelerator, output, state.step)
-    card = {
-        "name": config.preset,
-        "description": "Demonstration model of Harmony on a procedural world of balls and faces.",
-        "steps": config.steps,
-        "batch_size": config.batch_size,
-        "processes": accelerator.num_processes,
-        "clips": len(dataset),
-        "objective": vars(config.objective),
-        "skipped_steps": state.skipped,
-        "training_seconds": round(state.seconds),
-        "license": "Apache-2.0",
-    }
-    trained = average.module
-    assert isinstance(trained, TrainedModel)
-    return trained, card
+        return whole, self._summed(parts) | norms
+
+    def _summed(self, parts: dict[str, Tensor]) -> dict[str, float]:
+        """Parts of a loss over all processes."""
+        totals: Any = self.accelerator.reduce(torch.stack(list(parts.values())), "sum")
+        return dict(zip(parts, totals.tolist(), strict=True))
+
+    @torch.no_grad()
+    def look(self) -> None:
+        """Validation losses, and sample clips, with the averaged weights."""
+        found: dict[str, float] = {}
+        with self.average.applied():
+            if self.validation is not None:
+                found |= self._validation_losses(self.validation)
+            if self.samples is not None:
+                found |= self.samples.make(self.state.step)
+        if self.log is not None and found:
+            self.log.write(self.state.step, found)
+            self.accelerator.log(found, step=self.state.step)
+        self.accelerator.wait_for_everyone()
+
+    def _validation_losses(self, batches: Batches) -> dict[str, float]:
+        """Of all validation clips, with the same draws at every look."""
+        config = replace(self.config, seed=self.config.seed ^ 1, accumulation=1)
+        sums: dict[str, float] = {}
+        self.model.eval()
+        for step in range(batches.steps_per_epoch):
+            shown, device = batches.at(step), self.accelerator.device
+            for _, parts in step_losses(config, self.prepared, batches, shown, step, device):
+                for name, value in self._summed(parts).items():
+                    sums[f"validation/{name}"] = sums.get(f"validation/{name}", 0) + value / batches.steps_per_epoch
+        self.model.train()
+        return sums
+
+    def tell(self) -> None:
+        """What is trained, from where, on what."""
+        if self.accelerator.is_main_process:
+            trained = sum(each.numel() for _, each in self.model.trained())
+            every = sum(each.numel() for each in self.model.parameters())
+            for branch, origin in self.models.origin.items():
+                logger.info("%s: %s", branch, origin)
+            logger.info("trained: %.3g M of %.3g M parameters", trained / 1e6, every / 1e6)
+            left_out = len(self.batches.left_out)
+            shards, kind = self.batches.shards, self.config.objective.reference
+            logger.info("clips: %d of %s, %d of them left out", len(shards), shards.folder, left_out)
+            if left_out:
+                logger.info("left out: sounds without a reference by the rule %s, or clips without sound", kind)
+
+    def save(self) -> Path:
+        """What was trained, averaged."""
+        config, models = self.config, self.models
+        name = "checkpoint" if config.lora is None else "lora"
+        path = self.output / f"{name}.safetensors"
+        card = {
+            "name": self.output.name if config.data.shards else config.preset,
+            "steps": config.steps,
+            "batch_size": config.batch_size,
+            "processes": self.accelerator.num_processes,
+            "clips": len(self.batches.shards),
+            "objective": asdict(config.objective),
+            "skipped_steps": self.state.skipped,
+            "training_seconds": round(self.state.seconds),
+        }
+        if not config.data.shards:
+            card["description"] = "Demonstration model of Harmony on a procedural world of balls and faces."
+            card["license"] = "Apache-2.0"
+        if self.accelerator.is_main_process:
+            with self.average.applied():
+                if config.lora is not None:
+                    save_lora(path, models.transformer, {"model_card": json.dumps(card)})
+                elif models.bundle is not None and isinstance(models.text_encoder, TinyTextEncoder):
+                    save_bundle(path, replace(models.bundle, model_card=card), torch.float16)
+                else:
+                    save_transformer(path, models.config, models.transformer, torch.bfloat16, card)
+        self.accelerator.wait_for_everyone()
+        return path
 
 
-def _step(
-    config: TrainingConfig, model: nn.Module, dataset: LatentDataset, step: int, accelerator: Accelerator
-) -> tuple[Tensor, dict[str, float]]:
-    """The loss of this process's share of a batch, and its parts over the whole of it.
+def make_batches(config: TrainingConfig, shards: Shards, accelerator: Accelerator) -> tuple[Batches, Batches | None]:
+    """Batches of the clips that are trained on, and of those that are held back.
 
-    Everything is drawn for the whole batch, so that the number of processes changes nothing.
+    Raises:
+        ValueError: nothing is left to train on.
     """
-    objective: ObjectiveConfig = config.objective
-    size, processes = config.batch_size, accelerator.num_processes
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    rows = torch.randint(len(dataset), (size,), generator=generator)
-    clean, reference, *ids = dataset.take(rows)
-    ids = drop_text(tuple(ids), objective, generator)
-    length = reference_length(objective, generator)
-    reference = reference[..., :length] if length else None
-    if objective.kind == "three_pass":
-        roles = three_pass_roles(size)
-        clean = clean.map(lambda x: x.repeat(3, *[1] * (x.ndim - 1)))
-        ids = tuple(each.repeat(3, 1) for each in ids)
-        reference = None if reference is None else reference.repeat(3, 1, 1)
-    else:
-        roles = split_roles(size, objective)
-    device = accelerator.device  # drawn on the CPU, so that every device sees the same
-    own = process_rows(len(roles), accelerator.process_index, processes)
-    batch = noise_batch(clean, roles, objective, generator).take(own).to(device)
-    ids = tuple(each[own].to(device) for each in ids)
-    predicted = model(batch, *ids, None if reference is None else reference[own].to(device))
-    loss, parts = objective_loss(row_losses(predicted, batch), batch.roles, objective, roles)
-    totals = cast(Tensor, accelerator.reduce(torch.stack(list(parts.values())), "sum")).tolist()
-    return loss * processes, dict(zip(parts, totals, strict=True))  # gradients are averaged over processes
-
-
-def drop_zero_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """What nothing in this step depended on is left as it is: Muon makes a full step of a gradient of zeros, and
-    AdamW's momentum goes on."""
-    with_gradients = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
-    largest = torch.stack([gradient.detach().abs().max() for _, gradient in with_gradients]).tolist()
-    for (parameter, _), peak in zip(with_gradients, largest, strict=True):
-        if peak == 0:
-            parameter.grad = None
+    held, count = config.data.validation, len(shards)
+    if held >= count:
+        raise ValueError(
+            f"data.validation is {held}, but {shards.folder} holds {count} clips, which leaves none to train on."
+        )
+    common: dict[str, Any] = {
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        "rank": accelerator.process_index,
+        "world": accelerator.num_processes,
+        "reference": config.objective.references,
+        "pictures": config.objective.kind != AUDIO_ALONE,
+    }
+    training = Batches(shards, only=range(count - held), **common)
+    validation = Batches(shards, only=range(count - held, count), **common) if held else None
+    return training, validation

@@ -9,9 +9,9 @@ from torch import nn
 from harmony_core.diffusion.latents import AVLatents
 from harmony_core.model.inputs import AudioInput, Rows, VideoInput
 from harmony_core.model.roles import AUDIO_GIVEN, VIDEO_GIVEN
-from harmony_core.training.config import ObjectiveConfig
 from harmony_core.training.losses import objective_loss, row_losses
-from harmony_core.training.tasks import noise_batch
+from harmony_core.training.sections import ObjectiveConfig
+from harmony_core.training.tasks import TaskRow, draw_levels, noise_rows
 from tests.model.test_transformer import inputs, random_model, small_config
 
 
@@ -26,11 +26,14 @@ def test_a_drivers_head_learns_nothing_and_its_first_layer_does(role: str, kind:
     config, objective = small_config(), ObjectiveConfig(kind=kind, audio_driven_share=1, video_driven_share=0)
     model, values = random_model(config), inputs(config, batch=2)
     clean = AVLatents(values["video"], values["audio"])
-    batch = noise_batch(clean, (role, role), objective, torch.Generator().manual_seed(0))
+    rows = [TaskRow(clip, role, role == AUDIO_GIVEN, role == VIDEO_GIVEN) for clip in range(2)]
+    lengths = clean.video.shape[2], clean.sound.shape[2]
+    levels = draw_levels(rows, *lengths, objective, torch.Generator().manual_seed(0))
+    batch = noise_rows(clean, rows, levels, range(2), range(2))
     video = VideoInput(batch.noisy.video, batch.sigmas.video, values["video_context"])
     audio = AudioInput(batch.noisy.sound, batch.sigmas.sound, values["audio_context"], values["transcript"])
     losses = row_losses(AVLatents(*model(video, audio, Rows(batch.roles))), batch)
-    loss, _ = objective_loss(losses, batch.roles, objective, batch.roles)
+    loss, _ = objective_loss(losses, rows, objective, rows)
     loss.backward()
     driver, driven = (model.audio, model) if role == AUDIO_GIVEN else (model, model.audio)
     assert not moved(driver.head)

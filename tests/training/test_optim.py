@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
 import torch
 
 from harmony_core.training import optim
-from harmony_core.training.config import OPTIMIZERS, OptimizerConfig
+from harmony_core.training.adapters import LoraConfig
+from harmony_core.training.config import TrainingConfig
 from harmony_core.training.muon import Muon
 from harmony_core.training.optim import check_optimizer, make_optimizers, rate
+from harmony_core.training.sections import OPTIMIZERS, DataConfig, OptimizerConfig, StartConfig
 
 SIZE = 72  # bitsandbytes keeps what has under 4096 numbers in 32 bits
 
@@ -35,6 +38,10 @@ def config_of(kind: str) -> OptimizerConfig:
     return OptimizerConfig(kind=kind, adamw_lr=1e-3, muon_lr=0.01)
 
 
+def training_config(kind: str) -> TrainingConfig:
+    return TrainingConfig(preset="harmony-tiny", steps=1, batch_size=1, optimizer=OptimizerConfig(kind=kind))
+
+
 def train(model: Layered, optimizers: list[torch.optim.Optimizer], steps: range) -> list[float]:
     losses = []
     for step in steps:
@@ -51,7 +58,7 @@ def train(model: Layered, optimizers: list[torch.optim.Optimizer], steps: range)
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_every_parameter_has_one_optimiser_and_learns(kind: str) -> None:
     model = Layered()
-    optimizers = make_optimizers(model, config_of(kind))
+    optimizers = make_optimizers(model.named_parameters(), config_of(kind))
     held = [id(each) for optimizer in optimizers for group in optimizer.param_groups for each in group["params"]]
     assert sorted(held) == sorted(id(parameter) for parameter in model.parameters())
     assert isinstance(optimizers[0], Muon) == (kind == "muon")
@@ -62,12 +69,12 @@ def test_every_parameter_has_one_optimiser_and_learns(kind: str) -> None:
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_a_state_that_was_saved_goes_on_exactly(kind: str) -> None:
     config, whole = config_of(kind), Layered()
-    optimizers = make_optimizers(whole, config)
+    optimizers = make_optimizers(whole.named_parameters(), config)
     train(whole, optimizers, range(3))
     resumed = Layered()
     resumed.load_state_dict(whole.state_dict())
     states = deepcopy([optimizer.state_dict() for optimizer in optimizers])
-    others = make_optimizers(resumed, config)
+    others = make_optimizers(resumed.named_parameters(), config)
     for optimizer, state in zip(others, states, strict=True):
         optimizer.load_state_dict(state)
     assert train(resumed, others, range(3, 6)) == train(whole, optimizers, range(3, 6))
@@ -76,7 +83,7 @@ def test_a_state_that_was_saved_goes_on_exactly(kind: str) -> None:
 def test_moments_take_a_quarter_of_the_memory_in_8_bits() -> None:
     def moments(kind: str) -> int:
         model = Layered()
-        optimizers = make_optimizers(model, config_of(kind))
+        optimizers = make_optimizers(model.named_parameters(), config_of(kind))
         train(model, optimizers, range(1))
         states = [optimizer.state[model.transformer["head"].weight] for optimizer in optimizers]
         names = ("exp_avg", "exp_avg_sq", "state1", "state2")
@@ -90,15 +97,22 @@ def test_what_is_frozen_has_no_optimiser(kind: str) -> None:
     model = Layered()
     model.transformer["blocks"].requires_grad_(False)
     before = model.transformer["blocks"][0].weight.clone()
-    train(model, make_optimizers(model, config_of(kind)), range(2))
+    train(model, make_optimizers(model.named_parameters(), config_of(kind)), range(2))
     assert torch.equal(model.transformer["blocks"][0].weight, before)
 
 
 def test_an_optimiser_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optim, "find_spec", lambda name: None if name == "bitsandbytes" else find_spec(name))
     with pytest.raises(ValueError, match="adamw_8bit, which bitsandbytes computes, and that is not installed; pip"):
-        check_optimizer(OptimizerConfig(kind="adamw_8bit"))
-    check_optimizer(OptimizerConfig(kind="adamw"))
+        check_optimizer(training_config("adamw_8bit"))
+    check_optimizer(training_config("adamw"))
+
+
+def test_muon_does_not_train_a_lora() -> None:
+    start, lora = StartConfig(model="harmony-tiny"), LoraConfig()
+    muon = replace(training_config("muon"), preset="", start=start, lora=lora, data=DataConfig(shards="x"))
+    with pytest.raises(ValueError, match=r"kind is muon.*lora.*to adamw"):
+        check_optimizer(muon)
 
 
 def test_a_rate_warms_up_stays_and_decays() -> None:

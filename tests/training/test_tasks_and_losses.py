@@ -6,31 +6,46 @@ import pytest
 import torch
 
 from harmony_core.diffusion.latents import AVLatents
-from harmony_core.training.config import ObjectiveConfig, TrainingConfig
+from harmony_core.training.config import TrainingConfig
+from harmony_core.training.data.batch import process_rows
 from harmony_core.training.losses import objective_loss, row_losses
+from harmony_core.training.sections import ObjectiveConfig
 from harmony_core.training.tasks import (
+    NoisedBatch,
+    TaskRow,
     check_batch,
-    drop_text,
-    noise_batch,
-    process_rows,
-    reference_length,
+    draw_levels,
+    kept_texts,
+    noise_rows,
+    seed_of,
     split_roles,
-    three_pass_roles,
+    task_rows,
 )
 
 NO_PARTS = {"first_frame_share": 0.0, "prefix_share": 0.0}
 
 
-def batch_of(roles, objective: ObjectiveConfig, seed: int = 0):
+def whole_clips(count: int, objective: ObjectiveConfig) -> list[TaskRow]:
+    return task_rows([(True, True)] * count, objective)
+
+
+def rows_of(*roles: str) -> list[TaskRow]:
+    return [TaskRow(clip, role, role != "video_given", role != "audio_given") for clip, role in enumerate(roles)]
+
+
+def batch_of(rows: list[TaskRow], objective: ObjectiveConfig, seed: int = 0) -> tuple[AVLatents, NoisedBatch]:
     generator = torch.Generator().manual_seed(seed)
     clean = AVLatents(
-        torch.randn(len(roles), 2, 3, 2, 2, generator=generator), torch.randn(len(roles), 4, 5, generator=generator)
+        torch.randn(len(rows), 2, 3, 2, 2, generator=generator), torch.randn(len(rows), 4, 5, generator=generator)
     )
-    return clean, noise_batch(clean, roles, objective, torch.Generator().manual_seed(seed + 1))
+    levels = draw_levels(rows, 3, 5, objective, torch.Generator().manual_seed(seed + 1))
+    places = range(len(rows))
+    return clean, noise_rows(clean, rows, levels, places, [seed_of(seed, place) for place in places])
 
 
 def test_the_driver_of_a_row_is_clean_and_its_noise_level_zero():
-    clean, batch = batch_of(three_pass_roles(2), ObjectiveConfig(**NO_PARTS))
+    objective = ObjectiveConfig(**NO_PARTS)
+    clean, batch = batch_of(whole_clips(2, objective), objective)
     assert batch.roles == ("joint",) * 2 + ("audio_given",) * 2 + ("video_given",) * 2
     assert torch.equal(batch.noisy.audio[2:4], clean.audio[2:4])
     assert torch.equal(batch.noisy.video[4:], clean.video[4:])
@@ -42,13 +57,13 @@ def test_the_driver_of_a_row_is_clean_and_its_noise_level_zero():
 
 
 def test_noisy_minus_sigma_velocity_is_clean():
-    clean, batch = batch_of(("joint",) * 4, ObjectiveConfig(first_frame_share=0.5, prefix_share=0.5))
+    clean, batch = batch_of(rows_of(*["joint"] * 4), ObjectiveConfig(first_frame_share=0.5, prefix_share=0.5))
     sigma = batch.sigmas.video[:, None, :, None, None]
     torch.testing.assert_close(batch.noisy.video - sigma * batch.velocity.video, clean.video, atol=1e-5, rtol=1e-5)
 
 
 def test_first_frames_and_prefixes_are_given_and_carry_no_loss():
-    clean, batch = batch_of(("joint",) * 6, ObjectiveConfig(first_frame_share=1.0, prefix_share=0.0))
+    clean, batch = batch_of(rows_of(*["joint"] * 6), ObjectiveConfig(first_frame_share=1.0, prefix_share=0.0))
     assert torch.equal(batch.noisy.video[:, :, 0], clean.video[:, :, 0])
     wrong_there = batch.velocity.map(torch.clone)
     wrong_there.video[:, :, 0] += 100
@@ -56,7 +71,7 @@ def test_first_frames_and_prefixes_are_given_and_carry_no_loss():
 
 
 def test_row_losses_are_means_over_generated_positions():
-    _, batch = batch_of(("joint", "audio_given", "video_given"), ObjectiveConfig(**NO_PARTS))
+    _, batch = batch_of(rows_of("joint", "audio_given", "video_given"), ObjectiveConfig(**NO_PARTS))
     predicted = batch.velocity.map(lambda x: x + 2)
     losses = row_losses(predicted, batch)
     torch.testing.assert_close(losses.video, torch.tensor([4.0, 4.0, 0.0]))
@@ -65,40 +80,77 @@ def test_row_losses_are_means_over_generated_positions():
 
 def test_three_pass_objective_is_the_papers_sum():
     objective = ObjectiveConfig(**NO_PARTS)
-    _, batch = batch_of(three_pass_roles(1), objective)
+    rows = whole_clips(1, objective)
     video, audio = torch.tensor([1.0, 10.0, 0.0]), torch.tensor([2.0, 0.0, 20.0])
-    total, parts = objective_loss(AVLatents(video, audio), batch.roles, objective, batch.roles)
+    total, parts = objective_loss(AVLatents(video, audio), rows, objective, rows)
     assert float(total) == pytest.approx(1 + 2 + 0.1 * 10 + 0.3 * 20)
     assert parts == {"joint/video": 1, "joint/audio": 2, "audio_driven/video": 10, "video_driven/audio": 20}
 
 
 def test_split_batch_shares_and_mean():
     objective = ObjectiveConfig(kind="split_batch", audio_driven_share=0.25, video_driven_share=0.25, **NO_PARTS)
-    roles = split_roles(8, objective)
+    rows = whole_clips(8, objective)
+    roles = [row.role for row in rows]
     assert [roles.count(role) for role in ("joint", "audio_given", "video_given")] == [4, 2, 2]
-    _, batch = batch_of(roles, objective)
+    _, batch = batch_of(rows, objective)
     losses = row_losses(batch.velocity.map(lambda x: x + 1), batch)
-    assert float(objective_loss(losses, roles, objective, roles)[0]) == pytest.approx(2.0)
+    assert float(objective_loss(losses, rows, objective, rows)[0]) == pytest.approx(2.0)
+
+
+def test_a_clip_that_lacks_a_modality_teaches_the_other_alone():
+    present = [(True, True), (True, False), (False, True), (True, True)]
+    objective = ObjectiveConfig(**NO_PARTS)
+    rows = task_rows(present, objective)
+    alone = [TaskRow(1, "isolated", True, False), TaskRow(2, "isolated", False, True)]
+    assert rows[-2:] == alone
+    assert [(row.clip, row.role) for row in rows[:-2]] == [
+        (clip, role) for role in ("joint", "audio_given", "video_given") for clip in (0, 3)
+    ]
+    _, batch = batch_of(rows, objective)
+    assert torch.equal(batch.masks.sound[-2:].amax(1), torch.tensor([0.0, 1.0]))
+    losses = row_losses(batch.velocity.map(lambda x: x + torch.arange(len(rows)).view(-1, *[1] * (x.ndim - 1))), batch)
+    total, parts = objective_loss(losses, rows, objective, rows)
+    assert (float(parts["alone/video"]), float(parts["alone/audio"])) == (36.0, 49.0)
+    joint = (0 + 1 + 36) / 3 + (0 + 1 + 49) / 3
+    assert float(total) == pytest.approx(joint + 0.1 * (4 + 9) / 2 + 0.3 * (16 + 25) / 2)
+
+
+def test_sound_alone_reads_no_picture():
+    rows = task_rows([(True, True), (False, True), (True, False)], ObjectiveConfig(kind="audio"))
+    assert rows == [TaskRow(0, "isolated", False, True), TaskRow(1, "isolated", False, True)]
+
+
+def test_a_row_has_the_same_noise_whoever_runs_it():
+    objective = ObjectiveConfig(first_frame_share=0.5)
+    rows = whole_clips(3, objective)
+    clean, whole = batch_of(rows, objective)
+    levels = draw_levels(rows, 3, 5, objective, torch.Generator().manual_seed(1))
+    own = [1, 4, 7]
+    part = noise_rows(clean.map(lambda x: x[own]), rows, levels, own, [seed_of(0, place) for place in own])
+    for name in ("noisy", "sigmas", "masks", "velocity"):
+        for mine, of_all in zip(getattr(part, name), getattr(whole, name), strict=True):
+            assert torch.equal(mine, of_all[own])
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 4])
 @pytest.mark.parametrize("kind", ["split_batch", "three_pass"])
 def test_shares_of_processes_add_up_to_the_whole(kind: str, processes: int):
     objective = ObjectiveConfig(kind=kind, audio_driven_share=0.25, video_driven_share=0.125, **NO_PARTS)
-    roles = split_roles(12, objective) if kind == "split_batch" else three_pass_roles(12)
-    losses = AVLatents(torch.rand(len(roles)), torch.rand(len(roles)))
-    whole, parts = objective_loss(losses, roles, objective, roles)
-    totals, rows = 0.0, []
+    rows = task_rows([(True, True)] * 10 + [(True, False), (False, True)], objective)
+    losses = AVLatents(torch.rand(len(rows)), torch.rand(len(rows)))
+    whole, parts = objective_loss(losses, rows, objective, rows)
+    totals, run = 0.0, []
     shares = dict.fromkeys(parts, 0.0)
     for rank in range(processes):
-        own = process_rows(len(roles), rank, processes)
-        rows += own
+        clips = process_rows(12, rank, processes)
+        own = [place for place, row in enumerate(rows) if row.clip in clips]
+        run += own
         loss, mine = objective_loss(
-            losses.map(lambda x, own=own: x[own]), tuple(roles[row] for row in own), objective, roles
+            losses.map(lambda x, own=own: x[own]), [rows[place] for place in own], objective, rows
         )
         totals += loss
         shares = {name: shares[name] + mine[name] for name in shares}
-    assert sorted(rows) == list(range(len(roles)))
+    assert sorted(run) == list(range(len(rows)))
     torch.testing.assert_close(totals, whole)
     assert {name: pytest.approx(float(value)) for name, value in parts.items()} == {
         name: float(value) for name, value in shares.items()
@@ -138,16 +190,9 @@ def test_roles_are_as_many_as_rows():
     assert len(split_roles(3, ObjectiveConfig(audio_driven_share=0.5, video_driven_share=0.5))) == 3
 
 
-def test_reference_and_text_dropout_happen_at_their_shares():
-    generator = torch.Generator().manual_seed(0)
-    lengths = [reference_length(ObjectiveConfig(), generator) for _ in range(400)]
-    with_reference = [length for length in lengths if length]
-    assert 0.42 < len(with_reference) / 400 < 0.58
-    assert set(with_reference) == {8, 9, 10, 11, 12}
-    ids = torch.ones(1000, 3, dtype=torch.long)
-    one, other = drop_text((ids, ids), ObjectiveConfig(), generator)
-    assert torch.equal(one, other), "all texts of a row are dropped together"
-    assert 0.06 < float((one[:, 0] == 0).float().mean()) < 0.14
+def test_texts_are_dropped_at_their_share():
+    kept = kept_texts(1000, ObjectiveConfig(), torch.Generator().manual_seed(0))
+    assert 0.06 < float((~kept).float().mean()) < 0.14
 
 
 def test_unknown_objective_is_an_error():

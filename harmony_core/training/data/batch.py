@@ -15,6 +15,11 @@ from torch import Tensor
 from ...diffusion.latents import AVLatents
 
 
+def process_rows(count: int, rank: int, processes: int) -> list[int]:
+    """Which of a whole batch's rows one process runs: every `processes`-th, so that each gets some of every task."""
+    return list(range(rank, count, processes))
+
+
 @dataclass(frozen=True)
 class ClipBatch:
     """Clips of one bucket, together.

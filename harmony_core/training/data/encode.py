@@ -35,7 +35,7 @@ from ...text.tiny_encoder import TinyTextEncoder
 from ...text.transcripts import tokenize_transcript
 from .buckets import Buckets, bucket_name
 from .manifest import Rejected, Row, read_rows
-from .shards import MUTE, Entry, Settings, write_lines
+from .shards import EMPTY, Entry, Settings, write_lines
 from .writer import SHARD_BYTES, ShardWriter, begin, finish, written
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _rejected_of(output: Path, rank: int) -> Path:
 
 
 def _merge(output: Path, rows: list[tuple[int, Row | Rejected]], encoder: ClipEncoder, processes: int) -> None:
-    """The index, the list of rejected rows, silence of every length, and the summary."""
+    """The index, the list of rejected rows, what stands for nothing, and the summary."""
     parts = [_rejected_of(output, rank) for rank in range(processes)]
     rejected = [json.loads(line) for part in parts for line in part.read_text(encoding="utf-8").splitlines()]
     write_lines(output / REJECTED, sorted(rejected, key=lambda each: each["row"]))
@@ -143,7 +143,7 @@ def _merge(output: Path, rows: list[tuple[int, Row | Rejected]], encoder: ClipEn
     unusable = {each["row"] for each in rejected}
     usable = {row.id: row.digest for number, row in rows if isinstance(row, Row) and number not in unusable}
     entries = finish(output, usable)
-    write_safetensors(output / MUTE, encoder.mute({entry.audio_latents for entry in entries}))
+    write_safetensors(output / EMPTY, encoder.empty({entry.audio_latents for entry in entries}))
     with whole_file(output / SUMMARY) as part:
         part.write_text(json.dumps(asdict(Summary.of(entries, len(rejected))), indent=1), encoding="utf-8")
 
@@ -212,12 +212,17 @@ class ClipEncoder:
         )
         return entry, {name: tensor.cpu() for name, tensor in tensors.items()}
 
-    def mute(self, lengths: set[int]) -> dict[str, Tensor]:
-        """Encoded silence [C, T] by its number of latents."""
-        if self.pipeline.audio_vae is None:
-            return {}
-        silence = torch.zeros(1).numpy()
-        return {str(each): self.pipeline.encode_audio(silence, each)[0].to(STORED).cpu() for each in sorted(lengths)}
+    @torch.no_grad()
+    def empty(self, lengths: set[int]) -> dict[str, Tensor]:
+        """What stands for nothing: encoded silence [C, T] of each number of latents, and the features of no text."""
+        tensors = {}
+        if not isinstance(self.pipeline.text_encoder, TinyTextEncoder):
+            tensors["text"] = self._features([""])[0].cpu()
+        if self.pipeline.audio_vae is not None:
+            silence = torch.zeros(1).numpy()
+            for each in sorted(lengths):
+                tensors[f"mute.{each}"] = self.pipeline.encode_audio(silence, each)[0].to(STORED).cpu()
+        return tensors
 
     def _texts(self, row: Row) -> dict[str, Tensor]:
         config, encoder = self.pipeline.config, self.pipeline.text_encoder
@@ -226,12 +231,16 @@ class ClipEncoder:
         if isinstance(encoder, TinyTextEncoder):
             texts = [encoder.tokenize(text)[0] for text in (video, audio)]
         else:
-            self.pipeline.placement.use(encoder)
-            texts = [_trimmed(each) for each in encoder.encode([video, audio], self.pipeline.device)[0]]
+            texts = self._features([video, audio])
         tensors = {"text": texts[0], "audio_text": texts[1]}
         if config.speech is not None:
             tensors["transcript"] = tokenize_transcript(transcript, config.speech)[0]
         return tensors
+
+    def _features(self, texts: list[str]) -> list[Tensor]:
+        encoder = self.pipeline.text_encoder
+        self.pipeline.placement.use(encoder)
+        return [_trimmed(each) for each in encoder.encode(texts, self.pipeline.device)[0]]
 
     def _sound(self, row: Row, span: float | None) -> AudioClip | None:
         """What is heard in the row's span, as much as a clip and a reference after it can take."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ...diffusion.latents import AVLatents
-from .batch import ClipBatch
+from .batch import ClipBatch, process_rows
 from .shards import Sample, Shards
 
 SAME_CLIP, OTHER_CLIP = "same_clip", "other_clip"
@@ -60,7 +61,9 @@ class Batches(Dataset):
     clip without sound needs none and gets zeros.
 
     Args:
-        batch_size: of all processes together, which share each batch in contiguous slices.
+        batch_size: of all processes together, which share each batch as `process_rows` says.
+        pictures: whether pictures are read; without them clips that have no sound are left out as well.
+        only: of which clips batches are made; None = all.
 
     Raises:
         ValueError: a batch that processes cannot share evenly, or no clip to draw.
@@ -72,6 +75,8 @@ class Batches(Dataset):
     rank: int = 0
     world: int = 1
     reference: ReferenceRule | None = None
+    pictures: bool = True
+    only: Sequence[int] | None = None
     left_out: list[int] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -84,19 +89,26 @@ class Batches(Dataset):
             for index, entry in enumerate(entries):
                 if entry.speaker and entry.has_sound:
                     self._speakers[entry.speaker].append(index)
-            heard = (index for index, entry in enumerate(entries) if entry.has_sound)
+            heard = (index for index in self._drawn if entries[index].has_sound)
             self.left_out = [index for index in heard if self._other(index, 0.0) is None]
+        if not self.pictures:
+            self.left_out += [index for index in self._drawn if not entries[index].has_sound]
         excluded = set(self.left_out)
         buckets: dict[str, list[int]] = defaultdict(list)
-        for index, entry in enumerate(entries):
+        for index in self._drawn:
             if index not in excluded:
-                buckets[entry.bucket].append(index)
+                buckets[entries[index].bucket].append(index)
         if not buckets:
-            why = "" if self.reference is None else f" that has a reference by the rule {self.reference.kind}"
+            why = "" if self.pictures else " with sound"
+            why += "" if self.reference is None else f" that has a reference by the rule {self.reference.kind}"
             raise ValueError(f"{self.shards.folder} holds no clip{why}.")
         self._buckets = [np.array(buckets[name]) for name in sorted(buckets)]
         self._epoch, self._order = -1, []
         self.steps_per_epoch = sum(-(-len(each) // self.batch_size) for each in self._buckets)
+
+    @property
+    def _drawn(self) -> Sequence[int]:
+        return range(len(self.shards)) if self.only is None else self.only
 
     def __getitem__(self, step: int) -> ClipBatch:
         return self.at(step)
@@ -121,12 +133,18 @@ class Batches(Dataset):
         """This process's share of the batch of step `step`, from 0."""
         clips = self.clips(step)
         length, references = self._references(step, clips)
-        share = len(clips) // self.world
-        mine = slice(self.rank * share, (self.rank + 1) * share)
-        sources = {each.clip for each in references[mine] if each is not None}
-        samples = {index: self.shards[index] for index in {*clips[mine], *sources}}
-        sounds = [self._cut(each, length, samples) for each in references[mine]]
-        return _collate([samples[index] for index in clips[mine]], sounds, self.shards)
+        mine = process_rows(self.batch_size, self.rank, self.world)
+        own = [clips[row] for row in mine]
+        cuts = [references[row] for row in mine] if references else []
+        sources = {each.clip for each in cuts if each is not None}
+        samples = {index: self.shards[index] for index in {*own, *sources}}
+        sounds = [self._cut(each, length, samples) for each in cuts]
+        return self._collate([samples[index] for index in own], sounds)
+
+    def present(self, step: int) -> list[tuple[bool, bool]]:
+        """Whether each clip of the whole batch of a step has pictures that are read, and sound."""
+        entries = [self.shards.entries[index] for index in self.clips(step)]
+        return [(self.pictures and entry.has_video, entry.has_sound) for entry in entries]
 
     def loader(self, first_step: int, steps: int, workers: int = 0) -> DataLoader:
         """A DataLoader over `at(first_step) .. at(steps - 1)`, read ahead by `workers` processes."""
@@ -171,26 +189,28 @@ class Batches(Dataset):
         first = int(reference.start * (sound_CT.shape[-1] - length + 1))
         return sound_CT[:, first : first + length].float()
 
-
-def _collate(samples: list[Sample], references: list[Tensor], shards: Shards) -> ClipBatch:
-    """Samples of one bucket: all of them have pictures or none, in which case these are a patch a frame, at no cost."""
-    settings, entry = shards.settings, samples[0].entry
-    num_latent_frames = (entry.frames - 1) // settings.temporal_stride + 1
-    no_video = torch.zeros(settings.video_channels, num_latent_frames, *settings.patch_size[1:])
-    no_sound = torch.zeros(settings.audio_channels, entry.audio_latents)
-    video = [no_video if each.video is None else each.video.float() for each in samples]
-    audio = [no_sound if each.audio is None else each.audio.float() for each in samples]
-    transcripts = [each.transcript for each in samples if each.transcript is not None]
-    return ClipBatch(
-        clean=AVLatents(torch.stack(video), torch.stack(audio)),
-        has_video=torch.tensor([each.video is not None for each in samples]),
-        has_sound=torch.tensor([each.audio is not None for each in samples]),
-        video_text=torch.stack([_padded(each.text, settings.text_len) for each in samples]),
-        audio_text=torch.stack([_padded(each.audio_text, settings.text_len) for each in samples]),
-        transcript=torch.stack(transcripts) if transcripts else None,
-        reference=torch.stack(references) if references else None,
-        ids=tuple(each.entry.id for each in samples),
-    )
+    def _collate(self, samples: list[Sample], references: list[Tensor]) -> ClipBatch:
+        """Samples of one bucket. Pictures that none of them has, or that are not read, are a patch a frame, at no
+        cost."""
+        settings, entry = self.shards.settings, samples[0].entry
+        num_latent_frames = (entry.frames - 1) // settings.temporal_stride + 1
+        no_video = torch.zeros(settings.video_channels, num_latent_frames, *settings.patch_size[1:])
+        no_sound = torch.zeros(settings.audio_channels, entry.audio_latents)
+        seen = [each.video if self.pictures else None for each in samples]
+        audio = [no_sound if each.audio is None else each.audio.float() for each in samples]
+        transcripts = [each.transcript for each in samples if each.transcript is not None]
+        return ClipBatch(
+            clean=AVLatents(
+                torch.stack([no_video if video is None else video.float() for video in seen]), torch.stack(audio)
+            ),
+            has_video=torch.tensor([video is not None for video in seen]),
+            has_sound=torch.tensor([each.audio is not None for each in samples]),
+            video_text=torch.stack([_padded(each.text, settings.text_len) for each in samples]),
+            audio_text=torch.stack([_padded(each.audio_text, settings.text_len) for each in samples]),
+            transcript=torch.stack(transcripts) if transcripts else None,
+            reference=torch.stack(references) if references else None,
+            ids=tuple(each.entry.id for each in samples),
+        )
 
 
 def _padded(text: Tensor, length: int) -> Tensor:

@@ -1,7 +1,8 @@
 """Encoded clips on disk: safetensors files of about a gigabyte, behind an index that alone decides what is drawn.
 
 A folder holds `dataset.json` (what encoded them: `Settings`), `index.jsonl` (an `Entry` a line), `shards/*.safetensors`
-and `mute.safetensors` (encoded silence, by number of latents). A shard has the tensors `ID.video` [C, T_v, h, w],
+and `empty.safetensors` (`mute.N`: encoded silence of N latents; `text`: the features of no text, where texts are
+features). A shard has the tensors `ID.video` [C, T_v, h, w],
 `ID.audio` and `ID.reference` [C, T], `ID.text` and `ID.audio_text` ([S, D] features trimmed to the text, or [S] ids)
 and `ID.transcript` [S]; what a clip lacks is not there. Files are memory-mapped: a clip is read where it lies.
 """
@@ -23,7 +24,7 @@ from ...checkpoints.weight_files import open_safetensors
 from ...outputs import whole_file
 from ...strict import build
 
-SETTINGS, INDEX, MUTE, SHARDS = "dataset.json", "index.jsonl", "mute.safetensors", "shards"
+SETTINGS, INDEX, EMPTY, SHARDS = "dataset.json", "index.jsonl", "empty.safetensors", "shards"
 PARTS = ("video", "audio", "reference", "text", "audio_text", "transcript")
 FIX = "run harmony encode again, which makes anew what is damaged"
 
@@ -150,7 +151,13 @@ class Shards:
 
     def mute(self, length: int) -> Tensor:
         """Encoded silence [C, length], where a clip of that length is in the index."""
-        return self._open(MUTE).get_tensor(str(length))
+        return self._open(EMPTY).get_tensor(f"mute.{length}")
+
+    def empty_text(self) -> Tensor:
+        """What a dropped text is: its features [S, D], or no ids [S]."""
+        if self.settings.text == "ids":
+            return torch.zeros(self.settings.text_len, dtype=torch.long)
+        return self._open(EMPTY).get_tensor("text")
 
     def _open(self, name: str) -> Any:
         if name not in self._files:

@@ -1,0 +1,79 @@
+"""What a run on the procedural world makes first, in its own folder: small autoencoders, then encoded clips."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file
+
+from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
+from ..checkpoints.write import write_safetensors
+from ..text.tiny_encoder import TinyTextEncoder
+from ..toyworld import HELD_OUT_SEED, VOCABULARY
+from .autoencoders import reconstruction_report, train_audio_vae, train_video_vae
+from .config import TrainingConfig
+from .data.shards import Shards
+from .data.toyworld import render_clips, write_toy_shards
+from .run_folder import ProgressBar
+from .start import Models, fresh
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+SHARDS = "shards"
+AUTOENCODERS = "video_vae.safetensors", "audio_vae.safetensors"
+
+logger = logging.getLogger(__name__)
+
+
+def procedural_models(
+    config: TrainingConfig, output: Path, accelerator: Accelerator, progress: ProgressBar
+) -> tuple[Models, Shards]:
+    """Models with trained autoencoders and a transformer with its first weights, and the clips they encoded. What
+    `output` holds of it is taken from there."""
+    video_vae, audio_vae = _autoencoders(config, output, accelerator, progress)
+    torch.manual_seed(config.seed)  # after the autoencoders, so that a resumed run starts from the same weights
+    from accelerate import PartialState
+
+    size = config.transformer
+    text_encoder = TinyTextEncoder(VOCABULARY, size.text_len, size.text_dim)
+    parts = video_vae, audio_vae, text_encoder
+    world = config.data
+    shards = write_toy_shards(
+        output / SHARDS, world.clips, world.reference_seconds, size, *parts, PartialState(), progress
+    )
+    models = Models(size, fresh(config), text_encoder, video_vae, audio_vae)
+    return models, shards
+
+
+def _autoencoders(
+    config: TrainingConfig, output: Path, accelerator: Accelerator, progress: ProgressBar
+) -> tuple[TinyVideoVAE, TinyAudioVAE]:
+    """Trained autoencoders: from the output folder if they are there, else trained now, one a process."""
+    torch.manual_seed(config.seed)
+    video_vae, audio_vae = TinyVideoVAE(), TinyAudioVAE()
+    paths = [output / name for name in AUTOENCODERS]
+    settings = config.autoencoder_training
+    missing = [index for index, path in enumerate(paths) if not path.exists()]
+    mine = [index for index in missing if index % accelerator.num_processes == accelerator.process_index]
+    if mine:
+        clips = render_clips(settings.clips, 0, config.data.reference_seconds, progress)
+        if 0 in mine:
+            train_video_vae(settings, clips.videos, video_vae, progress)
+            write_safetensors(paths[0], video_vae.state_dict())
+        if 1 in mine:
+            train_audio_vae(settings, clips.sounds.astype("float32"), audio_vae, progress)
+            write_safetensors(paths[1], audio_vae.state_dict())
+    accelerator.wait_for_everyone()
+    for vae, path in zip((video_vae, audio_vae), paths, strict=True):
+        vae.load_state_dict(load_file(path))
+    if missing and accelerator.is_main_process:
+        held_out = render_clips(config.data.held_out, HELD_OUT_SEED, config.data.reference_seconds, progress)
+        report = reconstruction_report(video_vae, audio_vae, held_out.videos, held_out.sounds.astype("float32"))
+        logger.info("autoencoders: %s", json.dumps(report))
+        (output / "autoencoders.json").write_text(json.dumps(report, indent=1))
+    return video_vae.eval(), audio_vae.eval()
