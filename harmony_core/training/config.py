@@ -14,6 +14,7 @@ from ..strict import build
 from .adapters import LoraConfig
 from .autoencoders import AutoencoderTraining
 from .sections import (
+    AUDIO_ALONE,
     DataConfig,
     ObjectiveConfig,
     OptimizerConfig,
@@ -71,6 +72,11 @@ class TrainingConfig:
                 raise ValueError(f"{name} is {quoted(getattr(self, name))}, but must be one of {', '.join(known)}.")
         if self.lora is not None and self.train != ALL:
             raise ValueError(f"train is {self.train}, but a LoRA says what it trains by lora.targets; leave train out.")
+        if self.objective.kind == AUDIO_ALONE and self.trained_branch in (VIDEO, INTERACTIONS):
+            raise ValueError(
+                f"objective.kind is {AUDIO_ALONE}, which teaches the sound alone, but what is trained is "
+                f"{self.trained_branch}; change one of them."
+            )
         if self.lora is not None and self.start is None:
             raise ValueError("lora needs weights to adapt; name them by start.model.")
         if self.preset == "" and (self.start is None or self.model):
@@ -98,6 +104,18 @@ class TrainingConfig:
                 f"objective.reference_latents is {list(self.objective.reference_latents)}, but data.reference_seconds "
                 f"{self.data.reference_seconds:g} holds {held} latents; lower the one or raise the other."
             )
+
+    @property
+    def trained_branch(self) -> str:
+        """`all`, or the one that is trained."""
+        return self.train if self.lora is None else self.lora.targets
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What a clip must have to teach what is trained."""
+        if self.objective.kind == AUDIO_ALONE:
+            return (AUDIO,)
+        return {ALL: (), INTERACTIONS: (VIDEO, AUDIO)}.get(self.trained_branch, (self.trained_branch,))
 
     @property
     def transformer(self) -> HarmonyConfig:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..autoencoders.interface import AudioAutoencoder, VideoAutoencoder
 from ..checkpoints import Bundle, load_bundle
@@ -167,6 +169,8 @@ def choose_trained(models: Models, config: TrainingConfig, ids: bool) -> Trained
     encoder = models.text_encoder if ids else None
     assert encoder is None or isinstance(encoder, TinyTextEncoder)
     model = TrainedModel(models.transformer, encoder)
+    if config.activation_checkpointing:
+        checkpoint_layers(model.transformer)
     if config.lora is not None:
         model.requires_grad_(False)
         torch.manual_seed(config.seed)  # of the adapters' first weights
@@ -175,3 +179,12 @@ def choose_trained(models: Models, config: TrainingConfig, ids: bool) -> Trained
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(config.train in (ALL, branch_of_parameter(name)))
     return model.train()
+
+
+def checkpoint_layers(transformer: HarmonyTransformer) -> None:
+    """Keep of every block and interaction its input alone, and compute it again for the gradients."""
+    for branch in transformer.branches:
+        for block in branch.blocks:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    for interaction in getattr(transformer, "interactions", ()):
+        interaction.forward = partial(checkpoint, interaction.forward, use_reentrant=False)

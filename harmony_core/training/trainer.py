@@ -62,7 +62,7 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
         ValueError: a wrong setting, clips of other models, or an output folder in use; CheckpointError for weights to
             start from that do not fit.
     """
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedDataParallelKwargs
 
     config = TrainingConfig.from_yaml(config_path, list(overrides))
     accelerator = Accelerator(
@@ -71,6 +71,8 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
         gradient_accumulation_steps=config.accumulation,
         log_with=list(config.trackers) or None,
         project_dir=output,
+        # a step whose clips all lack a modality, or with one trained alone, does not reach every weight
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     check_accelerator(config, accelerator)
     check_batch(config, accelerator.num_processes)
@@ -223,7 +225,8 @@ class Trainer:
             shards, kind = self.batches.shards, self.config.objective.reference
             logger.info("clips: %d of %s, %d of them left out", len(shards), shards.folder, left_out)
             if left_out:
-                logger.info("left out: sounds without a reference by the rule %s, or clips without sound", kind)
+                needs = " and ".join(self.config.needs) or "what they teach"
+                logger.info("left out: clips without %s, or sounds without a reference by the rule %s", needs, kind)
 
     def save(self) -> Path:
         """What was trained, averaged."""
@@ -273,6 +276,7 @@ def make_batches(config: TrainingConfig, shards: Shards, accelerator: Accelerato
         "world": accelerator.num_processes,
         "reference": config.objective.references,
         "pictures": config.objective.kind != AUDIO_ALONE,
+        "needs": config.needs,
     }
     training = Batches(shards, only=range(count - held), **common)
     validation = Batches(shards, only=range(count - held, count), **common) if held else None

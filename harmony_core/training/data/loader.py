@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -62,7 +62,8 @@ class Batches(Dataset):
 
     Args:
         batch_size: of all processes together, which share each batch as `process_rows` says.
-        pictures: whether pictures are read; without them clips that have no sound are left out as well.
+        pictures: whether pictures are read.
+        needs: what a clip must have, `video`, `audio` or both; others are left out.
         only: of which clips batches are made; None = all.
 
     Raises:
@@ -76,6 +77,7 @@ class Batches(Dataset):
     world: int = 1
     reference: ReferenceRule | None = None
     pictures: bool = True
+    needs: tuple[str, ...] = ()
     only: Sequence[int] | None = None
     left_out: list[int] = field(default_factory=list, init=False)
 
@@ -91,15 +93,17 @@ class Batches(Dataset):
                     self._speakers[entry.speaker].append(index)
             heard = (index for index in self._drawn if entries[index].has_sound)
             self.left_out = [index for index in heard if self._other(index, 0.0) is None]
-        if not self.pictures:
-            self.left_out += [index for index in self._drawn if not entries[index].has_sound]
+        for index in self._drawn:
+            has = {"video": entries[index].has_video, "audio": entries[index].has_sound}
+            if not all(has[each] for each in self.needs):
+                self.left_out.append(index)
         excluded = set(self.left_out)
         buckets: dict[str, list[int]] = defaultdict(list)
         for index in self._drawn:
             if index not in excluded:
                 buckets[entries[index].bucket].append(index)
         if not buckets:
-            why = "" if self.pictures else " with sound"
+            why = f" with {' and '.join(self.needs)}" if self.needs else ""
             why += "" if self.reference is None else f" that has a reference by the rule {self.reference.kind}"
             raise ValueError(f"{self.shards.folder} holds no clip{why}.")
         self._buckets = [np.array(buckets[name]) for name in sorted(buckets)]
@@ -148,7 +152,10 @@ class Batches(Dataset):
 
     def loader(self, first_step: int, steps: int, workers: int = 0) -> DataLoader:
         """A DataLoader over `at(first_step) .. at(steps - 1)`, read ahead by `workers` processes."""
-        options = {"prefetch_factor": 2, "persistent_workers": True} if workers else {}
+        # A generator of its own: else every DataLoader takes a number from torch's, which a resumed run would miss.
+        options: dict[str, Any] = {"generator": torch.Generator()}
+        if workers:
+            options |= {"prefetch_factor": 2, "persistent_workers": True}
         return DataLoader(self, batch_size=None, sampler=range(first_step, steps), num_workers=workers, **options)
 
     def _other(self, index: int, pick: float) -> tuple[int, str] | None:
