@@ -13,7 +13,7 @@ from .quoting import quoted
 from .strict import build
 
 INTERACTIONS = ("framewise", "global", "masked", "none")
-ROPE_ALIGNMENTS = ("index", "ovi", "timestamp")
+ROPE_ALIGNMENTS = ("none", "index", "ovi", "timestamp")
 STYLE_POOLINGS = ("none", "frame")
 AUDIO_EMBEDDINGS = ("linear", "swiglu_conv", "mlp")
 AUDIO_ROPES = ("temporal", "all")

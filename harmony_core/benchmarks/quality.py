@@ -102,11 +102,11 @@ class Generated:
             pipeline = without_style(pipeline)
         for start in range(0, len(scenes), batch):
             rows = scenes[start : start + batch]
-            for scene, made in zip(rows, pipeline.batch([self._request(row) for row in rows]), strict=True):
+            for scene, made in zip(rows, pipeline.batch([self._request(row, pipeline) for row in rows]), strict=True):
                 yield scene, _heard(made.frames, made.samples)
             progress(start + len(rows), len(scenes))
 
-    def _request(self, held: HeldOut) -> GenerateRequest:
+    def _request(self, held: HeldOut, pipeline: HarmonyPipeline) -> GenerateRequest:
         scene = held.clip.scene
         media = {
             "": {},
@@ -117,7 +117,7 @@ class Generated:
         return GenerateRequest(
             prompt=scene.video_caption,
             audio_prompt=scene.audio_caption,
-            transcript=scene.transcript,
+            transcript="" if pipeline.config.speech is None else scene.transcript,
             seed=held.seed,
             video_sync_scale=None if self.guided else 1.0,
             audio_sync_scale=None if self.guided else 1.0,

@@ -217,6 +217,26 @@ def quality(
 
 
 @bench.command()
+def ablation(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the runs; those that are there are kept.")],
+    row: Annotated[list[str] | None, typer.Option(help="Which rows, once for each; default: all.")] = None,
+    seeds: Annotated[int, typer.Option(help="Training seeds of each row.")] = 3,
+    steps: Annotated[int, typer.Option(help="Steps of each run.")] = 600,
+    batch_size: Annotated[int, typer.Option(help="Clips a step.")] = 16,
+    train_clips: Annotated[int, typer.Option(help="Clips that are trained on.")] = 3000,
+    scenes: Annotated[int, typer.Option(help="Held-out scenes that are scored.")] = 48,
+) -> None:
+    """Train the method's parts one by one on the toy world, and score what each adds."""
+    from ..benchmarks.ablation import ROWS, AblationOptions, run_ablation, table
+    from ..benchmarks.quality import write_rows
+
+    options = AblationOptions(tuple(row or ROWS), seeds, steps, batch_size, train_clips, scenes)
+    found = run_ablation(output, options, say)
+    write_rows(output / "ablation.csv", found)
+    print(table(found))
+
+
+@bench.command()
 def clips(
     folder: Annotated[Path, typer.Argument(help="Folder of clips, of any model.")],
     output: Annotated[

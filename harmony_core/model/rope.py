@@ -77,7 +77,7 @@ def cross_rope(
     """Query and key tables of frame-wise attention, per direction. Only temporal pairs rotate (paper 3.3).
 
     The source's index is rescaled to the target's timeline: `index` by the ratio of lengths (the paper's),
-    `timestamp` by true times.
+    `timestamp` by true times, `none` not at all (what the paper's alignment is held against).
     """
     video = torch.arange(num_latent_frames, dtype=torch.float64)
     audio = torch.arange(num_audio, dtype=torch.float64)
@@ -86,6 +86,8 @@ def cross_rope(
         rate = float(as_fraction(config.audio_latent_rate))
         audio_on_video = (fps * (audio + 0.5) / rate + 1) / 4
         video_on_audio = (4 * video - 1) / fps * rate - 0.5
+    elif config.rope_alignment == "none":
+        audio_on_video, video_on_audio = audio, video
     else:
         audio_on_video = audio * num_latent_frames / num_audio
         video_on_audio = video * num_audio / num_latent_frames

@@ -92,10 +92,10 @@ class TrainingConfig:
         transformer, _ = self.transformer, self.autoencoder_training
         channels = "video_channels", "audio_channels"
         tiny = preset("harmony-tiny")
-        if transformer.speech is None or any(getattr(transformer, name) != getattr(tiny, name) for name in channels):
+        if any(getattr(transformer, name) != getattr(tiny, name) for name in channels):
             raise ValueError(
                 f"preset {self.preset!r} with model {quoted(self.model)} does not go with the autoencoders that are "
-                f"trained here: it needs speech, video_channels {tiny.video_channels} and audio_channels "
+                f"trained here: it needs video_channels {tiny.video_channels} and audio_channels "
                 f"{tiny.audio_channels}, as harmony-tiny has. To train on clips of yours, name data.shards."
             )
         held = int(as_fraction(self.data.reference_seconds) * as_fraction(transformer.audio_latent_rate))

@@ -53,12 +53,12 @@ def floor_material(video: np.ndarray) -> str:
 
 def impact_material(audio: np.ndarray) -> str:
     """The material that the impacts sound like (16 kHz), or "" in silence."""
-    return _impact_classifier()(_timbre(audio)) if is_audible(audio) else ""
+    return _impact_classifier()(timbre(audio)) if is_audible(audio) else ""
 
 
 def nearest_voice(audio: np.ndarray) -> str:
     """The voice that speech (16 kHz) sounds most like, or "" in silence."""
-    return _voice_classifier()(_timbre(audio)) if is_audible(audio) else ""
+    return _voice_classifier()(timbre(audio)) if is_audible(audio) else ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _loud_frames(audio: np.ndarray) -> np.ndarray:
     return power[total > 0.01 * total.max()]
 
 
-def _timbre(audio: np.ndarray) -> np.ndarray:
+def timbre(audio: np.ndarray) -> np.ndarray:
     """Mean over the loud frames of the log spectrum in 32 bands, level removed: float64 [32].
 
     The bands are fine enough to hold the harmonics of high voices, and stay measurable after a mel vocoder, in which
@@ -140,9 +140,9 @@ def _floor_classifier() -> _NearestCentroid:
 
 @cache
 def _impact_classifier() -> _NearestCentroid:
-    return _fit("ball", MATERIALS, "material", _timbre, scene_audio, 12)
+    return _fit("ball", MATERIALS, "material", timbre, scene_audio, 12)
 
 
 @cache
 def _voice_classifier() -> _NearestCentroid:
-    return _fit("face", tuple(PERSON_OF_VOICE), "voice", _timbre, scene_audio, 24)
+    return _fit("face", tuple(PERSON_OF_VOICE), "voice", timbre, scene_audio, 24)

@@ -77,18 +77,20 @@ def encode_clips(
     video_vae: TinyVideoVAE,
     audio_vae: TinyAudioVAE,
     text_encoder: TinyTextEncoder,
-    speech: SpeechConfig,
+    speech: SpeechConfig | None,
 ) -> dict[str, Tensor]:
     """Latents float16 and token ids of rendered clips, by a shard's parts: [N, ...] each."""
     sounds, references = (torch.from_numpy(each).float() for each in (clips.sounds, clips.references))
-    return {
+    tensors = {
         "video": video_vae.encode(from_pixels(clips.videos).transpose(1, 2)).half(),
         "audio": audio_vae.encode(sounds).half(),
         "reference": audio_vae.encode(references).half(),
         "text": torch.stack([text_encoder.tokenize(text)[0] for text in clips.video_captions]),
         "audio_text": torch.stack([text_encoder.tokenize(text)[0] for text in clips.audio_captions]),
-        "transcript": torch.stack([tokenize_transcript(text, speech)[0] for text in clips.transcripts]),
     }
+    if speech is not None:
+        tensors["transcript"] = torch.stack([tokenize_transcript(text, speech)[0] for text in clips.transcripts])
+    return tensors
 
 
 def write_toy_shards(
@@ -108,8 +110,6 @@ def write_toy_shards(
     Raises as `begin`.
     """
     geometry = ClipGeometry.from_seconds(config.seconds, config.fps, config.height, config.width, config)
-    speech = config.speech
-    assert speech is not None  # TrainingConfig has seen to it
     bucket = bucket_name(geometry, has_video=True)
     if state.is_main_process:
         source = f"procedural world, {reference_seconds:g} s of reference"
@@ -122,7 +122,7 @@ def write_toy_shards(
         entries = [_toy_entry(seed, geometry, bucket) for seed in range(first, min(first + PIECE, count))]
         if any(entry.row not in done for entry in entries):
             rendered = render_clips(len(entries), first, reference_seconds, _in_silence)
-            tensors = encode_clips(rendered, video_vae, audio_vae, text_encoder, speech)
+            tensors = encode_clips(rendered, video_vae, audio_vae, text_encoder, config.speech)
             for place, entry in enumerate(entries):
                 if entry.row not in done:
                     speaks = bool(rendered.transcripts[place])
