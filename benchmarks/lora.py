@@ -34,6 +34,7 @@ from tools.own_clips import new_clip, scenes, write_clips
 
 HELD_OUT_SEED = 3_000_000
 NEW, AS_EVER = "new", "as ever"
+FILMS = "films"
 TRAINING = {
     "start": {"model": "harmony-tiny"},
     "batch_size": 8,
@@ -108,9 +109,9 @@ def measure(lora: Path, count: int) -> tuple[list[dict], list[tuple[str, np.ndar
     new_means = trait_means(new, plain)
     adapted = load_bundle("harmony-tiny")
     apply_lora(adapted.transformer, lora)
-    for way, pipeline in (("without", plain), ("with", HarmonyPipeline(adapted))):
+    for way, pipeline in ((FILMS, plain), ("without", plain), ("with", HarmonyPipeline(adapted))):
         for group, held in ((NEW, new), (AS_EVER, ever)):
-            made = Generated()(held, pipeline, 8, lambda *_: None)
+            made = round_trip(held, plain) if way == FILMS else Generated()(held, pipeline, 8, lambda *_: None)
             for place, (each, clip) in enumerate(made):
                 kind, found = each.clip.scene.kind, score(each, clip)
                 if group == NEW:
@@ -123,22 +124,24 @@ def measure(lora: Path, count: int) -> tuple[list[dict], list[tuple[str, np.ndar
                     {"way": way, "scenes": group, "seed": each.seed, "metric": name, "value": round(float(number), 5)}
                     for name, number in found.items()
                 ]
-                if place < 2:
+                if place < 2 and way != FILMS:
                     shown.append((f"{way}: {each.clip.scene.video_caption}", *clip))
     return rows, shown
 
 
 def table(rows: list[dict]) -> str:
-    """Means with 95 % bootstrap intervals, without and with the LoRA."""
-    lines = ["| scenes | metric | without | with |", "|---|---|---|---|"]
+    """Means with 95 % bootstrap intervals: of the films themselves, encoded and decoded, and without and with the
+    LoRA."""
+    ways = (FILMS, "without", "with")
+    lines = [f"| scenes | metric | {' | '.join(ways)} |", "|---" * 5 + "|"]
     for group, metric in dict.fromkeys((row["scenes"], row["metric"]) for row in rows):
         cells = []
-        for way in ("without", "with"):
+        for way in ways:
             key = way, group, metric
             values = [row["value"] for row in rows if (row["way"], row["scenes"], row["metric"]) == key]
             low, high = bootstrap_interval(values, 0)
             cells.append(f"{np.mean(values):.3f} ({low:.3f} to {high:.3f})")
-        lines.append(f"| {group} | {metric} | {cells[0]} | {cells[1]} |")
+        lines.append(f"| {group} | {metric} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints import load_bundle
+from ..checkpoints.bundle import load_companions
 from ..checkpoints.write import write_safetensors
 from ..pipelines import HarmonyPipeline
 from ..presets import preset
@@ -127,14 +127,14 @@ def prepare_shared(folder: Path, output: Path, reads_transcripts: bool, options:
     from accelerate import PartialState
 
     shared = folder / ("with_transcripts" if reads_transcripts else "without_transcripts")
-    bundle = load_bundle(AUTOENCODER_SOURCE)
-    parts = bundle.video_vae, bundle.audio_vae, bundle.text_encoder
+    _, video_vae, audio_vae, text_encoder = load_companions(AUTOENCODER_SOURCE)
     config = preset("harmony-tiny").with_(**(SMALL if reads_transcripts else SMALL | GLOBAL))
+    parts = video_vae, audio_vae, text_encoder
     write_toy_shards(shared, options.clips, 0.48, config, *parts, PartialState(cpu=True), lambda *_: None)
     output.mkdir(parents=True, exist_ok=True)
     if not (output / SHARDS).exists():
         (output / SHARDS).symlink_to(shared.resolve())
-    for name, part in zip(AUTOENCODERS, parts[:2], strict=True):
+    for name, part in zip(AUTOENCODERS, (video_vae, audio_vae), strict=True):
         write_safetensors(output / name, part.state_dict())
 
 

@@ -40,10 +40,17 @@ class Branch(nn.Module):
 
     def embed_time(self, sigma_BT: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Time embedding [B, T, D] and its projection [B, T, 6, D], computed once per distinct sigma."""
-        sigma_K, index_BT = torch.unique(sigma_BT, return_inverse=True)
+        sigma_K, index_BT = self.distinct(sigma_BT)
         e_KD = self.time_embedding(timestep_embedding(sigma_K, self.config.freq_dim).to(dtype))
         e_K6D = self.time_projection(e_KD).unflatten(-1, (6, -1))
         return e_KD[index_BT], e_K6D[index_BT]
+
+    @staticmethod
+    def distinct(sigma_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Distinct levels [K], and which of them each latent has. Without values (the meta device) a level is one."""
+        if sigma_BT.is_meta:
+            return sigma_BT.new_zeros(1), torch.zeros_like(sigma_BT, dtype=torch.long)
+        return torch.unique(sigma_BT, return_inverse=True)
 
     def embed_text(self, context_BSC: Tensor) -> Tensor:
         """Zero-pad to `text_len` first: padding rows become a constant that is attended to, as in Wan."""

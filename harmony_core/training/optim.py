@@ -31,15 +31,23 @@ def check_optimizer(config: TrainingConfig) -> None:
         )
 
 
+def matrices_and_rest(
+    parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """What Muon has, nothing without it, and what AdamW has."""
+    matrices, rest = [], []
+    for name, parameter in parameters:
+        inside = config.kind == MUON and name.startswith(LAYERS) and parameter.ndim == 2
+        (matrices if inside else rest).append(parameter)
+    return matrices, rest
+
+
 def make_optimizers(
     parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig
 ) -> list[torch.optim.Optimizer]:
     """Of the parameters that are trained, by name. Under `muon`, it has the matrices of the layers, and AdamW
     embeddings, heads, norms and biases."""
-    matrices, rest = [], []
-    for name, parameter in parameters:
-        inside = config.kind == MUON and name.startswith(LAYERS) and parameter.ndim == 2
-        (matrices if inside else rest).append(parameter)
+    matrices, rest = matrices_and_rest(parameters, config)
     optimizers: list[torch.optim.Optimizer] = [Muon(matrices, lr=config.muon_lr, shared=True)] if matrices else []
     if config.kind == ADAMW_8BIT:
         from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports]

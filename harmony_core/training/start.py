@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from ..autoencoders.interface import AudioAutoencoder, VideoAutoencoder
 from ..checkpoints import Bundle, load_bundle
 from ..checkpoints.bundle import COMPANIONS, resolve
-from ..checkpoints.files import open_model
+from ..checkpoints.files import ModelFile, open_model
 from ..checkpoints.parts import load_audio_vae, load_text_encoder, load_video_vae
 from ..checkpoints.transfer import branch_of, transfer
 from ..checkpoints.weight_files import open_files
@@ -145,6 +145,18 @@ def start_models(config: TrainingConfig) -> Models:
         opened = open_model(files, head_dim=width.dim // width.num_heads, preset=start.preset or None)
         models = Models(transformer.config, transformer, origin=transfer(transformer, opened))
     return _with_companions(models, start)
+
+
+def planned_models(config: TrainingConfig) -> Models:
+    """The transformer of a run on the meta device, for what its shapes tell. Raises as `start_models`."""
+    start = config.start
+    if config.preset:
+        size = config.transformer
+    else:
+        assert start is not None  # TrainingConfig has seen to it
+        files = open_files([resolve(start.model), *([start.audio_model] if start.audio_model else [])])
+        size = files.config or ModelFile.of(files, preset=start.preset or None).config
+    return Models(size, HarmonyTransformer(size, device="meta"))
 
 
 def _is_bundle(start: StartConfig) -> bool:

@@ -32,6 +32,7 @@ from harmony_core.training.run_folder import same_settings, save_state
 from harmony_core.training.sections import ObjectiveConfig
 from harmony_core.training.start import TrainedModel
 from harmony_core.training.step import step_losses
+from harmony_core.training.tasks import check_batch
 from harmony_core.training.trainer import run
 
 SMALL = {
@@ -264,10 +265,18 @@ def test_numbers_may_be_written_as_yaml_does_not(finished: Path):
     assert config.autoencoder_training.video_steps == SMALL["autoencoders"]["video_steps"]
 
 
-def test_the_shipped_config_is_valid_and_the_default_objective_is_the_papers():
-    shipped = Path(__file__).parents[2] / "harmony_core" / "training" / "configs" / "tiny.yaml"
-    config = TrainingConfig.from_yaml(shipped, [])
-    assert config.transformer.dim == 160
+CONFIGS = Path(trainer.__file__).parent / "configs"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_config_is_valid(path: Path):
+    config = TrainingConfig.from_yaml(path, [])
+    for processes in (1, 2):
+        check_batch(config, processes)
+
+
+def test_the_shipped_checkpoint_is_what_its_config_says_and_the_default_objective_is_the_papers():
+    assert TrainingConfig.from_yaml(CONFIGS / "tiny.yaml", []).transformer.dim == 160
     default = ObjectiveConfig()
     assert (default.kind, default.lambda_v, default.lambda_a) == ("three_pass", 0.1, 0.3)
 

@@ -1,0 +1,106 @@
+"""The plan of a run is what a run takes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harmony_core.diffusion.latents import AVLatents
+from harmony_core.training.config import TrainingConfig
+from harmony_core.training.optim import make_optimizers
+from harmony_core.training.plan import ClipShape, kept_storages, make_plan
+from harmony_core.training.start import Models, TrainedModel, choose_trained, fresh, start_models
+from harmony_core.training.tasks import TaskRow, draw_levels, noise_rows
+
+SHAPE = ClipShape((24, 7, 8, 8), (20, 50), 10)
+SMALL = {"dim": 64, "ffn_dim": 96, "num_heads": 4, "num_layers": 2}
+
+
+def config_of(**changes) -> TrainingConfig:
+    from harmony_core.strict import build
+
+    values = {"preset": "harmony-tiny", "model": SMALL, "steps": 1, "batch_size": 1}
+    values["objective"] = {"kind": "split_batch", "audio_driven_share": 0, "video_driven_share": 0}
+    return build(TrainingConfig, values | changes, "test")
+
+
+LORA = {"preset": "", "model": {}, "start": {"model": "harmony-tiny"}, "data": {"shards": "x"}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer": {"kind": "adamw"}},
+        {"train": "audio"},
+        {"activation_checkpointing": True},
+        LORA | {"lora": {"rank": 4, "targets": "video"}, "optimizer": {"kind": "adamw"}},
+    ],
+    ids=["muon", "adamw", "audio", "checkpointing", "lora"],
+)
+def test_a_plan_is_what_a_step_takes(changes: dict) -> None:
+    config = config_of(**changes)
+    plan = make_plan(config, SHAPE)
+    models = start_models(config) if config.start else Models(config.transformer, fresh(config))
+    model = choose_trained(models, config, ids=False)
+    counts = [
+        sum(each.numel() for each in parameters) for parameters in (model.parameters(), dict(model.trained()).values())
+    ]
+    assert [sum(plan.parameters.values()), sum(plan.trained.values())] == counts
+    assert plan.weights == sum(each.nbytes for each in model.parameters())
+
+    optimizers = make_optimizers(model.trained(), config.optimizer)
+    with kept_storages(model.transformer, inputs=config.activation_checkpointing) as kept:
+        loss = step(model, config)
+    loss.backward()
+    assert plan.gradients == sum(each.grad.nbytes for each in model.parameters() if each.grad is not None)
+    for optimizer in optimizers:
+        optimizer.step()
+    states = [state for optimizer in optimizers for state in optimizer.state.values()]
+    assert plan.optimizer == sum(value.nbytes for state in states for value in state.values() if torch.is_tensor(value))
+    measured = sum(kept.values())
+    if config.activation_checkpointing:  # and one layer of those that a model without it keeps
+        whole = choose_trained(Models(config.transformer, fresh(config)), config_of(), ids=False)
+        with kept_storages(whole.transformer, inputs=False) as all_layers:
+            step(whole, config)
+        measured += sum(all_layers.values()) // config.transformer.num_layers
+    assert plan.activations == pytest.approx(measured, rel=0.2)
+
+
+def step(model: TrainedModel, config: TrainingConfig) -> torch.Tensor:
+    clean = AVLatents(torch.randn(1, *SHAPE.video), torch.randn(1, *SHAPE.audio))
+    rows = [TaskRow(0, "joint", True, True)]
+    levels = draw_levels(rows, SHAPE.video[1], SHAPE.audio[1], config.objective, torch.Generator().manual_seed(0))
+    batch = noise_rows(clean, rows, levels, [0], [0])
+    size = model.transformer.config
+    text = torch.randn(1, size.text_len, size.text_dim)
+    velocity = model(batch, text, text, None, torch.randn(1, SHAPE.audio[0], SHAPE.reference))
+    return velocity.video.square().mean() + velocity.sound.square().mean()
+
+
+def test_layers_that_are_computed_again_keep_less() -> None:
+    whole, again = (make_plan(config_of(activation_checkpointing=each), SHAPE) for each in (False, True))
+    assert again.activations < 0.8 * whole.activations
+    assert again.step_flops == pytest.approx(4 / 3 * whole.step_flops)
+
+
+def test_the_papers_model_at_full_size() -> None:
+    """13.4 B parameters, 3.36 B of them interactions; three passes cost less than three times a joint one, since a
+    driver is deaf."""
+    stage3 = {"preset": "harmony-5b", "model": {}, "data": {"shards": "x"}, "objective": {"kind": "three_pass"}}
+    stage3 |= {"batch_size": 8, "precision": "bfloat16", "activation_checkpointing": True}
+    plan = make_plan(config_of(**stage3, optimizer={"kind": "adamw"}), SHAPE_5B, processes=8, sharded=True)
+    assert sum(plan.parameters.values()) == pytest.approx(13.4e9, rel=0.01)
+    assert plan.parameters["interactions"] == pytest.approx(3.36e9, rel=0.01)
+    assert plan.rows == {"joint": 8, "audio_given": 8, "video_given": 8, "isolated": 0}
+    joint, *driven = (plan.forward_flops[role] for role in ("joint", "audio_given", "video_given"))
+    assert all(0.85 * joint < each < joint for each in driven)
+    assert any(
+        "2.8" in line for line in plan.lines() if line.endswith("times the forward pass of its joint rows alone")
+    )
+    assert plan.weights + plan.gradients + plan.optimizer == pytest.approx(214e9 / 8, rel=0.02)  # 16 bytes each
+    assert plan.lines(80)[-1].startswith("a card of 80 GiB: fits")
+    assert plan.lines(24)[-1].startswith("a card of 24 GiB: does not fit")
+
+
+SHAPE_5B = ClipShape((48, 3, 44, 80), (20, 14), 0)
