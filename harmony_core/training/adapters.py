@@ -77,6 +77,9 @@ def add_lora(transformer: HarmonyTransformer, config: LoraConfig) -> None:
     )
     transformer.requires_grad_(False)
     peft.inject_adapter_in_model(settings, transformer, ADAPTER)
+    for parameter in transformer.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # peft gives them the frozen weights' own width
 
 
 def lora_tensors(transformer: HarmonyTransformer) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from ..quoting import quoted, shortened
 from ..strict import build
 from .adapters import LoraConfig
 from .autoencoders import AutoencoderTraining
+from .frozen import BFLOAT16, FLOAT32, STORED
 from .sections import (
     AUDIO_ALONE,
     DataConfig,
@@ -26,7 +27,7 @@ from .sections import (
 TITLE = "Training config"
 MOST_THREADS = 1024
 BRANCHES = ALL, VIDEO, AUDIO, INTERACTIONS = "all", "video", "audio", "interactions"
-PRECISIONS = FLOAT32, BFLOAT16 = "float32", "bfloat16"
+PRECISIONS = FLOAT32, BFLOAT16
 # from one part of a run to the next
 MAY_CHANGE = ("steps", "threads", "log_every", "save_every", "keep", "trackers", "samples")
 
@@ -54,6 +55,7 @@ class TrainingConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     precision: str = FLOAT32  # bfloat16: computed in it, the weights that are trained stay float32
+    frozen: str = FLOAT32  # beside a lora, how the linear layers are stored: float32, bfloat16 or float8
     accumulation: int = 1  # parts of a batch that are run one after the other
     activation_checkpointing: bool = False
     log_every: int = 20
@@ -67,9 +69,14 @@ class TrainingConfig:
             raise ValueError(f"threads is {self.threads}, but must be at most {MOST_THREADS}.")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}, but must be from 0 to {2**32 - 1}.")
-        for name, known in (("train", BRANCHES), ("precision", PRECISIONS)):
+        for name, known in (("train", BRANCHES), ("precision", PRECISIONS), ("frozen", tuple(STORED))):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {quoted(getattr(self, name))}, but must be one of {', '.join(known)}.")
+        if self.frozen != FLOAT32 and self.lora is None:
+            raise ValueError(
+                f"frozen is {self.frozen}, but what is not trained is saved with the checkpoint; leave frozen out, or "
+                "train a lora, whose file holds what is trained alone."
+            )
         if self.lora is not None and self.train != ALL:
             raise ValueError(f"train is {self.train}, but a LoRA says what it trains by lora.targets; leave train out.")
         if self.objective.kind == AUDIO_ALONE and self.trained_branch in (VIDEO, INTERACTIONS):

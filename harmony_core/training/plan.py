@@ -198,7 +198,7 @@ def _inputs(config: HarmonyConfig, shape: ClipShape, dtype: torch.dtype) -> tupl
 
 
 def _forward(transformer: HarmonyTransformer, shape: ClipShape, role: str) -> tuple[Tensor, ...]:
-    dtype = next(transformer.parameters()).dtype
+    dtype = transformer.patch_embedding.weight.dtype
     found = transformer(*_inputs(transformer.config, shape, dtype), Rows((role,)))
     return tuple(each for each in found if each is not None)
 
@@ -254,10 +254,11 @@ def kept_storages(model: nn.Module, inputs: bool) -> Iterator[dict[int, int]]:
     or an interaction, which checkpointing keeps outside the graph."""
     kept: dict[int, int] = {}
     alive: list[Tensor] = []  # so that no storage's number is given to another
+    own = {each.untyped_storage()._cdata for each in (*model.parameters(), *model.buffers())}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in kept and not isinstance(tensor, nn.Parameter):
+        if storage._cdata not in kept and storage._cdata not in own:
             kept[storage._cdata] = storage.nbytes()
             alive.append(tensor)
         return tensor

@@ -29,6 +29,7 @@ from .adapters import add_lora
 from .config import ALL, AUDIO, TrainingConfig
 from .data.encode import fingerprint, vocabulary_fingerprint
 from .data.shards import Shards
+from .frozen import FLOAT32, store_frozen
 from .sections import StartConfig
 from .tasks import NoisedBatch
 
@@ -124,19 +125,21 @@ def start_models(config: TrainingConfig) -> Models:
         CheckpointError: weights that cannot be read, or of which none fits the preset.
     """
     start = config.start
+    # What is trained becomes float32 afterwards; published weights have no more than bfloat16 holds.
+    dtype = torch.float32 if config.frozen == FLOAT32 else torch.bfloat16
     if start is None:
         transformer = fresh(config)
         branches = dict.fromkeys(branch_of(name) for name in transformer.state_dict())
         return Models(transformer.config, transformer, origin=dict.fromkeys(branches, "its own first weights"))
     if config.preset == "" and _is_bundle(start):
-        bundle = load_bundle(start.model)
+        bundle = load_bundle(start.model, dtype)
         models = Models(bundle.config, bundle.transformer, bundle.text_encoder, bundle.video_vae, bundle.audio_vae)
         models.origin = dict.fromkeys(dict.fromkeys(map(branch_of, bundle.transformer.state_dict())), start.model)
         return models
     files = [resolve(start.model), *([Path(start.audio_model)] if start.audio_model else [])]
     if config.preset == "":
         opened = open_model(files, preset=start.preset or None)
-        transformer = opened.build()
+        transformer = opened.build(dtype)
         models = Models(opened.config, transformer)
         models.origin = dict.fromkeys(dict.fromkeys(map(branch_of, transformer.state_dict())), opened.files.name)
     else:
@@ -187,9 +190,11 @@ def choose_trained(models: Models, config: TrainingConfig, ids: bool) -> Trained
         model.requires_grad_(False)
         torch.manual_seed(config.seed)  # of the adapters' first weights
         add_lora(model.transformer, config.lora)
-        return model.train()
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(config.train in (ALL, branch_of_parameter(name)))
+    else:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(config.train in (ALL, branch_of_parameter(name)))
+    if config.frozen != FLOAT32:
+        store_frozen(model, config.frozen)
     return model.train()
 
 

@@ -157,6 +157,8 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(shards: Path, tmp_path: Path
         ({"lora": {"targets": "interactions"}, "objective": {"kind": "audio"}}, "is trained is interactions"),
         ({"data": {"shards": "{}", "validation": CLIPS}}, "data.validation is 5, .* holds 5 clips"),
         ({"lora": {}, "train": "video"}, "train is video, but a LoRA says what it trains"),
+        ({"frozen": "float8"}, "frozen is float8, but what is not trained is saved with the checkpoint"),
+        ({"frozen": "int4", "lora": {}}, "frozen is 'int4', but must be one of float32, bfloat16, float8"),
         ({"samples": {"every": 5}}, "samples.every is 5, but there are no samples.prompts"),
         ({"accumulation": 3}, "accumulation is 3, but each of 1 process"),
         ({"start": None}, "preset is empty, but start is left out as well"),
