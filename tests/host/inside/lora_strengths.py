@@ -26,7 +26,7 @@ from harmony_pack.nodes.host.model import Row  # noqa: E402
 from harmony_pack.nodes.host.registration import register_model  # noqa: E402
 from harmony_pack.nodes.loaders import load_checkpoint  # noqa: E402
 from harmony_pack.nodes.lora import HarmonyLora  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 import nodes as core_nodes  # noqa: E402
 
@@ -151,6 +151,13 @@ def main() -> None:
     assert_same(outputs(core.load_lora_model_only(patcher, "both.safetensors", 0.5)[0]), ours)
     for name in ("comfyui", "kohya"):
         assert changed(core.load_lora_model_only(patcher, f"{name}.safetensors", 1.0)[0], base), name
+
+    wanted = load_file(FOLDER / "wanted.safetensors")  # what --lora makes of a file that harmony train wrote
+    for way in (lora(patcher, "trained", 1.0, 1.0), core.load_lora_model_only(patcher, "trained.safetensors", 1.0)[0]):
+        found = weights_of(way)
+        assert {key for key in found if not torch.equal(found[key], base[key])} == set(wanted)
+        for key, value in wanted.items():
+            torch.testing.assert_close(found[key], value, atol=1e-5, rtol=1e-4)
 
     assert_same(outputs(patcher, lowvram_model_memory=1), plain)
     assert_same(outputs(lora(patcher, "both", 0.5, 0.5), lowvram_model_memory=1), ours)
