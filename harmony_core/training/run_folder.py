@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .start import TrainedModel
 
 TRAINED = "trained.safetensors"  # in a state's folder
+REPLICATED = ("NO", "MULTI_CPU", "MULTI_GPU")
 
 MOST_SKIPPED = 10  # steps in a row
 
@@ -51,7 +52,14 @@ def same_settings(config: TrainingConfig, processes: int, path: Path) -> None:
 
 
 def check_accelerator(config: TrainingConfig, accelerator: Accelerator) -> None:
-    """Raises ValueError where accelerate was set to something else than the config, which says it all."""
+    """Raises ValueError where accelerate was set to something else than the config, which says it all, or to share the
+    weights out, which this trainer does not do yet."""
+    kind = accelerator.distributed_type.value
+    if kind not in REPLICATED:
+        raise ValueError(
+            f"accelerate is set to {kind}, but weights are not shared between processes here yet, only batches; choose "
+            "multi-GPU (DDP). harmony train --plan says what each process then takes."
+        )
     steps = accelerator.gradient_accumulation_steps
     if steps != config.accumulation:
         raise ValueError(

@@ -62,7 +62,7 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
         ValueError: a wrong setting, clips of other models, or an output folder in use; CheckpointError for weights to
             start from that do not fit.
     """
-    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate import Accelerator
 
     config = TrainingConfig.from_yaml(config_path, list(overrides))
     accelerator = Accelerator(
@@ -71,8 +71,6 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
         gradient_accumulation_steps=config.accumulation,
         log_with=list(config.trackers) or None,
         project_dir=output,
-        # a step whose clips all lack a modality, or with one trained alone, does not reach every weight
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     check_accelerator(config, accelerator)
     check_batch(config, accelerator.num_processes)
@@ -105,6 +103,8 @@ class Trainer:
         accelerator: Accelerator,
         progress: ProgressBar,
     ) -> None:
+        from accelerate import DistributedDataParallelKwargs
+
         self.config, self.output, self.models = config, output, models
         self.accelerator, self.progress = accelerator, progress
         self.batches, self.validation = make_batches(config, shards, accelerator)
@@ -116,6 +116,10 @@ class Trainer:
             torch.optim.lr_scheduler.LambdaLR(each, lambda step: rate(step, config.steps, config.optimizer))
             for each in optimizers
         ]
+        # A step whose clips lack a modality, or of sound alone, does not reach every weight.
+        lacking = any(not (entry.has_video and entry.has_sound) for entry in shards.entries)
+        unused = lacking or config.objective.kind == AUDIO_ALONE
+        accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=unused)  # pyright: ignore[reportAttributeAccessIssue] (it says None)
         self.prepared, *self.optimizers = accelerator.prepare(self.model, *optimizers)
         self.state = RunState()
         accelerator.register_for_checkpointing(self.state, self.average, *self.schedules)

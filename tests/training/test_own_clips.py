@@ -19,17 +19,22 @@ from accelerate import PartialState
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from harmony_core.checkpoints import load_bundle
+from harmony_core.checkpoints import load_bundle, load_transformer
 from harmony_core.checkpoints.lora import apply_lora
+from harmony_core.diffusion.latents import AVLatents
 from harmony_core.media import write_video
+from harmony_core.model.inputs import VideoInput
 from harmony_core.pipelines import GenerateRequest, HarmonyPipeline
 from harmony_core.toyworld import FPS, SAMPLE_RATE, render, sample_scene
 from harmony_core.training.config import TrainingConfig
 from harmony_core.training.data.buckets import Buckets
 from harmony_core.training.data.encode import encode_dataset
 from harmony_core.training.data.shards import Shards
-from harmony_core.training.start import Models, choose_trained
+from harmony_core.training.losses import row_losses
+from harmony_core.training.start import Models, choose_trained, start_models
+from harmony_core.training.tasks import draw_levels, noise_rows, task_rows
 from harmony_core.training.trainer import run
+from tests.checkpoints.test_wan import WAN, wan_config
 
 CLIPS = 5
 
@@ -186,6 +191,43 @@ def test_what_cannot_teach_is_left_out(shards: Path, tmp_path: Path) -> None:
     assert {name for name in names if not name.startswith("gradient/")} == {"alone/video"}
     with pytest.raises(ValueError, match="no clip with video and audio that has a reference by the rule other_clip"):
         run(write(tmp_path / "b.yaml", shards, train="interactions", **only_references), tmp_path / "b", resume=False)
+
+
+def test_harmony_from_wan_starts_with_wans_own_loss(tmp_path: Path) -> None:
+    """Fresh audio and interactions, whose outputs are zero, change nothing of what the video branch predicts."""
+    recorded = wan_config()
+    sizes = ("dim", "ffn_dim", "num_heads", "num_layers", "freq_dim", "text_dim", "text_len", "video_channels")
+    model = {name: getattr(recorded, name) for name in sizes} | {
+        "patch_size": list(recorded.patch_size),
+        "speech": None,
+    }
+    config = TrainingConfig.from_yaml(
+        write(
+            tmp_path / "a.yaml",
+            tmp_path,
+            preset="harmony-5b",
+            model=model,
+            start={"model": str(WAN / "weights_original.safetensors")},
+        ),
+        [],
+    )
+    models = start_models(config)
+    assert models.origin["video"].startswith("all ")
+    assert models.origin["audio"] == "its own first weights: the file has none"
+    generator = torch.Generator().manual_seed(0)
+    clean = AVLatents(
+        torch.randn(2, recorded.video_channels, 3, 4, 4, generator=generator),
+        torch.randn(2, 20, 9, generator=generator),
+    )
+    rows = task_rows([(True, True)] * 2, config.objective)[:2]
+    levels = draw_levels(rows, 3, 9, config.objective, generator)
+    batch = noise_rows(clean, rows, levels, [0, 1], [5, 6])
+    text = torch.randn(2, 7, recorded.text_dim, generator=generator)
+    with torch.no_grad():
+        harmony = row_losses(choose_trained(models, config, ids=False)(batch, text, text, None, None), batch)
+        wan = load_transformer(WAN / "weights_original.safetensors", config=recorded)[1]
+        alone, _ = wan(VideoInput(batch.noisy.video, batch.sigmas.video, text))
+    assert torch.equal(harmony.video, row_losses(AVLatents(alone, batch.velocity.sound), batch).video)
 
 
 def test_clips_of_other_models_are_refused(shards: Path) -> None:
