@@ -187,6 +187,8 @@ def beyond_training(geometry: ClipGeometry, config: HarmonyConfig) -> tuple[str,
     (width, height), (own_width, own_height) = (geometry.width, geometry.height), (config.width, config.height)
     area = width * height / (own_width * own_height)
     shape = max(width, height) / min(width, height) / (max(own_width, own_height) / min(own_width, own_height))
+    if config.starts_from_picture:  # it was trained in the shapes of pictures
+        area = min(width, height) / min(own_width, own_height)
     if not (1 / AREA_SLACK <= area <= AREA_SLACK and 1 / SHAPE_SLACK <= shape <= SHAPE_SLACK):
         notes.append(f"{width}x{height} is not a size this checkpoint was trained at ({own_width}x{own_height}).")
     rate, trained = float(geometry.fps), float(as_fps(config.fps))

@@ -25,6 +25,7 @@ from ...harmony_core.diffusion.guidance import (
     Guidance,
     GuidancePlan,
     Isolated,
+    ModalityAwareCFG,
     PassChange,
     ReferenceCFG,
     SkipLayer,
@@ -33,12 +34,13 @@ from ...harmony_core.diffusion.guidance import (
 )
 from ...harmony_core.diffusion.latents import AVLatents
 from ...harmony_core.model import roles
+from ...harmony_core.pipelines.plan import negative_cfg
 from .av_latent import Shapes, pack, refuse_anchors, split_anchors, unpack
 from .av_models import AVModel, av_model
 from .foreign import check_conditioning, check_guidance_nodes
 from .model import CACHES, HarmonyModel
 from .run_hooks import PerStream, prepare_runs, say
-from .text_encoder import without_words
+from .text_encoder import NOTHING_SAID, without_words
 from .windows import check_windows, cut_packed, with_callback
 
 ANCHOR, WHERE, OPTIONS = "harmony_anchor", "harmony_where", "harmony_options"
@@ -64,7 +66,7 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
 
     Args:
         anchors: clean (video, audio) latents: a static video and the sound of silence.
-        extra: more guidances, of kind `ReferenceCFG`, `Isolated` or `SkipLayer`.
+        extra: more guidances, of kind `ReferenceCFG`, `Isolated`, `SkipLayer` or `ModalityAwareCFG`.
 
     Raises:
         ValueError: a model without sound, or one that cannot do what is asked.
@@ -132,7 +134,7 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         return shapes
 
     def _add_conds(self, masks: list[Tensor], device: Any) -> None:
-        """A copy of `positive` for every pass of the run but the text negative's, which stays core's."""
+        """A copy of the texts for every pass of the run but the text negative's, which stays core's."""
         anchors = [anchor[:1].to(device, torch.float32) for anchor in self.anchors]
         self.clean = self.inner_model.process_latent_in(pack(*anchors))
         nowhere = pack(*(torch.zeros_like(anchor) for anchor in anchors))
@@ -143,7 +145,7 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         }
         for name in sorted(self._pass_names()):
             change, where = PASSES[name], None if self.kind.alone else nowhere
-            told = _told(change)
+            told = _told(change, self.inner_model)
             if change.anchor is not None:
                 stands_in = [stream == change.anchor for stream in STREAMS]
                 where = pack(*(torch.full_like(x, float(put)) for x, put in zip(anchors, stands_in, strict=True)))
@@ -153,7 +155,7 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
             options = self._pass_options(change)
             conds[name] = [
                 _with_additions({**cond, "uuid": uuid.uuid4(), **told}, self.clean, where, options)
-                for cond in self.conds["positive"]
+                for cond in self.conds["negative" if change.negative_text else "positive"]
             ]
         self.conds = conds
 
@@ -165,8 +167,9 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         """The transformer options in which a pass differs from the others; None if it may share their batch."""
         if change.skips_layers:
             skip = {("double_block", layer): _unchanged for layer in self.skipped}
-            # a skipped layer leaves nothing to keep
-            return {"harmony_skip_layers": self.skipped, CACHES: None, "patches_replace": {"dit": skip}}
+            # a skipped interaction leaves nothing to keep
+            hollow = {CACHES: None} if self.skipped & _interacting(self.inner_model) else {}
+            return {"harmony_skip_layers": self.skipped, **hollow, "patches_replace": {"dit": skip}}
         if not self.kind.alone:
             return None
         return self.kind.isolated if change.isolated else {}
@@ -282,28 +285,46 @@ def make_guider(
 ) -> tuple[SyncCFGGuider, list[str]]:
     """The guider, and what a person should know about it.
 
-    A text scale without `negative` pushes away from `positive` without its words, where it tells what that is.
+    Without `negative`, what needs one pushes away from `positive` without its words, where it tells what that is.
 
     Raises:
         ValueError: it does not; the anchors are none; a conditioning that only a picture can have; or as SyncCFGGuider
             does.
     """
     notes = []
-    scales = text.video_scale, text.audio_scale
-    if negative is None and scales != (1.0, 1.0):
-        negative = without_words(positive)
-        if negative is None:
-            raise ValueError(
-                f"Text scales of {scales[0]:g} and {scales[1]:g} need a negative; connect one (an empty Harmony Text "
-                "Encode will do) or set both to 1.0."
-            )
-        notes.append("no negative: an empty prompt stands in for it")
+    for each in (text, *extra):
+        away_from_text = any(PASSES[name].negative_text for name in each.passes(True, True))
+        if negative is None and away_from_text:
+            negative = without_words(positive)
+            if negative is None:
+                kind = "Text" if each is text else "Negative"
+                raise ValueError(
+                    f"{kind} scales of {each.video_scale:g} and {each.audio_scale:g} need a negative; connect one (an "
+                    "empty Harmony Text Encode will do) or set both to 1.0."
+                )
+            notes.append("no negative: an empty prompt stands in for it")
     given = {"positive": positive} | ({} if negative is None else {"negative": negative})
     for name, conditioning in given.items():
         check_conditioning(name, [extra for _, extra in conditioning])
     guider = SyncCFGGuider(model, sync, text, split_anchors(anchors), extra)
     guider.inner_set_conds(given)
     return guider, notes
+
+
+def own_negative(model: Any, video_scale: float, audio_scale: float) -> tuple[Guidance, ...]:
+    """UniAVGen's guidance with the layers and the range of steps that the checkpoint says.
+
+    Raises:
+        ValueError: a scale other than 1.0 for another model.
+    """
+    if (video_scale, audio_scale) == (1.0, 1.0):
+        return ()
+    if not (isinstance(model, HarmonyModel) and model.harmony.starts_from_picture):
+        raise ValueError(
+            f"Negative scales of {video_scale:g} and {audio_scale:g} are UniAVGen's guidance, which this model lacks; "
+            "set both to 1.0. Its text scales guide away from the negative."
+        )
+    return negative_cfg(model.harmony, video_scale, audio_scale)
 
 
 def _idle(guidances: tuple[Guidance, ...], plan: GuidancePlan) -> list[str]:
@@ -313,7 +334,8 @@ def _idle(guidances: tuple[Guidance, ...], plan: GuidancePlan) -> list[str]:
         f"{type(each).__name__} from {each.start:g} to {each.stop:g} of {plan.num_steps} steps is not one step, so it "
         "changes nothing; widen sync_start and sync_stop."
         for each in guidances
-        if each.passes(plan.generates_video, plan.generates_audio)
+        if not isinstance(each, ModalityAwareCFG)  # in two ranges, of which one may be empty
+        and each.passes(plan.generates_video, plan.generates_audio)
         and not any(each.active(step, plan.num_steps) for step in steps)
     ]
 
@@ -329,9 +351,16 @@ def _check_finite(streams: dict[str, Tensor]) -> None:
             )
 
 
-def _told(change: PassChange) -> dict[str, Any]:
+def _interacting(model: Any) -> frozenset[int]:
+    """The layers of a Harmony model in which its streams meet."""
+    return frozenset(model.harmony.layers_with_interaction if isinstance(model, HarmonyModel) else ())
+
+
+def _told(change: PassChange, model: Any) -> dict[str, Any]:
     """What Harmony models are told of a pass, beside what its anchors and mask say."""
     told: dict[str, Any] = {"harmony_role": roles.ISOLATED} if change.isolated else {}
+    if change.anchor == "audio" and isinstance(model, HarmonyModel) and not model.harmony.mute_reads_transcript:
+        told |= NOTHING_SAID
     return told | ({"harmony_without": REFERENCES[change.without]} if change.without else {})
 
 
@@ -392,6 +421,8 @@ def _check_guidances(model: Any, kind: AVModel, guidances: tuple[Guidance, ...])
         on = (guidance.video_scale, guidance.audio_scale) != (1.0, 1.0)
         if isinstance(guidance, ReferenceCFG) and not appended:
             raise ValueError("This model has no guidance by references; set both reference scales to 1.0.")
+        if isinstance(guidance, ModalityAwareCFG):
+            continue  # of the checkpoint's own settings
         if isinstance(guidance, Isolated) and kind.isolated is None:
             raise ValueError(
                 f"{kind.title} is one network for both streams and cannot be made deaf to one; set isolation_scale "

@@ -18,12 +18,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ...harmony_core.config import HarmonyConfig, SpeechConfig
+from ...harmony_core.diffusion.guidance import PASSES
 from ...harmony_core.diffusion.latents import AVLatents
 from ...harmony_core.model.driver_cache import DriverCache
 from ...harmony_core.model.inputs import AudioInput, Rows, VideoInput
 from ...harmony_core.model.roles import AUDIO_GIVEN, JOINT, VIDEO_GIVEN
 from ...harmony_core.model.transformer import HarmonyTransformer
-from ...harmony_core.text.transcripts import tokenize_transcript
+from ...harmony_core.quoting import quoted
+from ...harmony_core.text.transcripts import read_across, tokenize_transcript
 from .av_latent import Shapes, pack, unpack
 from .foreign import check_conditioning, check_latent, check_sampling, check_text
 from .interrupts import stop_before
@@ -78,8 +80,12 @@ def _role(masks: list[Tensor]) -> str:
 
 
 @lru_cache(maxsize=64)
-def read_transcript(text: str, speech: SpeechConfig | None) -> Tensor | None:
-    """Token ids, None for a model that reads none. What goes unread is logged, once a text."""
+def read_transcript(text: str, speech: SpeechConfig | None, language: str = "en", spoken: str = "") -> Tensor | None:
+    """Token ids, None for a model that reads none. What goes unread is logged, once a text.
+
+    Args:
+        language, spoken: of a transcript that is read across; see `read_across`.
+    """
     if speech is None:
         if text.strip():
             logger.warning(
@@ -87,10 +93,31 @@ def read_transcript(text: str, speech: SpeechConfig | None) -> Tensor | None:
                 "set prompt_format of Harmony Text Encode to ovi."
             )
         return None
+    if speech.reading == "cross":
+        return read_across(text, speech, language, spoken)
     tokens, notes = tokenize_transcript(text, speech)
     for note in notes:
         logger.warning("Harmony: %s", note)
     return tokens
+
+
+@lru_cache(maxsize=64)
+def warn_of_caption(caption: str) -> None:
+    """Once a text."""
+    logger.warning(
+        "Harmony: this model reads a transcript in the place of an audio caption, so %s changes nothing; empty it.",
+        quoted(caption),
+    )
+
+
+def _first_latent(latents: Tensor | None, mask: Tensor, shapes: Shapes) -> Tensor:
+    """The clip's first frame [B,C,1,h,w], which such a model also sees before the clip. Raises ValueError for none."""
+    if latents is None or bool(mask[:, :, 0].any()):
+        raise ValueError(
+            "This model makes a clip from its first frame, and the latent has none; add Harmony First Frame, or "
+            "connect a picture to first_frame of Harmony Clip (for the sound of a film: Harmony Given Video, whole)."
+        )
+    return unpack(latents, shapes)[0][:, :, :1]
 
 
 class ComfyTransformer(HarmonyTransformer):
@@ -211,7 +238,7 @@ class HarmonyModel(comfy.model_base.BaseModel):
         check_conditioning(kwargs.get("prompt_type", "positive"), [kwargs])
         self._finish_latent(kwargs.get("latent_image"), shapes)
         masks = self._masks(kwargs.get("denoise_mask"), shapes, kwargs["device"])
-        row = Row(kwargs.get("harmony_role") or _role(masks), kwargs.get("uuid"))
+        row = self._row(kwargs, masks)
         video_context = kwargs["cross_attn"]
         audio_context = kwargs.get("harmony_audio_context", video_context)
         conds = {
@@ -220,15 +247,30 @@ class HarmonyModel(comfy.model_base.BaseModel):
             "video_mask": masks[0],
             "audio_mask": masks[1],
         }
-        transcript = read_transcript(kwargs.get("harmony_transcript", ""), self.harmony.speech)
+        words = [kwargs.get(f"harmony_{name}", "") for name in ("transcript", "language", "reference_transcript")]
+        transcript = read_transcript(words[0], self.harmony.speech, words[1] or "en", words[2])
         if transcript is not None:
             conds["transcript"] = transcript[None]
+        if self.harmony.reads_transcript_across and kwargs.get("harmony_audio_caption", "").strip():
+            warn_of_caption(kwargs["harmony_audio_caption"])
         conds |= self._references(kwargs, shapes)
+        if self.harmony.starts_from_picture:
+            conds["reference_image"] = _first_latent(kwargs.get("latent_image"), masks[0], shapes)
         device = kwargs["device"]
         out = {name: comfy.conds.CONDRegular(value.to(device)) for name, value in conds.items()}
         out["latent_shapes"] = comfy.conds.CONDConstant(shapes)
         out["rows"] = CONDRows((row,))
         return out
+
+    def _row(self, given: dict[str, Any], masks: list[Tensor]) -> Row:
+        """A pass's role; with a voice that does not see the video, that of given sound, of which nothing is kept."""
+        role = given.get("harmony_role") or _role(masks)
+        name = given.get("prompt_type", "positive")
+        negative = name == "negative" or (name in PASSES and PASSES[name].negative_text)
+        voice = given.get("harmony_reference_audio") is not None
+        if role == JOINT and voice and not self.harmony.voice_hears_video and not negative:
+            return Row(AUDIO_GIVEN, None)
+        return Row(role, given.get("uuid"))
 
     def _references(self, given: dict[str, Any], shapes: Shapes) -> dict[str, Tensor]:
         """Latents of a voice and of pictures to follow, those that the pass goes `without` as zeros.

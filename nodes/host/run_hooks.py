@@ -165,7 +165,7 @@ def _changing(options: dict[str, Any], conds: list[dict[str, Any]]) -> str:
 def _driver_bytes(model: HarmonyModel, cond: dict[str, Any]) -> int:
     """What a cache would keep of one conditioning's driver; 0 if it has none, or one that listens."""
     config, (row,) = model.harmony, cond["model_conds"]["rows"].cond
-    if row.role not in (AUDIO_GIVEN, VIDEO_GIVEN) or not config.driver_isolation:
+    if row.driver is None or row.role not in (AUDIO_GIVEN, VIDEO_GIVEN) or not config.driver_isolation:
         return 0
     video, audio = model.latent_shapes
     element_size = model.get_dtype_inference().itemsize

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
 from harmony_core.checkpoints.layout import map_keys
 from harmony_core.checkpoints.ovi import OVI as OVI_LAYOUT
-from harmony_core.config import HarmonyConfig
+from harmony_core.checkpoints.uniavgen import UNIAVGEN as UNIAVGEN_LAYOUT
+from harmony_core.config import HarmonyConfig, SpeechConfig
 from harmony_core.model import HarmonyTransformer
+from harmony_core.presets import preset
 from tools.comfyui.server import ComfyServer
 from tools.workflows.large import (
     H3,
@@ -31,6 +34,19 @@ from tools.workflows.shipped import NAMES, RUNNABLE, Prompt, api_workflow, chang
 
 NAMES_OF_LARGE = [name for name in NAMES if name not in RUNNABLE]
 SIZES = {"dim": 128, "ffn_dim": 160, "num_heads": 1, "num_layers": 2}
+UNIAVGEN_TOY = preset("uniavgen").with_(
+    dim=256,
+    ffn_dim=160,
+    num_heads=2,
+    audio_dim=128,
+    audio_ffn_dim=160,
+    audio_num_heads=1,
+    num_layers=12,  # 11 is left out in its guidance
+    interaction_layers=tuple(range(0, 12, 2)),
+    freq_dim=32,
+    text_dim=64,  # as the built-in text encoder's
+    speech=SpeechConfig(vocab="f5-characters", reading="cross", min_len=10, max_len=4096, dim=32, num_blocks=1),
+)
 PROBES = {  # of the files that core loads at one size only
     WAN_VAE.name: "wan22_vae",
     MMAUDIO_FILE: "mmaudio_vae",
@@ -66,6 +82,16 @@ def toy_files(server: ComfyServer) -> Iterator[None]:
 def _write(server: ComfyServer, model: str, name: str) -> None:
     run = server.run({"write": {"class_type": "HarmonyProbeWrite", "inputs": {"model": model, "name": name}}})
     assert run.error is None, run.error
+
+
+def save_uniavgen(config: HarmonyConfig, paths: list[Path]) -> None:
+    """A toy under published names, in one file or in shards."""
+    weights = _random_weights(config)
+    names, strange = map_keys(tuple((ours, theirs) for theirs, ours in UNIAVGEN_LAYOUT), weights)
+    assert not strange, strange
+    for part, path in enumerate(paths):
+        shard = sorted(names)[part :: len(paths)]
+        save_file({theirs: weights[names[theirs]] for theirs in shard}, path)
 
 
 def _random_weights(config: HarmonyConfig) -> dict[str, torch.Tensor]:
