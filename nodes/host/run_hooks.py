@@ -116,6 +116,10 @@ def _check_windows(model: HarmonyModel, options: dict[str, Any], conds: dict[str
     check_windows(model, options)
     if options.get(HANDLER) is None:
         return
+    if model.harmony.starts_from_picture:
+        raise ValueError(
+            "This model makes clips of one length, so it has no context windows; take the context windows node out."
+        )
     check_own_windows(options[HANDLER])
     if any(cond.get("harmony_transcript", "").strip() for kind in conds.values() for cond in kind):
         logger.warning(

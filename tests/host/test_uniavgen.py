@@ -183,6 +183,38 @@ def test_scales_of_one_are_no_guidance(toy: Toy) -> None:
     assert all(found[stream].equal(expected[stream]) for stream in expected)
 
 
+def test_other_nodes_make_the_same_clip(toy: Toy) -> None:
+    """Harmony Sampler with the published schedule, and Harmony First Frame in the place of Harmony Clip's input."""
+    expected = toy.sample(graph("joint", OFF | OWN), "uniavgen_nodes")
+    prompt = graph("joint", OFF | OWN)
+    guider = prompt.pop("guider")["inputs"]
+    for name in ("noise", "euler", "sigmas"):
+        del prompt[name]
+    inputs = guider | {"latent": ["clip", 0], "seed": SEED, "steps": STEPS, "shift": 0.0}
+    prompt["sample"] = {"class_type": "HarmonySampler", "inputs": inputs}
+    in_one = toy.sample(prompt, "uniavgen_in_one")
+    prompt = graph("joint", OFF | OWN)
+    del prompt["clip"]["inputs"]["first_frame"]
+    first = {"latent": ["clip", 0], "vae": ["vae", 0], "image": ["image", 0]}
+    prompt["first"] = {"class_type": "HarmonyFirstFrame", "inputs": first}
+    prompt["sample"]["inputs"]["latent_image"] = ["first", 0]
+    put_in = toy.sample(prompt, "uniavgen_first_frame")
+    for found in (in_one, put_in):
+        assert all(found[stream].equal(expected[stream]) for stream in expected)
+
+
+def test_several_clips_in_small_weights(toy: Toy) -> None:
+    """A batch, with 8-bit weights: each row is made, from its own noise."""
+    prompt = graph("joint", OFF | SYNC)
+    prompt["load"]["inputs"]["weight_dtype"] = "fp8_e4m3fn"
+    prompt["clip"]["inputs"]["batch_size"] = 2
+    found = toy.sample(prompt, "uniavgen_batch")
+    for stream in found.values():
+        assert len(stream) == 2
+        assert stream.isfinite().all()
+        assert (stream[0] - stream[1]).abs().max() > 0.1
+
+
 def test_refusals_say_what_to_do(toy: Toy) -> None:
     def message(prompt: Prompt) -> str:
         return toy.run(prompt).error["exception_message"]
