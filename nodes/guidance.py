@@ -7,7 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..harmony_core.diffusion.guidance import Guidance, Isolated, ReferenceCFG, SkipLayer, SyncCFG, TextCFG
-from .host.guider import make_guider, own_negative
+from .host.guidances import own_negative
+from .host.guider import make_guider
 from .host.run_hooks import say
 from .inputs import BUILT_IN, layer_list, negative_input, negative_scales, scale_input, sync_inputs, text_inputs
 

@@ -18,7 +18,8 @@ from .host.av_latent import split_latent
 from .host.av_models import av_model
 from .host.clips import seconds_of
 from .host.decoding import decode_clip
-from .host.guider import make_guider, own_negative
+from .host.guidances import own_negative
+from .host.guider import make_guider
 from .host.layout import anchors_of, empty_clip
 from .host.model import HarmonyModel
 from .host.run_hooks import say, with_shift
