@@ -30,7 +30,7 @@ pytestmark = pytest.mark.host
 
 STEPS, SEED, SIDE = 2, 5, 64
 FRAMES, CUT = 81, 40  # of a film, and where it becomes its negative
-SHARDS = "uniavgen_toy-0000{}-of-00002.safetensors"
+SHARDS, ONE_FILE = "uniavgen_toy-0000{}-of-00002.safetensors", "uniavgen_toy.safetensors"
 VOCODER, VIDEO_VAE = "uniavgen_toy_vocoder.safetensors", "uniavgen_toy_wan.safetensors"
 WORDS = {"prompt": "a woman speaks", "transcript": "Hi there"}
 OFF = {f"{stream}_{kind}_scale": 1.0 for stream in ("video", "audio") for kind in ("sync", "text", "negative")}
@@ -71,6 +71,7 @@ def toy(server: ComfyServer) -> Iterator[Toy]:
         (models / folder).mkdir(exist_ok=True)
     shards = [models / "diffusion_models" / SHARDS.format(number) for number in (1, 2)]
     save_uniavgen(UNIAVGEN_TOY, shards)
+    save_uniavgen(UNIAVGEN_TOY, [models / "diffusion_models" / ONE_FILE])
     shutil.copy(FIXTURES / "vocoder_weights.safetensors", models / "vae" / VOCODER)
     inputs = {"model": "wan22_vae", "name": VIDEO_VAE}
     written = server.run({"write": {"class_type": "HarmonyProbeWrite", "inputs": inputs}})
@@ -84,7 +85,8 @@ def toy(server: ComfyServer) -> Iterator[Toy]:
         text_encoder=load_bundle("harmony-tiny").text_encoder,
     )
     yield Toy(server, HarmonyPipeline(bundle))
-    for path in (*shards, models / "vae" / VOCODER, models / "vae" / VIDEO_VAE):
+    written_files = [models / "diffusion_models" / ONE_FILE, models / "vae" / VOCODER, models / "vae" / VIDEO_VAE]
+    for path in (*shards, *written_files):
         path.unlink()
 
 
@@ -184,7 +186,8 @@ def test_scales_of_one_are_no_guidance(toy: Toy) -> None:
 
 
 def test_other_nodes_make_the_same_clip(toy: Toy) -> None:
-    """Harmony Sampler with the published schedule, and Harmony First Frame in the place of Harmony Clip's input."""
+    """Harmony Sampler with the published schedule, Harmony First Frame in the place of Harmony Clip's input, and core's
+    loader, which must not take the file for Wan's."""
     expected = toy.sample(graph("joint", OFF | OWN), "uniavgen_nodes")
     prompt = graph("joint", OFF | OWN)
     guider = prompt.pop("guider")["inputs"]
@@ -199,7 +202,10 @@ def test_other_nodes_make_the_same_clip(toy: Toy) -> None:
     prompt["first"] = {"class_type": "HarmonyFirstFrame", "inputs": first}
     prompt["sample"]["inputs"]["latent_image"] = ["first", 0]
     put_in = toy.sample(prompt, "uniavgen_first_frame")
-    for found in (in_one, put_in):
+    prompt = graph("joint", OFF | OWN)
+    prompt["load"] = {"class_type": "UNETLoader", "inputs": {"unet_name": ONE_FILE, "weight_dtype": "default"}}
+    by_core = toy.sample(prompt, "uniavgen_core_loader")
+    for found in (in_one, put_in, by_core):
         assert all(found[stream].equal(expected[stream]) for stream in expected)
 
 
