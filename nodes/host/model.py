@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -17,21 +16,18 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrapper
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ...harmony_core.config import HarmonyConfig, SpeechConfig
+from ...harmony_core.config import HarmonyConfig
 from ...harmony_core.diffusion.guidance import PASSES
 from ...harmony_core.diffusion.latents import AVLatents
 from ...harmony_core.model.driver_cache import DriverCache
 from ...harmony_core.model.inputs import AudioInput, Rows, VideoInput
 from ...harmony_core.model.roles import AUDIO_GIVEN, JOINT, VIDEO_GIVEN
 from ...harmony_core.model.transformer import HarmonyTransformer
-from ...harmony_core.quoting import quoted
-from ...harmony_core.text.transcripts import read_across, tokenize_transcript
 from .av_latent import Shapes, pack, unpack
 from .foreign import check_conditioning, check_latent, check_sampling, check_text
 from .interrupts import stop_before
 from .windows import HANDLER, audio_of_window
-
-logger = logging.getLogger(__name__)
+from .words import read_transcript, warn_of_caption
 
 CACHES = "harmony_driver_caches"  # the transformer option in which a run keeps them
 RAW = "harmony_raw"  # the mark of a packed latent whose video is still to be normalised
@@ -79,37 +75,6 @@ def _role(masks: list[Tensor]) -> str:
     return {(True, False): VIDEO_GIVEN, (False, True): AUDIO_GIVEN}.get((video_given, audio_given), JOINT)
 
 
-@lru_cache(maxsize=64)
-def read_transcript(text: str, speech: SpeechConfig | None, language: str = "en", spoken: str = "") -> Tensor | None:
-    """Token ids, None for a model that reads none. What goes unread is logged, once a text.
-
-    Args:
-        language, spoken: of a transcript that is read across; see `read_across`.
-    """
-    if speech is None:
-        if text.strip():
-            logger.warning(
-                "Harmony: this model reads no transcript, so its words are not spoken. Ovi reads them in the caption: "
-                "set prompt_format of Harmony Text Encode to ovi."
-            )
-        return None
-    if speech.reading == "cross":
-        return read_across(text, speech, language, spoken)
-    tokens, notes = tokenize_transcript(text, speech)
-    for note in notes:
-        logger.warning("Harmony: %s", note)
-    return tokens
-
-
-@lru_cache(maxsize=64)
-def warn_of_caption(caption: str) -> None:
-    """Once a text."""
-    logger.warning(
-        "Harmony: this model reads a transcript in the place of an audio caption, so %s changes nothing; empty it.",
-        quoted(caption),
-    )
-
-
 def _first_latent(latents: Tensor | None, mask: Tensor, shapes: Shapes) -> Tensor:
     """The clip's first frame [B,C,1,h,w], which such a model also sees before the clip. Raises ValueError for none."""
     if latents is None or bool(mask[:, :, 0].any()):
@@ -118,6 +83,15 @@ def _first_latent(latents: Tensor | None, mask: Tensor, shapes: Shapes) -> Tenso
             "connect a picture to first_frame of Harmony Clip (for the sound of a film: Harmony Given Video, whole)."
         )
     return unpack(latents, shapes)[0][:, :, :1]
+
+
+def _check_whole(mask: Tensor) -> None:
+    """Raises ValueError for a sound that is given in part."""
+    if bool((mask < 1).any()) and bool((mask > 0).any()):
+        raise ValueError(
+            "A part of the sound is given, but this model takes all of it for clean as soon as some is; give the whole "
+            "(start_seconds and end_seconds of Harmony Given Audio at 0; silence follows a short one), or none."
+        )
 
 
 class ComfyTransformer(HarmonyTransformer):
@@ -255,6 +229,7 @@ class HarmonyModel(comfy.model_base.BaseModel):
             warn_of_caption(kwargs["harmony_audio_caption"])
         conds |= self._references(kwargs, shapes)
         if self.harmony.starts_from_picture:
+            _check_whole(masks[1])
             conds["reference_image"] = _first_latent(kwargs.get("latent_image"), masks[0], shapes)
         device = kwargs["device"]
         out = {name: comfy.conds.CONDRegular(value.to(device)) for name, value in conds.items()}

@@ -125,6 +125,15 @@ def test_scales_of_one_are_no_guidance() -> None:
 
 
 @torch.no_grad()
+def test_what_drivers_take_is_known() -> None:
+    anchors = AVLatents(INPUTS["clip_b"][None], INPUTS["mel_mute"].T[None])
+    denoise = denoiser("s_joint", (SyncCFG(video_scale=3.0, audio_scale=2.0),), anchors=anchors)
+    denoise(noise_of("s_joint"), torch.tensor(0.5, dtype=torch.float64), 0)
+    assert denoise.cache is not None
+    assert denoise.cache.bytes_held() == denoise._driver_bytes()
+
+
+@torch.no_grad()
 def test_sync_with_a_voice_keeps_the_voice() -> None:
     anchors = AVLatents(INPUTS["clip_b"][None], INPUTS["mel_mute"].T[None])
     denoise = denoiser("s_voice", (SyncCFG(video_scale=3.0, audio_scale=2.0),), anchors=anchors)

@@ -231,6 +231,9 @@ def test_refusals_say_what_to_do(toy: Toy) -> None:
     prompt = graph("joint", OFF)
     prompt["clip"]["inputs"]["seconds"] = 3.0
     assert "seconds is 3, but this checkpoint was trained on clips of 5.0625 alone; set it to 0." in message(prompt)
+    prompt = graph("audio_to_video", OFF)
+    prompt["given"]["inputs"]["end_seconds"] = 2.0
+    assert "A part of the sound is given" in message(prompt)
     prompt = graph("voice", OFF)
     prompt["voice"]["inputs"]["transcript"] = ""
     assert "follows a voice by its words" in message(prompt)
