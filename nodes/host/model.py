@@ -75,19 +75,24 @@ def _role(masks: list[Tensor]) -> str:
     return {(True, False): VIDEO_GIVEN, (False, True): AUDIO_GIVEN}.get((video_given, audio_given), JOINT)
 
 
-def _first_latent(latents: Tensor | None, mask: Tensor, shapes: Shapes) -> Tensor:
-    """The clip's first frame [B,C,1,h,w], which such a model also sees before the clip. Raises ValueError for none."""
-    if latents is None or bool(mask[:, :, 0].any()):
+def masks_of(mask: Tensor | None, shapes: Shapes, device: Any) -> list[Tensor]:
+    """Generate masks [B,1,T_v,h,w] and [B,1,T_a] from the packed mask; None = all is made."""
+    if mask is None:
+        return [torch.ones(1, 1, *shape[2:], device=device) for shape in shapes]
+    return [stream[:, :1] for stream in unpack(mask, shapes)]
+
+
+def check_given(config: HarmonyConfig, masks: list[Tensor]) -> None:
+    """Raises ValueError where a model that starts from a picture has none, or a part of its sound."""
+    if not config.starts_from_picture:
+        return
+    video, audio = masks
+    if bool(video[:, :, 0].any()):
         raise ValueError(
             "This model makes a clip from its first frame, and the latent has none; add Harmony First Frame, or "
             "connect a picture to first_frame of Harmony Clip (for the sound of a film: Harmony Given Video, whole)."
         )
-    return unpack(latents, shapes)[0][:, :, :1]
-
-
-def _check_whole(mask: Tensor) -> None:
-    """Raises ValueError for a sound that is given in part."""
-    if bool((mask < 1).any()) and bool((mask > 0).any()):
+    if bool((audio < 1).any()) and bool((audio > 0).any()):
         raise ValueError(
             "A part of the sound is given, but this model takes all of it for clean as soon as some is; give the whole "
             "(start_seconds and end_seconds of Harmony Given Audio at 0; silence follows a short one), or none."
@@ -211,7 +216,8 @@ class HarmonyModel(comfy.model_base.BaseModel):
         check_sampling(self.model_sampling)
         check_conditioning(kwargs.get("prompt_type", "positive"), [kwargs])
         self._finish_latent(kwargs.get("latent_image"), shapes)
-        masks = self._masks(kwargs.get("denoise_mask"), shapes, kwargs["device"])
+        masks = masks_of(kwargs.get("denoise_mask"), shapes, kwargs["device"])
+        check_given(self.harmony, masks)
         row = self._row(kwargs, masks)
         video_context = kwargs["cross_attn"]
         audio_context = kwargs.get("harmony_audio_context", video_context)
@@ -228,9 +234,8 @@ class HarmonyModel(comfy.model_base.BaseModel):
         if self.harmony.reads_transcript_across and kwargs.get("harmony_audio_caption", "").strip():
             warn_of_caption(kwargs["harmony_audio_caption"])
         conds |= self._references(kwargs, shapes)
-        if self.harmony.starts_from_picture:
-            _check_whole(masks[1])
-            conds["reference_image"] = _first_latent(kwargs.get("latent_image"), masks[0], shapes)
+        if self.harmony.starts_from_picture:  # which it also sees before the clip
+            conds["reference_image"] = unpack(kwargs["latent_image"], shapes)[0][:, :, :1]
         device = kwargs["device"]
         out = {name: comfy.conds.CONDRegular(value.to(device)) for name, value in conds.items()}
         out["latent_shapes"] = comfy.conds.CONDConstant(shapes)
@@ -284,12 +289,6 @@ class HarmonyModel(comfy.model_base.BaseModel):
         if latent is not None and getattr(latent, RAW, False):
             latent.copy_(self._map_video(latent, self.latent_format.process_in))
             setattr(latent, RAW, False)
-
-    def _masks(self, mask: Tensor | None, shapes: Shapes, device: Any) -> list[Tensor]:
-        """Generate masks [B,1,T_v,h,w] and [B,1,T_a] from the packed mask."""
-        if mask is None:
-            return [torch.ones(1, 1, *shape[2:], device=device) for shape in shapes]
-        return [stream[:, :1] for stream in unpack(mask, shapes)]
 
     def _padded(self, name: str, context: Tensor) -> Tensor:
         """Text features zero-padded to the model's length. Raises ValueError when they are longer, or another's."""

@@ -25,7 +25,7 @@ from .foreign import (
     unread_conditioning,
     unread_patches,
 )
-from .model import CACHES, DriverCaches, HarmonyModel
+from .model import CACHES, DriverCaches, HarmonyModel, check_given, masks_of
 from .notes import warn
 from .windows import HANDLER, check_own_windows, check_windows
 
@@ -60,6 +60,7 @@ def _around_run(
     model, options = guider.model_patcher.model, guider.model_options
     shapes = kwargs.get("latent_shapes") or args[-1]
     check_latent(model.harmony, shapes)
+    check_given(model.harmony, masks_of(denoise_mask, shapes, noise.device))
     check_guidance_nodes(options)
     for name, conditioning in guider.conds.items():
         check_conditioning(name, conditioning)

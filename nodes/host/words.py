@@ -38,7 +38,9 @@ def read_transcript(text: str, speech: SpeechConfig | None, language: str = "en"
 
 @lru_cache(maxsize=64)
 def warn_of_caption(caption: str) -> None:
-    """Once a text."""
+    """Once a text. No caption is no fault."""
+    if not caption.strip():
+        return
     logger.warning(
         "Harmony: this model reads a transcript in the place of an audio caption, so %s changes nothing; empty it.",
         quoted(caption),
