@@ -207,3 +207,13 @@ def test_sizes_of_pictures_have_no_noise() -> None:
     """As floats, 93 of these come out a tile too large."""
     config = preset("uniavgen")
     assert all(size_of_picture(side, side, config) == (736, 736) for side in range(64, 2200))
+
+
+def test_every_shape_of_picture_was_trained() -> None:
+    config = preset("uniavgen")
+    wide, tall, small = (
+        ClipGeometry.from_seconds(config.seconds, config.fps, *size, config)
+        for size in ((736, 1280), (992, 736), (480, 832))
+    )
+    assert beyond_training(wide, config) == beyond_training(tall, config) == ()
+    assert "832x480 is not a size" in beyond_training(small, config)[0]
