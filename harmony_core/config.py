@@ -168,6 +168,7 @@ class HarmonyConfig:
     # clean, and a voice before the sound, whose sequence has one noise level: 0 as soon as a part of it is given.
     references: str = "prepended"
     voice_hears_video: bool = True  # False: where a voice is followed, the sound is deaf to the picture
+    mute_reads_transcript: bool = True  # False: beside silence no words are read, in SyncCFG's pass of mute audio
     speech: SpeechConfig | None = None
 
     # Clips it was trained on
@@ -300,6 +301,12 @@ class HarmonyConfig:
     def reads_transcript_across(self) -> bool:
         """Whether a transcript stands in the place of the audio branch's text."""
         return self.speech is not None and self.speech.reading == "cross"
+
+    @property
+    def starts_from_picture(self) -> bool:
+        """Whether every clip starts from a picture, in whose shape, and has the one length that was trained
+        (UniAVGen)."""
+        return self.references == "leading"
 
     @property
     def audio_rope_dim(self) -> int:

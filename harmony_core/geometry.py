@@ -24,6 +24,7 @@ NTSC = {
 AREA_SLACK, SHAPE_SLACK = 1.1, 2.5  # how far a size may be off one that was trained; models see several shapes
 RATE_SLACK = 0.01  # 23.976 for 24
 SHORTEST, LONGEST = 0.5, 1.25  # of a trained length
+FORM_SLACK = 0.01  # of a length or rate that is the only one; people write two decimals
 
 
 def as_fraction(value: Number) -> Fraction:
@@ -153,12 +154,41 @@ class ClipGeometry:
         return batch, channels, self.num_audio_latents
 
 
+def size_of_picture(height: int, width: int, config: HarmonyConfig) -> tuple[int, int]:
+    """Height and width of the clip that starts from a picture of this size, for a model that takes its shape.
+
+    The shorter side becomes the model's shorter side, the other one grows by the same factor; both are rounded up to
+    what the model tiles, in exact fractions (as published they are floats, whose noise adds a tile to some sizes).
+    """
+    unit = config.spatial_stride * config.patch_size[1]
+    factor = Fraction(min(config.height, config.width), min(height, width))
+    tall, wide = (unit * ceil(side * factor / unit) for side in (height, width))
+    return tall, wide
+
+
+def check_clip_form(seconds: Number | None, fps: Number | None, config: HarmonyConfig, fix: str) -> None:
+    """Raises ValueError for another length or rate than the one that a model was trained on. None = its own.
+
+    Args:
+        fix: what to do then.
+    """
+    for name, asked, own in (("seconds", seconds, config.seconds), ("fps", fps, config.fps)):
+        trained = float(as_fraction(own))
+        if asked is not None and abs(float(as_fraction(asked)) - trained) > FORM_SLACK:
+            raise ValueError(
+                f"{name} is {float(as_fraction(asked)):g}, but this checkpoint was trained on clips of {trained:g} "
+                f"alone; {fix}."
+            )
+
+
 def beyond_training(geometry: ClipGeometry, config: HarmonyConfig) -> tuple[str, ...]:
     """What a checkpoint was not trained for in a clip's size, rate and length, in words."""
     notes = []
     (width, height), (own_width, own_height) = (geometry.width, geometry.height), (config.width, config.height)
     area = width * height / (own_width * own_height)
     shape = max(width, height) / min(width, height) / (max(own_width, own_height) / min(own_width, own_height))
+    if config.starts_from_picture:  # it was trained in the shapes of pictures
+        area = min(width, height) / min(own_width, own_height)
     if not (1 / AREA_SLACK <= area <= AREA_SLACK and 1 / SHAPE_SLACK <= shape <= SHAPE_SLACK):
         notes.append(f"{width}x{height} is not a size this checkpoint was trained at ({own_width}x{own_height}).")
     rate, trained = float(geometry.fps), float(as_fps(config.fps))

@@ -57,6 +57,7 @@ _UNIAVGEN = _WAN_5B.with_(
     interaction_layers=tuple(range(0, 30, 2)),
     references="leading",
     voice_hears_video=False,
+    mute_reads_transcript=False,
     speech=SpeechConfig(vocab="f5-characters", reading="cross", min_len=10, max_len=4096),
     fps="16",
     seconds="81/16",
@@ -99,6 +100,7 @@ PRESETS: dict[str, HarmonyConfig] = {
         audio_reference_scale=3.0,
     ),
     "uniavgen": _UNIAVGEN,
+    "uniavgen-rounded": _UNIAVGEN.with_(published_rounding=True),
     "uniavgen-sync": _UNIAVGEN.with_(  # SyncCFG in the place of the published guidance
         video_negative_scale=1.0, audio_negative_scale=1.0, video_sync_scale=3.0, audio_sync_scale=2.0
     ),

@@ -224,7 +224,7 @@ def check_supported(request: GenerateRequest, config: HarmonyConfig) -> None:
     Raises:
         ValueError: names the input, the reason, and the fix.
     """
-    if config.interaction == "masked":
+    if config.starts_from_picture:
         _check_speaker(request)
     given = {name for name in MEDIA if getattr(request, name) is not None}
     given |= {
@@ -246,7 +246,7 @@ def check_supported(request: GenerateRequest, config: HarmonyConfig) -> None:
     if config.references != "appended":
         refused["reference_images"] = "this checkpoint was not trained with reference images"
         refused |= dict.fromkeys(REFERENCE_SCALES, "this checkpoint has no guidance by references")
-    if config.interaction == "masked":
+    if config.reads_transcript_across:
         refused["audio_prompt"] = "this checkpoint reads a transcript in the place of it"
     else:
         refused |= dict.fromkeys(NEGATIVE_SCALES, "this checkpoint has no guidance of that kind")

@@ -12,12 +12,12 @@ from comfy_api.latest import ComfyExtension, io
 logger = logging.getLogger(__name__)
 
 NODES: dict[str, tuple[str, ...]] = {
-    "loaders": ("HarmonyCheckpointLoader", "HarmonyModelLoader"),
+    "loaders": ("HarmonyCheckpointLoader", "HarmonyModelLoader", "HarmonyAudioVAELoader"),
     "lora": ("HarmonyLora",),
     "text": ("HarmonyTextEncode",),
     "clip": ("HarmonyClip", "HarmonyAnchors"),
     "guidance": ("HarmonySyncCFG",),
-    "sampler": ("HarmonySampler",),
+    "sampler": ("HarmonySampler", "HarmonyScheduler"),
     "given": ("HarmonyGivenAudio", "HarmonyGivenVideo", "HarmonyFirstFrame"),
     "reference": ("HarmonyReferenceAudio", "HarmonyReferenceImage"),
     "decode": ("HarmonyDecode",),

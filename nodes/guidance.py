@@ -7,9 +7,10 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..harmony_core.diffusion.guidance import Guidance, Isolated, ReferenceCFG, SkipLayer, SyncCFG, TextCFG
+from .host.guidances import own_negative
 from .host.guider import make_guider
 from .host.run_hooks import say
-from .inputs import BUILT_IN, layer_list, negative_input, scale_input, sync_inputs, text_inputs
+from .inputs import BUILT_IN, layer_list, negative_input, negative_scales, scale_input, sync_inputs, text_inputs
 
 
 class HarmonySyncCFG(io.ComfyNode):
@@ -104,6 +105,7 @@ class HarmonySyncCFG(io.ComfyNode):
                     optional=True,
                     advanced=True,
                 ),
+                *negative_scales(),
             ],
             outputs=[io.Guider.Output()],
         )
@@ -127,6 +129,8 @@ class HarmonySyncCFG(io.ComfyNode):
         skip_layers: str = "",
         video_reference_scale: float = 1.0,
         audio_reference_scale: float = 1.0,
+        video_negative_scale: float = 1.0,
+        audio_negative_scale: float = 1.0,
     ) -> io.NodeOutput:
         when = {"start": sync_start, "stop": sync_stop, "interval": sync_interval}
         sync = SyncCFG(video_scale=video_sync_scale, audio_scale=audio_sync_scale, **when)
@@ -141,6 +145,7 @@ class HarmonySyncCFG(io.ComfyNode):
             _check_reference(positive, "harmony_reference_image", video_reference_scale, "HarmonyReferenceImage")
             _check_reference(positive, "harmony_reference_audio", audio_reference_scale, "HarmonyReferenceAudio")
             extra.append(ReferenceCFG(video_scale=video_reference_scale, audio_scale=audio_reference_scale, **when))
+        extra += own_negative(model.model, video_negative_scale, audio_negative_scale)
         guider, notes = make_guider(model, positive, negative, anchors, sync, text, tuple(extra))
         say(notes)
         return io.NodeOutput(guider)

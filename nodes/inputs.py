@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..harmony_core.checkpoints.bundle import embedded_checkpoints, read_settings
 from ..harmony_core.config import HarmonyConfig
+from ..harmony_core.presets import PRESETS
 
 BUILT_IN = HarmonyConfig.from_dict(read_settings(embedded_checkpoints()["harmony-tiny"])[0]["transformer"])
 
@@ -56,6 +57,25 @@ def text_inputs(**options: Any) -> list[io.Float.Input]:
     return [
         scale_input("video_text_scale", BUILT_IN.video_text_scale, f"Text guidance of the video. {saves}", **options),
         scale_input("audio_text_scale", BUILT_IN.audio_text_scale, f"Text guidance of the sound. {saves}", **options),
+    ]
+
+
+def negative_scales() -> list[io.Float.Input]:
+    """UniAVGen's own guidance."""
+    saves = "1.0 for both negative scales = off, saves one pass per step."
+    return [
+        scale_input(
+            f"{stream}_negative_scale",
+            1.0,
+            f"UniAVGen's own guidance of the {what} ({published:.1f} as published, sync scales at 1.0): away from the "
+            f"negative, deaf streams and a left-out layer in one. {saves}",
+            optional=True,
+            advanced=True,
+        )
+        for stream, what, published in (
+            ("video", "video", PRESETS["uniavgen"].video_negative_scale),
+            ("audio", "sound", PRESETS["uniavgen"].audio_negative_scale),
+        )
     ]
 
 

@@ -18,10 +18,12 @@ from ..harmony_core.checkpoints.bundle import embedded_checkpoints, load_compani
 from ..harmony_core.checkpoints.errors import CheckpointError
 from ..harmony_core.checkpoints.files import open_model
 from ..harmony_core.checkpoints.layout import QUANT_KEY, rename
-from ..harmony_core.checkpoints.weight_files import CONFIG_KEY, WeightFiles, shard_set
+from ..harmony_core.checkpoints.parts import is_mel_vocoder, load_mel_codec
+from ..harmony_core.checkpoints.weight_files import CONFIG_KEY, WeightFiles, open_files, shard_set
 from ..harmony_core.config import HarmonyConfig
+from ..harmony_core.presets import PRESETS
 from ..harmony_core.text.tiny_encoder import TinyTextEncoder
-from .host.autoencoders import BundleAudioVAE, BundleVideoVAE
+from .host.autoencoders import VOCODER_BYTES_PER_SAMPLE, BundleAudioVAE, BundleVideoVAE
 from .host.files import load_tensors
 from .host.registration import Companions
 from .host.run_hooks import prepare_runs, with_shift
@@ -70,6 +72,31 @@ class HarmonyCheckpointLoader(io.ComfyNode):
         return io.NodeOutput(*load_checkpoint(checkpoint))
 
 
+class HarmonyAudioVAELoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HarmonyAudioVAELoader",
+            display_name="Harmony Audio VAE Loader",
+            category="Harmony",
+            description="Loads UniAVGen's sound: a mel spectrogram in, Qwen2.5-Omni's vocoder out. Every other "
+            "autoencoder comes from core's Load VAE.",
+            search_aliases=["uniavgen", "vocoder", "bigvgan", "mel", "qwen2.5-omni", "load vae"],
+            inputs=[
+                io.Combo.Input(
+                    "vae_name",
+                    options=folder_paths.get_filename_list("vae"),
+                    tooltip="A file in models/vae: the weights in code2wav_bigvgan_model, under any name.",
+                ),
+            ],
+            outputs=[io.Vae.Output(display_name="audio_vae", tooltip="For every node with an audio_vae.")],
+        )
+
+    @classmethod
+    def execute(cls, vae_name: str) -> io.NodeOutput:
+        return io.NodeOutput(load_mel_vae(Path(folder_paths.get_full_path_or_raise("vae", vae_name))))
+
+
 class HarmonyModelLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -77,9 +104,9 @@ class HarmonyModelLoader(io.ComfyNode):
             node_id="HarmonyModelLoader",
             display_name="Harmony Model Loader",
             category="Harmony",
-            description="Loads a transformer alone: Harmony, Ovi or Wan2.2-TI2V-5B, as published, in one file or in "
-            "parts. Autoencoders and text encoder come from core's VAELoader and CLIPLoader.",
-            search_aliases=["harmony", "ovi", "wan2.2", "wan 5b", "load diffusion model", "unet loader"],
+            description="Loads a transformer alone: Harmony, Ovi, UniAVGen or Wan2.2-TI2V-5B, as published, in one "
+            "file or in parts. Autoencoders and text encoder come from core's VAELoader and CLIPLoader.",
+            search_aliases=["harmony", "ovi", "uniavgen", "wan2.2", "wan 5b", "load diffusion model", "unet loader"],
             inputs=[
                 io.Combo.Input(
                     "model_name",
@@ -104,7 +131,8 @@ class HarmonyModelLoader(io.ComfyNode):
             outputs=[
                 io.Model.Output(
                     display_name="model",
-                    tooltip="Harmony and Ovi make video and sound; Wan2.2 alone is ComfyUI's own model of video.",
+                    tooltip="Harmony, Ovi and UniAVGen make video and sound; Wan2.2 alone is ComfyUI's own model of "
+                    "video.",
                 )
             ],
         )
@@ -155,6 +183,24 @@ def companion_nodes(
 def companion_patchers(path: Path, *_: Any, **__: Any) -> list[ModelPatcher]:
     """What ComfyUI calls for copies of these on another device."""
     return [companion.patcher for companion in companion_nodes(*load_companions(path))]
+
+
+def load_mel_vae(path: Path) -> BundleAudioVAE:
+    """UniAVGen's audio autoencoder. Raises CheckpointError for another file than its vocoder."""
+    files = open_files(path)
+    if not is_mel_vocoder(files.entries):
+        raise CheckpointError(
+            f"{path.name} is not UniAVGen's vocoder (Qwen2.5-Omni's BigVGAN); load other autoencoders with core's Load "
+            "VAE."
+        )
+    vae = BundleAudioVAE(load_mel_codec(files), PRESETS["uniavgen"], VOCODER_BYTES_PER_SAMPLE)
+    vae.patcher.cached_patcher_init = (mel_patcher, (path,))
+    return vae
+
+
+def mel_patcher(path: Path, *_: Any, **__: Any) -> ModelPatcher:
+    """What ComfyUI calls for a copy on another device."""
+    return load_mel_vae(path).patcher
 
 
 def load_diffusion_model(name: str, audio_name: str, weight_dtype: str) -> ModelPatcher:

@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..harmony_core.media import MediaError, fit_reference_audio, fit_reference_image
+from ..harmony_core.quoting import quoted
 from .host.autoencoders import audio_latent_rate, encode_frames, encode_waveform, vae_config
 from .host.clips import clip_geometry, first_sound
 from .host.notes import show
@@ -38,7 +39,15 @@ class HarmonyReferenceAudio(io.ComfyNode):
                     max=10.0,
                     step=0.04,
                     tooltip="How much of its beginning is used, at most what there is. 0 = the checkpoint's own "
-                    "(built-in model: 0.48, which takes 0.3 to 0.5; Harmony 5B: 2, which takes 1 to 3).",
+                    "(built-in model: 0.48, which takes 0.3 to 0.5; Harmony 5B: 2, which takes 1 to 3; UniAVGen: 10).",
+                ),
+                io.String.Input(
+                    "transcript",
+                    multiline=True,
+                    default="",
+                    optional=True,
+                    tooltip="What is said in it, in the language of Harmony Text Encode. UniAVGen needs it; other "
+                    "models follow a voice without its words.",
                 ),
             ],
             outputs=[io.Conditioning.Output()],
@@ -46,8 +55,10 @@ class HarmonyReferenceAudio(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, conditioning: Any, audio_vae: Any, audio: dict[str, Any], seconds: float) -> io.NodeOutput:
-        conditioning, notes = give_reference(conditioning, audio_vae, audio, seconds)
+    def execute(
+        cls, conditioning: Any, audio_vae: Any, audio: dict[str, Any], seconds: float, transcript: str = ""
+    ) -> io.NodeOutput:
+        conditioning, notes = give_reference(conditioning, audio_vae, audio, seconds, transcript)
         show(cls.hidden.unique_id, notes)
         return io.NodeOutput(conditioning)
 
@@ -82,23 +93,33 @@ class HarmonyReferenceImage(io.ComfyNode):
 
 
 def give_reference(
-    conditioning: Any, audio_vae: Any, audio: dict[str, Any], seconds: float
+    conditioning: Any, audio_vae: Any, audio: dict[str, Any], seconds: float, transcript: str = ""
 ) -> tuple[Any, tuple[str, ...]]:
-    """CONDITIONING with the latents of the first `seconds` (0 = the checkpoint's own) of a sound to sound like.
+    """CONDITIONING with the latents of the first `seconds` (0 = the checkpoint's own) of a sound to sound like, and
+    with what is said in it, where the model reads that.
 
     Raises:
-        ValueError: no sound, or less than one audio latent.
+        ValueError: no sound, or less than one audio latent; words that the model lacks, or does not read.
     """
     rate, config = audio_vae.audio_sample_rate, vae_config(audio_vae)
     unit = int(rate / audio_latent_rate(audio_vae))
     if config is None:
         raise ValueError("The audio VAE belongs to a model that follows no reference; use that of a Harmony model.")
+    if config.reads_transcript_across != bool(transcript.strip()):
+        raise ValueError(
+            "Harmony Reference Audio has no transcript, but this model follows a voice by its words; write them."
+            if config.reads_transcript_across
+            else f"Harmony Reference Audio has the transcript {quoted(transcript)}, but this model follows a voice "
+            "without its words; empty it."
+        )
     try:
         samples_N, notes = fit_reference_audio(first_sound(audio), seconds or config.reference_seconds, unit, rate)
     except MediaError as error:
         raise ValueError(str(error)) from error
-    latents = encode_waveform(audio_vae, torch.from_numpy(samples_N)[None, None], len(samples_N) // unit)
-    return node_helpers.conditioning_set_values(conditioning, {"harmony_reference_audio": latents}), notes
+    silence = round(config.reference_silence * rate) // unit
+    latents = encode_waveform(audio_vae, torch.from_numpy(samples_N)[None, None], len(samples_N) // unit + silence)
+    reference = {"harmony_reference_audio": latents, "harmony_reference_transcript": transcript}
+    return node_helpers.conditioning_set_values(conditioning, reference), notes
 
 
 def give_reference_images(

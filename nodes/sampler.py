@@ -18,13 +18,15 @@ from .host.av_latent import split_latent
 from .host.av_models import av_model
 from .host.clips import seconds_of
 from .host.decoding import decode_clip
+from .host.guidances import own_negative
 from .host.guider import make_guider
 from .host.layout import anchors_of, empty_clip
 from .host.model import HarmonyModel
 from .host.run_hooks import say, with_shift
-from .inputs import BUILT_IN, negative_input, sync_inputs, text_inputs
+from .host.schedule import own_sigmas
+from .inputs import BUILT_IN, negative_input, negative_scales, sync_inputs, text_inputs
 
-SAMPLER, SCHEDULER = "euler", "simple"
+SAMPLER = "euler"
 
 
 class HarmonySampler(io.ComfyNode):
@@ -92,6 +94,7 @@ class HarmonySampler(io.ComfyNode):
                 negative_input(),
                 io.Vae.Input("vae", optional=True, tooltip="Lays out the clip, and decodes it into the video output."),
                 io.Vae.Input("audio_vae", optional=True, tooltip="The same for the sound."),
+                *negative_scales(),
             ],
             outputs=[
                 io.Latent.Output(),
@@ -120,17 +123,42 @@ class HarmonySampler(io.ComfyNode):
         negative: Any = None,
         vae: Any = None,
         audio_vae: Any = None,
+        video_negative_scale: float = 1.0,
+        audio_negative_scale: float = 1.0,
     ) -> io.NodeOutput:
         check_shift(model, shift)
         latent, anchors, notes = laid_out(latent, anchors, vae, audio_vae, model, positive)
         sync = SyncCFG(video_scale=video_sync_scale, audio_scale=audio_sync_scale)
         text = TextCFG(video_scale=video_text_scale, audio_scale=audio_text_scale)
-        guider, more = make_guider(with_shift(model, shift), positive, negative, anchors, sync, text)
+        extra = own_negative(model.model, video_negative_scale, audio_negative_scale)
+        guider, more = make_guider(with_shift(model, shift), positive, negative, anchors, sync, text, extra)
         say([*notes, *more])
         out = sample_latent(guider, latent, seed, steps)
         videos, warnings = videos_of(out, vae, audio_vae)
         say(warnings)
         return io.NodeOutput(out, videos)
+
+
+class HarmonyScheduler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HarmonyScheduler",
+            display_name="Harmony Scheduler",
+            category="Harmony",
+            description="The noise levels that Harmony Sampler uses, for core's sampling nodes: UniAVGen's own, which "
+            "none of core's schedulers makes. For every other model they are those of BasicScheduler with simple.",
+            search_aliases=["uniavgen", "sigmas", "schedule", "basic scheduler"],
+            inputs=[
+                io.Model.Input("model", tooltip="With its shift: a node that changes it goes before this one."),
+                io.Int.Input("steps", default=BUILT_IN.steps, min=1, max=1000, tooltip="UniAVGen: 50."),
+            ],
+            outputs=[io.Sigmas.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, steps: int) -> io.NodeOutput:
+        return io.NodeOutput(own_sigmas(model, steps))
 
 
 def laid_out(
@@ -188,12 +216,11 @@ def sample_latent(guider: comfy.samplers.CFGGuider, latent: dict[str, Any], seed
     """A copy of a LATENT with its generated parts made, showing progress and previews as core's samplers do."""
     patcher = guider.model_patcher
     samples = latent["samples"]
-    sigmas = comfy.samplers.calculate_sigmas(patcher.get_model_object("model_sampling"), SCHEDULER, steps)
     out = guider.sample(
         comfy.sample.prepare_noise(samples, seed, latent.get("batch_index")),
         samples,
         comfy.samplers.sampler_object(SAMPLER),
-        sigmas,
+        own_sigmas(patcher, steps),
         denoise_mask=latent.get("noise_mask"),
         callback=latent_preview.prepare_callback(patcher, steps),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..harmony_core.config import PROMPT_FORMATS
+from ..harmony_core.text.transcripts import LANGUAGES
 from .host.notes import show
 from .host.text_encoder import encode_captions, unread_words
 
@@ -59,6 +60,15 @@ class HarmonyTextEncode(io.ComfyNode):
                     tooltip="separate: a caption for each stream, the words beside them (Harmony). ovi: all three as "
                     "one tagged caption that both streams read (Ovi 720). ovi-suffix: the same for Ovi 960.",
                 ),
+                io.Combo.Input(
+                    "language",
+                    options=list(LANGUAGES),
+                    default=LANGUAGES[0],
+                    optional=True,
+                    advanced=True,
+                    tooltip="Of the transcript, for UniAVGen: en is read letter by letter, zh as syllables. Other "
+                    "models tell by the letters.",
+                ),
             ],
             outputs=[io.Conditioning.Output()],
             hidden=[io.Hidden.unique_id],
@@ -72,6 +82,7 @@ class HarmonyTextEncode(io.ComfyNode):
         audio_caption: str,
         transcript: str = "",
         prompt_format: str = PROMPT_FORMATS[0],
+        language: str = LANGUAGES[0],
     ) -> io.NodeOutput:
         show(cls.hidden.unique_id, unread_words(clip, video_caption, audio_caption))
-        return io.NodeOutput(encode_captions(clip, video_caption, audio_caption, transcript, prompt_format))
+        return io.NodeOutput(encode_captions(clip, video_caption, audio_caption, transcript, prompt_format, language))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 
 import pytest
@@ -17,9 +18,11 @@ from harmony_core.geometry import (
     group_windows,
     latent_frame_span,
     num_audio_latents,
+    size_of_picture,
     v2a_windows,
 )
 from harmony_core.presets import PRESETS, preset
+from tests.checkpoints.uniavgen_cases import FIXTURES
 
 TINY, BIG, OVI = preset("harmony-tiny"), preset("harmony-5b"), preset("ovi-11b")
 
@@ -192,3 +195,25 @@ def test_groups_cover_the_queries_in_order() -> None:
     assert [window for start, end, first, last in groups for window in [(first, last)] * (end - start)] == list(windows)
     assert len({group[2:] for group in groups}) == len(groups)
     assert group_windows(((0, 2), (0, 2), (1, 3))) == ((0, 2, 0, 2), (2, 3, 1, 3))
+
+
+@pytest.mark.parametrize("row", json.loads((FIXTURES / "sizes.json").read_text()), ids=str)
+def test_a_clip_takes_the_shape_of_its_picture(row: list[int]) -> None:
+    height, width, *wanted = row
+    assert list(size_of_picture(height, width, preset("uniavgen"))) == wanted
+
+
+def test_sizes_of_pictures_have_no_noise() -> None:
+    """As floats, 93 of these come out a tile too large."""
+    config = preset("uniavgen")
+    assert all(size_of_picture(side, side, config) == (736, 736) for side in range(64, 2200))
+
+
+def test_every_shape_of_picture_was_trained() -> None:
+    config = preset("uniavgen")
+    wide, tall, small = (
+        ClipGeometry.from_seconds(config.seconds, config.fps, *size, config)
+        for size in ((736, 1280), (992, 736), (480, 832))
+    )
+    assert beyond_training(wide, config) == beyond_training(tall, config) == ()
+    assert "832x480 is not a size" in beyond_training(small, config)[0]

@@ -18,7 +18,7 @@ from ..presets import PRESETS
 from .bundle import transformer_tensors
 from .errors import CheckpointError
 from .files import open_model, read_tensors
-from .parts import audio_config, audio_tensors, check_audio_tensors
+from .parts import MEL_VOCODER, audio_config, audio_tensors, check_audio_tensors, is_mel_vocoder, mel_codec_of
 from .weight_files import DTYPES, PICKLES, open_files, plain_sources
 from .write import write_safetensors
 
@@ -29,10 +29,11 @@ def convert(sources: Path | Sequence[Path], target: Path, kind: str, dtype: torc
     """Write `target` (.safetensors) from weight files.
 
     Args:
-        sources: .pth, .pt, .ckpt, .bin or safetensors files.
+        sources: .pth, .pt, .ckpt, .bin or safetensors files; an index of shards; a folder with one of these.
         kind: `weights`: the same tensors; `mmaudio`: MMAudio's 16 kHz autoencoder and vocoder to the one file that
             ComfyUI's VAELoader reads; `ovi`, `ovi-960`, `dreamid-omni`: that model, in one file or two, to Harmony's
-            layout with its config (their keys are the same, so the file alone does not tell which it is).
+            layout with its config (their keys are the same, so the file alone does not tell which it is);
+            `uniavgen-vocoder`: UniAVGen's vocoder, checked.
         dtype: of floating-point weights; None keeps theirs.
 
     Returns:
@@ -73,6 +74,15 @@ def _mmaudio(sources: Sequence[Path], dtype: torch.dtype | None) -> tuple[dict[s
     return tensors, {}
 
 
+def _mel_vocoder(sources: Sequence[Path], dtype: torch.dtype | None) -> tuple[dict[str, Tensor], dict[str, str]]:
+    tensors, metadata = _weights(sources, dtype)
+    name = " + ".join(source.name for source in sources)
+    if not is_mel_vocoder(tensors):
+        raise CheckpointError(f"{name} is not {MEL_VOCODER}; give code2wav_bigvgan_model, or the weights in it.")
+    mel_codec_of({key: tuple(value.shape) for key, value in tensors.items()}, name)
+    return tensors, metadata
+
+
 def _ovi(preset: str, sources: Sequence[Path], dtype: torch.dtype | None) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Weights stay in the source's own dtype (its first block's), unless asked otherwise; scaled fp8 becomes bf16."""
     opened = open_model(sources, preset=preset)
@@ -93,6 +103,7 @@ CONVERSIONS: Mapping[str, Conversion] = {
     "ovi": partial(_ovi, "ovi-11b"),
     "ovi-960": partial(_ovi, "ovi-11b-960"),
     "dreamid-omni": partial(_ovi, "dreamid-omni"),
+    "uniavgen-vocoder": _mel_vocoder,
 }
 
 
@@ -103,7 +114,7 @@ def read_any(sources: Sequence[Path]) -> dict[str, Tensor]:
         CheckpointError: not weights alone, or a tensor in two files.
     """
     tensors: dict[str, Tensor] = {}
-    for source in sources:
+    for source in (each for given in sources for each in _unfolded(given)):
         if source.suffix in PICKLES:
             found = read_pickle(source)
         else:
@@ -114,6 +125,13 @@ def read_any(sources: Sequence[Path]) -> dict[str, Tensor]:
             raise CheckpointError(f"{source.name} and an earlier file both have {twice[0]}; give one of them.")
         tensors.update(found)
     return tensors
+
+
+def _unfolded(source: Path) -> list[Path]:
+    """The pickles in a folder that has nothing else to read; all else as it is."""
+    if not source.is_dir() or any(source.glob("*.safetensors")):
+        return [source]
+    return sorted(path for path in source.iterdir() if path.suffix in PICKLES) or [source]
 
 
 def read_pickle(path: Path) -> dict[str, Tensor]:

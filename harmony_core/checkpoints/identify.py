@@ -11,7 +11,17 @@ from .files import FP8_FORMATS, ModelFile
 from .layout import map_keys
 from .lora import LORA_MARKS, lora_ranks
 from .ovi import OVI_SPLIT
-from .parts import AUDIO_LAYOUTS, AUDIO_PARTS, TEXT_LAYOUTS, VIDEO_VAE_LAYOUTS, audio_part, which
+from .parts import (
+    AUDIO_LAYOUTS,
+    AUDIO_PARTS,
+    MEL_VOCODER,
+    TEXT_LAYOUTS,
+    VIDEO_VAE_LAYOUTS,
+    audio_part,
+    is_mel_vocoder,
+    mel_codec_of,
+    which,
+)
 from .weight_files import WeightFiles, open_files, plain_sources
 
 LORA_EXTRAS = (".alpha", ".dora_scale", ".diff", ".diff_b")
@@ -65,6 +75,9 @@ def _recognise(files: WeightFiles) -> tuple[str, str, dict[str, Any]]:
         layout = which(shapes, layouts)
         if layout is not None:
             return layout.title, use, {}
+    if is_mel_vocoder(names):
+        mel_codec_of(shapes, files.name)
+        return f"{MEL_VOCODER}, which is UniAVGen's", "--audio-vae FILE", {}
     found = tuple(part for part, layout in AUDIO_LAYOUTS.items() if not layout.complaint(audio_part(shapes, part)))
     known = tuple(start for part, starts in AUDIO_PARTS for start in (part, *starts))
     if found and all(key.startswith(known) for key in names):

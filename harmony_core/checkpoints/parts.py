@@ -60,6 +60,7 @@ def _fits(shape: tuple[int, ...], pattern: Pattern) -> bool:
 
 
 _VECTOR, _MATRIX, _CONV1D, _CONV3D = ((None,) * axes for axes in (1, 2, 3, 5))
+MEL_VOCODER = "Qwen2.5-Omni's vocoder"
 VIDEO_CHANNELS = 48  # Wan2.1's autoencoder has 16
 _LATENT_CONV = (VIDEO_CHANNELS, VIDEO_CHANNELS, 1, 1, 1)
 
@@ -189,14 +190,26 @@ def load_mel_codec(files: WeightFiles, device: torch.device | str = "cpu") -> Me
         CheckpointError: keys or shapes that are not the vocoder's.
     """
     sources, scales = plain_sources(files)
-    channels = size_of(files.shapes(sources), "conv_pre.weight", 0, files.name)
-    codec = MelCodec({**QWEN_VOCODER, "upsample_initial_channel": channels})
-    own = codec.vocoder.state_dict()
-    held = {key: value for key, value in own.items() if key in sources or not key.endswith("filter")}
-    check_weights(held, files, sources, "Qwen2.5-Omni's vocoder")
-    codec.vocoder.load_state_dict({**own, **dict(read_tensors(files, sources, scales, torch.float32, "cpu"))})
+    codec, held = mel_codec_of(files.shapes(sources), files.name)
+    check_weights(held, files, sources, MEL_VOCODER)
+    tensors = dict(read_tensors(files, sources, scales, torch.float32, "cpu"))
+    codec.vocoder.load_state_dict({**codec.vocoder.state_dict(), **tensors})
     codec.requires_grad_(False)
     return codec.to(device).eval()
+
+
+def mel_codec_of(shapes: Shapes, name: str) -> tuple[MelCodec, dict[str, Tensor]]:
+    """UniAVGen's sound in the size of a vocoder's file, and what of its vocoder such a file must hold.
+
+    Raises:
+        CheckpointError: keys or shapes that are not the vocoder's.
+    """
+    channels = size_of(shapes, "conv_pre.weight", 0, name)
+    codec = MelCodec({**QWEN_VOCODER, "upsample_initial_channel": channels})
+    own = codec.vocoder.state_dict()
+    held = {key: value for key, value in own.items() if key in shapes or not key.endswith("filter")}
+    check_keys({key: tuple(value.shape) for key, value in held.items()}, shapes, name, MEL_VOCODER)
+    return codec, held
 
 
 def check_audio_tensors(tensors: dict[str, Tensor], config: dict, name: str) -> None:

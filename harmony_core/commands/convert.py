@@ -11,12 +11,15 @@ from .options import Overwrite
 
 
 def convert(
-    sources: Annotated[list[Path], typer.Argument(help=".pth, .pt, .ckpt, .bin or .safetensors files.")],
+    sources: Annotated[
+        list[Path], typer.Argument(help="Files (.pth, .pt, .ckpt, .bin, .safetensors), an index, or a folder.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help=".safetensors file to write.")],
     kind: Annotated[
         str,
         typer.Option(
-            help="weights: the same tensors; mmaudio: for ComfyUI's VAELoader; ovi, ovi-960, dreamid-omni: that "
+            help="weights: the same tensors; mmaudio: for ComfyUI's VAELoader; uniavgen-vocoder: its "
+            "code2wav_bigvgan_model as one file; ovi, ovi-960, dreamid-omni: that "
             "model in Harmony's layout."
         ),
     ] = "weights",

@@ -64,6 +64,7 @@ class Denoiser:
         masks: broadcastable to the latents: video [B, 1, T_v, h, w], audio [B, 1, T_a].
         anchors: static video and mute audio latents for `SyncCFG`.
         static_anchor: with `static_video = "estimate"`, makes the static video from the step's clean estimate.
+        silent_transcript: token ids that the pass with mute audio reads in the place of the words; None = the words.
         driver_cache: where drivers' keys and values are kept, `device`, `host` or `off`; None chooses by free memory.
         batch_passes: whether a step's passes run as one batch; None chooses by free memory. Results do not change.
     """
@@ -75,6 +76,7 @@ class Denoiser:
     masks: AVLatents
     anchors: AVLatents | None = None
     static_anchor: Callable[[AVLatents], Tensor] | None = None
+    silent_transcript: Tensor | None = None
     driver_cache: str | None = None
     batch_passes: bool | None = None
 
@@ -109,6 +111,8 @@ class Denoiser:
             stream, role = change.anchor, GIVEN[change.anchor]
             x = x._replace(**{stream: getattr(self.anchors, stream)})
             masks = masks._replace(**{stream: torch.zeros_like(getattr(masks, stream))})
+        if change.anchor == "audio" and self.silent_transcript is not None:
+            inputs = inputs.saying(self.silent_transcript)
         if change.isolated:
             role = roles.ISOLATED
         skip = self.plan.skipped_layers if change.skips_layers else frozenset()

@@ -62,6 +62,11 @@ class AVInput(NamedTuple):
         side = getattr(self, stream)
         return self._replace(**{stream: replace(side, reference=torch.zeros_like(side.reference))})
 
+    def saying(self, transcript: Tensor) -> AVInput:
+        """The same with another transcript."""
+        assert self.audio is not None
+        return self._replace(audio=replace(self.audio, transcript=transcript))
+
 
 @dataclass(frozen=True)
 class Rows:

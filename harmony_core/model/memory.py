@@ -27,6 +27,7 @@ def static_video_bytes(
         with_reference: reference audio is given, so that style alignment's keys and values are kept as well.
     """
     frames, high, wide = grid
+    frames += config.interaction == "masked"  # its bias lies behind the latents
     tokens = len(config.layers_with_interaction) * frames * high * wide
     if with_reference and config.style_alignment:
         per_frame = 1 if config.style_pooling == "frame" else high * wide

@@ -22,13 +22,13 @@ from ..diffusion.flow import model_sigmas
 from ..diffusion.guidance import MUTE_AUDIO, PASSES, STATIC_VIDEO, Guidance
 from ..diffusion.latents import AVLatents, draw_noise, stack
 from ..diffusion.solvers import solver
-from ..geometry import ClipGeometry, as_fraction, beyond_training
+from ..geometry import ClipGeometry, as_fraction, beyond_training, check_clip_form, size_of_picture
 from ..media import AudioClip, fit_audio, fit_image, fit_reference_audio, fit_reference_image, fit_video
 from ..model.inputs import AudioInput, AVInput, VideoInput, clean_sigma, same_length
 from ..pixels import from_pixels, to_pixels
 from ..request import GenerateRequest, Generation, check_batch, check_supported
 from ..text import ovi_caption
-from ..text.transcripts import tokenize_across, tokenize_transcript
+from ..text.transcripts import read_across, tokenize_transcript
 from .offload import Placement
 from .plan import guidance_plan, unused_settings
 
@@ -147,6 +147,7 @@ class HarmonyPipeline:
             masks=masks,
             anchors=anchors,
             static_anchor=still,
+            silent_transcript=self._silent_transcript(requests) if MUTE_AUDIO in passes else None,
             driver_cache=self.driver_cache,
         )
         solve = solver(shared.solver)
@@ -193,24 +194,24 @@ class HarmonyPipeline:
         seconds = request.seconds
         if seconds is None:
             seconds = given.duration_s if given is not None else as_fraction(config.seconds)
+        if config.starts_from_picture and request.clip_form == "trained":
+            check_clip_form(request.seconds, request.fps, config, "leave it out, or set clip_form to 'untrained'")
+            seconds, fps = as_fraction(config.seconds), config.fps
+        return ClipGeometry.from_seconds(seconds, fps, *self._size(request), config)
+
+    def _size(self, request: GenerateRequest) -> tuple[int, int]:
+        """Height and width: as asked, else of the picture that the clip starts from, else the checkpoint's own."""
+        config = self.config
+        if config.starts_from_picture and request.height is None and request.width is None:
+            if request.image is not None:
+                height, width = request.image.shape[:2]
+                return size_of_picture(height, width, config)
+            if request.video is not None:
+                width, height = request.video.size or request.video.frames.shape[2:0:-1]
+                return size_of_picture(height, width, config)
         height = request.height if request.height is not None else config.height
         width = request.width if request.width is not None else config.width
-        if config.interaction == "masked" and request.clip_form == "trained":
-            return self._trained_geometry(request, height, width)
-        return ClipGeometry.from_seconds(seconds, fps, height, width, config)
-
-    def _trained_geometry(self, request: GenerateRequest, height: int, width: int) -> ClipGeometry:
-        """The one clip form of a model that was trained on no other. Raises ValueError where another is asked for."""
-        config = self.config
-        trained = ClipGeometry.from_seconds(as_fraction(config.seconds), config.fps, height, width, config)
-        for name, own in (("seconds", trained.duration_s), ("fps", float(trained.fps))):
-            asked = getattr(request, name)
-            if asked is not None and abs(float(asked) - own) > 1e-3:
-                raise ValueError(
-                    f"{name} is {float(asked):g}, but this checkpoint was trained on clips of {own:g} alone; leave it "
-                    "out, or set clip_form to 'untrained'."
-                )
-        return trained
+        return height, width
 
     def decode(self, latents: AVLatents, geometry: ClipGeometry) -> tuple[np.ndarray, np.ndarray | None]:
         """uint8 frames [F0, H, W, 3] and float32 samples [1, N], exactly as long as asked."""
@@ -280,19 +281,13 @@ class HarmonyPipeline:
         video_rows, audio_rows, transcripts = [], [], []
         for request, said in zip(requests, notes, strict=True):
             texts = self._negative_texts(request) if negative else self.texts(request)
-            across = self.config.reads_transcript_across
             self.placement.use(self.text_encoder)
             features, unknown = self.text_encoder.encode(list(texts[:2]), self.device)
             said.extend(unknown)
             video_rows.append(features[0])
             audio_rows.append(features[1])
-            if self.config.speech is not None and across:
-                transcripts.append(self._tokens_across(request, texts[2], negative))
-            elif self.config.speech is not None:
-                tokens, left_out = tokenize_transcript(texts[2], self.config.speech)
-                said.extend(left_out)
-                transcripts.append(tokens)
-
+            if self.config.speech is not None:
+                transcripts.append(self._tokens(request, texts[2], said))
         video, audio = (torch.stack(rows).to(self.device, self.dtype) for rows in (video_rows, audio_rows))
         transcript = torch.cat(same_length([ids[None] for ids in transcripts])).to(self.device) if transcripts else None
         picture = VideoInput(given.video, clean_sigma(given.video), video, references.get("video"))
@@ -301,13 +296,21 @@ class HarmonyPipeline:
         sigma = clean_sigma(given.audio)
         return AVInput(picture, AudioInput(given.audio, sigma, audio, transcript, references.get("audio")))
 
-    def _tokens_across(self, request: GenerateRequest, text: str, negative: bool) -> Tensor:
-        """The negative transcript is a space; after a voice's words it is nothing, and they end with one anyway."""
+    def _tokens(self, request: GenerateRequest, text: str, notes: list[str]) -> Tensor:
+        """Token ids of a transcript, as the checkpoint reads it."""
         assert self.config.speech is not None
-        spoken = request.reference_transcript or None
-        if negative:
-            text = " " if spoken is None else ""
-        return tokenize_across(text, self.config.speech, request.language, spoken)
+        if self.config.reads_transcript_across:
+            return read_across(text, self.config.speech, request.language, request.reference_transcript)
+        tokens, left_out = tokenize_transcript(text, self.config.speech)
+        notes.extend(left_out)
+        return tokens
+
+    def _silent_transcript(self, requests: Sequence[GenerateRequest]) -> Tensor | None:
+        """What is read beside mute audio, a row a request; None where that is what is read beside any."""
+        if self.config.speech is None or self.config.mute_reads_transcript:
+            return None
+        rows = [self._tokens(request, "", [])[None] for request in requests]
+        return torch.cat(same_length(rows)).to(self.device)
 
     def texts(self, request: GenerateRequest) -> tuple[str, str, str]:
         """What the video branch, the audio branch and the speech encoder read."""

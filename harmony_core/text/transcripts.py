@@ -99,3 +99,14 @@ def tokenize_across(text: str, speech: SpeechConfig, language: str = "en", spoke
         )
     ids = [known.ids.get(unit, known.ids[" "]) for unit in units]
     return torch.tensor(ids + [0] * (speech.min_len - len(ids)), dtype=torch.long)
+
+
+def read_across(text: str, speech: SpeechConfig, language: str = "en", spoken: str = "") -> Tensor:
+    """`tokenize_across` of what a person wrote: no words are a space, as published negatives are.
+
+    Args:
+        spoken: what a reference voice says, "" for no voice; a space follows it anyway.
+    """
+    if not text.strip():
+        text = "" if spoken else " "
+    return tokenize_across(text, speech, language, spoken or None)

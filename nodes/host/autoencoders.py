@@ -16,14 +16,15 @@ from comfy.model_patcher import CoreModelPatcher
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ...harmony_core.autoencoders.interface import AudioAutoencoder
 from ...harmony_core.autoencoders.mel import Spectrogram
 from ...harmony_core.autoencoders.tiny import (
     FRAMES_PER_LATENT,
     PIXELS_PER_LATENT,
     ResidualBlock,
-    TinyAudioVAE,
     TinyVideoVAE,
 )
+from ...harmony_core.autoencoders.vocoder import ResidualStack
 from ...harmony_core.config import HarmonyConfig
 from ...harmony_core.geometry import as_fraction
 from ...harmony_core.presets import PRESETS
@@ -35,6 +36,8 @@ WAN22_CHANNELS, MMAUDIO_CHANNELS = 48, 20
 LTX_VIDEO_CHANNELS, LTX_AUDIO_CHANNELS = 128, 8
 DECODE_BYTES_PER_PIXEL = 400  # activations of the widest decoder stage
 DECODE_BYTES_PER_SAMPLE = 60
+VOCODER_BYTES_PER_SAMPLE = 1000  # of a full-size BigVGAN, whose activations run at twice the rate
+STOPPABLE = ResidualBlock, Spectrogram, ResidualStack
 AUDIO_MARGIN_S = 1  # of sound that a chunk hears on either side of its own
 
 # Only the lengths of this one are read: LTX-2 is ComfyUI's own model.
@@ -76,9 +79,9 @@ class VideoStage(nn.Module):
 
 
 class AudioStage(nn.Module):
-    """TinyAudioVAE with ComfyUI's channel axis: [B, 1, N]."""
+    """An audio autoencoder of ours with ComfyUI's channel axis: [B, 1, N]."""
 
-    def __init__(self, model: TinyAudioVAE) -> None:
+    def __init__(self, model: AudioAutoencoder) -> None:
         super().__init__()
         self.model = model
 
@@ -98,7 +101,7 @@ class BundleVAE(comfy.sd.VAE):
             super().__init__(sd={})
         self.harmony = harmony
         self.first_stage_model = stage.eval()
-        stop_before(part for part in stage.modules() if isinstance(part, (ResidualBlock, Spectrogram)))
+        stop_before(part for part in stage.modules() if isinstance(part, STOPPABLE))
         self.latent_channels = stage.model.latent_channels
         self.working_dtypes = [torch.float32]
         self.vae_dtype = torch.float32
@@ -138,7 +141,9 @@ class BundleVideoVAE(BundleVAE):
 
 
 class BundleAudioVAE(BundleVAE):
-    def __init__(self, model: TinyAudioVAE, harmony: HarmonyConfig) -> None:
+    def __init__(
+        self, model: AudioAutoencoder, harmony: HarmonyConfig, bytes_per_sample: int = DECODE_BYTES_PER_SAMPLE
+    ) -> None:
         super().__init__(AudioStage(model), harmony)
         self.latent_dim = 1
         self.output_channels = 1
@@ -147,7 +152,7 @@ class BundleAudioVAE(BundleVAE):
         self.upscale_ratio = self.downscale_ratio = model.samples_per_latent
         self.process_input = self.process_output = lambda audio: audio
         self.memory_used_encode = lambda shape, _: DECODE_BYTES_PER_SAMPLE * shape[2]
-        self.memory_used_decode = lambda shape, _: DECODE_BYTES_PER_SAMPLE * shape[2] * model.samples_per_latent
+        self.memory_used_decode = lambda shape, _: bytes_per_sample * shape[2] * model.samples_per_latent
 
     def vae_encode_crop_pixels(self, pixels: Tensor, *_: Any, **__: Any) -> Tensor:
         """[B, N, channels] to mono: ComfyUI would keep the first channel alone."""
@@ -166,13 +171,16 @@ def clip_config(vae: Any, audio_vae: Any) -> HarmonyConfig:
         ValueError: a pair that no model uses, or the wrong way round.
     """
     check_pair(vae, audio_vae)
-    config = vae_config(vae)
-    if config is None or config != vae_config(audio_vae):
+    config, own = vae_config(vae), vae_config(audio_vae)
+    # Several models have Wan2.2's video autoencoder, so there the sound's says which.
+    shared = not isinstance(vae, BundleVAE) and own is not None and own.video_channels == vae.latent_channels
+    if config is None or own is None or not (own == config or shared):
         raise ValueError(
             f"A VAE of {vae.latent_channels} channels and an audio VAE of {audio_vae.latent_channels} do not belong "
-            "together; take both from HarmonyCheckpointLoader, or Wan2.2's VAE and MMAudio's 16 kHz one, or LTX-2's."
+            "together; take both from HarmonyCheckpointLoader, or Wan2.2's VAE and MMAudio's 16 kHz one (UniAVGen: its "
+            "vocoder, from Harmony Audio VAE Loader), or LTX-2's."
         )
-    return config
+    return own
 
 
 def check_pair(vae: Any, audio_vae: Any) -> None:
@@ -194,7 +202,7 @@ def audio_latent_rate(audio_vae: Any) -> Fraction:
     if config is None:
         raise ValueError(
             f"An audio VAE of {audio_vae.latent_channels} channels belongs to no Harmony model; "
-            "use the checkpoint's own, or MMAudio's 16 kHz one."
+            "use the checkpoint's own, MMAudio's 16 kHz one, or Harmony Audio VAE Loader's."
         )
     return as_fraction(config.audio_latent_rate)
 
@@ -210,11 +218,12 @@ def encode_frames(vae: Any, images_FHWC: Tensor) -> Tensor:
 
 
 def encode_waveform(audio_vae: Any, waveform_BCN: Tensor, num_latents: int) -> Tensor:
-    """A waveform at the VAE's own rate to exactly `num_latents` latents: silence follows a short one."""
+    """A waveform at the VAE's own rate, cut or followed by silence, to exactly `num_latents` latents."""
     unit = audio_vae.downscale_ratio if audio_vae.crop_input else 1  # else ComfyUI crops at both ends
     needed = ceil(num_latents * audio_vae.audio_sample_rate / audio_latent_rate(audio_vae))
-    samples = ceil(max(needed, waveform_BCN.shape[-1]) / unit) * unit
-    latents = audio_vae.encode(pad(waveform_BCN, (0, samples - waveform_BCN.shape[-1])).movedim(1, -1))
+    heard_BCN = waveform_BCN[..., :needed]
+    samples = ceil(needed / unit) * unit
+    latents = audio_vae.encode(pad(heard_BCN, (0, samples - heard_BCN.shape[-1])).movedim(1, -1))
     native = native_audio(audio_vae)
     return latents.narrow(native.audio_time if native else 2, 0, num_latents)
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-import comfy.conds
-import comfy.patcher_extension
 import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -24,27 +22,22 @@ from ...harmony_core.diffusion.guidance import (
     PASSES,
     Guidance,
     GuidancePlan,
-    Isolated,
-    PassChange,
-    ReferenceCFG,
     SkipLayer,
     SyncCFG,
     TextCFG,
 )
 from ...harmony_core.diffusion.latents import AVLatents
-from ...harmony_core.model import roles
 from .av_latent import Shapes, pack, refuse_anchors, split_anchors, unpack
-from .av_models import AVModel, av_model
+from .av_models import av_model
 from .foreign import check_conditioning, check_guidance_nodes
-from .model import CACHES, HarmonyModel
+from .guidances import check_guidances, idle
+from .passes import ANCHOR, WHERE, pass_options, prepare_pass, told, with_additions, with_clean
 from .run_hooks import PerStream, prepare_runs, say
 from .text_encoder import without_words
 from .windows import check_windows, cut_packed, with_callback
 
-ANCHOR, WHERE, OPTIONS = "harmony_anchor", "harmony_where", "harmony_options"
 WRAPPER_KEY = "harmony_guider"
 STREAMS = "video", "audio"
-REFERENCES = {"video": "reference_image", "audio": "reference_audio"}
 
 
 class TextScales(float):
@@ -64,7 +57,7 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
 
     Args:
         anchors: clean (video, audio) latents: a static video and the sound of silence.
-        extra: more guidances, of kind `ReferenceCFG`, `Isolated` or `SkipLayer`.
+        extra: more guidances, of kind `ReferenceCFG`, `Isolated`, `SkipLayer` or `ModalityAwareCFG`.
 
     Raises:
         ValueError: a model without sound, or one that cannot do what is asked.
@@ -79,11 +72,11 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         extra: tuple[Guidance, ...] = (),
     ) -> None:
         self.kind = av_model(patcher.model)
-        _check_guidances(patcher.model, self.kind, (sync, *extra))
+        check_guidances(patcher.model, self.kind, (sync, *extra))
         check_windows(patcher.model, patcher.model_options)
         check_guidance_nodes(patcher.model_options)
         patcher = prepare_runs(patcher.clone())
-        patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, WRAPPER_KEY, _prepare_pass)
+        patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, WRAPPER_KEY, prepare_pass)
         with_callback(patcher.model_options, WRAPPER_KEY, self._cut_to_window)
         super().__init__(patcher)
         self.anchors, self.others = anchors, (sync, *extra)
@@ -112,7 +105,7 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         masks = unpack(torch.ones_like(noise[:1]) if denoise_mask is None else denoise_mask.to(device), self.shapes)
         self.generates = tuple(bool((mask > 0).any()) for mask in masks)
         self.plan = GuidancePlan(self.others, len(sigmas) - 1, *self.generates)
-        say(_idle(self.others, self.plan))
+        say(idle(self.others, self.plan))
         self.inner_model.latent_shapes = latent_shapes  # core does this in newer versions, later than we need it
         self._add_conds(masks, device)
         out = super().inner_sample(
@@ -132,44 +125,34 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         return shapes
 
     def _add_conds(self, masks: list[Tensor], device: Any) -> None:
-        """A copy of `positive` for every pass of the run but the text negative's, which stays core's."""
+        """A copy of the texts for every pass of the run but the text negative's, which stays core's."""
         anchors = [anchor[:1].to(device, torch.float32) for anchor in self.anchors]
         self.clean = self.inner_model.process_latent_in(pack(*anchors))
         nowhere = pack(*(torch.zeros_like(anchor) for anchor in anchors))
         conds = {name: self.conds[name] for name in ("positive", "negative") if name in self.conds}
         conds = {
-            name: [_with_additions(cond, self.clean, None if self.kind.alone else nowhere, None) for cond in kind]
+            name: [with_additions(cond, self.clean, None if self.kind.alone else nowhere, None) for cond in kind]
             for name, kind in conds.items()
         }
         for name in sorted(self._pass_names()):
             change, where = PASSES[name], None if self.kind.alone else nowhere
-            told = _told(change)
+            changed = told(change, self.inner_model)
             if change.anchor is not None:
                 stands_in = [stream == change.anchor for stream in STREAMS]
                 where = pack(*(torch.full_like(x, float(put)) for x, put in zip(anchors, stands_in, strict=True)))
                 # tokens that a guide leaves out have a mask below 0, in every pass
                 seen = (mask.clamp(max=0) if put else mask for mask, put in zip(masks, stands_in, strict=True))
-                told["denoise_mask"] = pack(*seen)
-            options = self._pass_options(change)
+                changed["denoise_mask"] = pack(*seen)
+            options = pass_options(change, self.kind, self.inner_model, self.skipped)
             conds[name] = [
-                _with_additions({**cond, "uuid": uuid.uuid4(), **told}, self.clean, where, options)
-                for cond in self.conds["positive"]
+                with_additions({**cond, "uuid": uuid.uuid4(), **changed}, self.clean, where, options)
+                for cond in self.conds["negative" if change.negative_text else "positive"]
             ]
         self.conds = conds
 
     def _pass_names(self) -> set[str]:
         """Every pass that some step of this run needs, beside the joint one and the text negative."""
         return {name for step in range(self.plan.num_steps) for name in self.plan.passes(step)} - {JOINT}
-
-    def _pass_options(self, change: PassChange) -> dict[str, Any] | None:
-        """The transformer options in which a pass differs from the others; None if it may share their batch."""
-        if change.skips_layers:
-            skip = {("double_block", layer): _unchanged for layer in self.skipped}
-            # a skipped layer leaves nothing to keep
-            return {"harmony_skip_layers": self.skipped, CACHES: None, "patches_replace": {"dit": skip}}
-        if not self.kind.alone:
-            return None
-        return self.kind.isolated if change.isolated else {}
 
     def predict_noise(
         self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, *_: Any, **__: Any
@@ -210,7 +193,7 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
             clean = self.inner_model.scale_latent_inpaint(
                 x=x, sigma=timestep, noise=self.noise, latent_image=self.clean.to(x)
             )
-            negatives = [[_with_clean(cond, clean) for cond in self.conds[name]] for name in others]
+            negatives = [[with_clean(cond, clean) for cond in self.conds[name]] for name in others]
         pair_function = options.get("sampler_calc_cond_batch_function")  # core's SkipLayerGuidanceDiTSimple
         if pair_function:
             args = {"conds": texts, "input": x, "sigma": timestep, "model": self.inner_model, "model_options": options}
@@ -282,40 +265,30 @@ def make_guider(
 ) -> tuple[SyncCFGGuider, list[str]]:
     """The guider, and what a person should know about it.
 
-    A text scale without `negative` pushes away from `positive` without its words, where it tells what that is.
+    Without `negative`, what needs one pushes away from `positive` without its words, where it tells what that is.
 
     Raises:
         ValueError: it does not; the anchors are none; a conditioning that only a picture can have; or as SyncCFGGuider
             does.
     """
     notes = []
-    scales = text.video_scale, text.audio_scale
-    if negative is None and scales != (1.0, 1.0):
-        negative = without_words(positive)
-        if negative is None:
-            raise ValueError(
-                f"Text scales of {scales[0]:g} and {scales[1]:g} need a negative; connect one (an empty Harmony Text "
-                "Encode will do) or set both to 1.0."
-            )
-        notes.append("no negative: an empty prompt stands in for it")
+    for each in (text, *extra):
+        away_from_text = any(PASSES[name].negative_text for name in each.passes(True, True))
+        if negative is None and away_from_text:
+            negative = without_words(positive)
+            if negative is None:
+                kind = "Text" if each is text else "Negative"
+                raise ValueError(
+                    f"{kind} scales of {each.video_scale:g} and {each.audio_scale:g} need a negative; connect one (an "
+                    "empty Harmony Text Encode will do) or set both to 1.0."
+                )
+            notes.append("no negative: an empty prompt stands in for it")
     given = {"positive": positive} | ({} if negative is None else {"negative": negative})
     for name, conditioning in given.items():
         check_conditioning(name, [extra for _, extra in conditioning])
     guider = SyncCFGGuider(model, sync, text, split_anchors(anchors), extra)
     guider.inner_set_conds(given)
     return guider, notes
-
-
-def _idle(guidances: tuple[Guidance, ...], plan: GuidancePlan) -> list[str]:
-    """Which guidances are on but have no step in this run."""
-    steps = range(plan.num_steps)
-    return [
-        f"{type(each).__name__} from {each.start:g} to {each.stop:g} of {plan.num_steps} steps is not one step, so it "
-        "changes nothing; widen sync_start and sync_stop."
-        for each in guidances
-        if each.passes(plan.generates_video, plan.generates_audio)
-        and not any(each.active(step, plan.num_steps) for step in steps)
-    ]
 
 
 def _check_finite(streams: dict[str, Tensor]) -> None:
@@ -329,85 +302,6 @@ def _check_finite(streams: dict[str, Tensor]) -> None:
             )
 
 
-def _told(change: PassChange) -> dict[str, Any]:
-    """What Harmony models are told of a pass, beside what its anchors and mask say."""
-    told: dict[str, Any] = {"harmony_role": roles.ISOLATED} if change.isolated else {}
-    return told | ({"harmony_without": REFERENCES[change.without]} if change.without else {})
-
-
-def _with_additions(
-    cond: dict[str, Any], clean: Tensor, where: Tensor | None, options: dict[str, Any] | None
-) -> dict[str, Any]:
-    """A conditioning whose pass sees `clean` where `where` is 1, with transformer options of its own (then alone)."""
-    added: dict[str, comfy.conds.CONDRegular] = {}
-    if where is not None:
-        added |= {ANCHOR: comfy.conds.CONDRegular(clean), WHERE: comfy.conds.CONDRegular(where)}
-    if options is not None:
-        added[OPTIONS] = comfy.conds.CONDConstant((cond["uuid"], options))
-    return {**cond, "model_conds": {**cond["model_conds"], **added}}
-
-
-def _with_clean(cond: dict[str, Any], clean: Tensor) -> dict[str, Any]:
-    """A conditioning whose anchor is what the model takes for clean at this step."""
-    if ANCHOR not in cond["model_conds"]:
-        return cond
-    return {**cond, "model_conds": {**cond["model_conds"], ANCHOR: comfy.conds.CONDRegular(clean)}}
-
-
-def _prepare_pass(
-    executor: Any,
-    x: Tensor,
-    t: Tensor,
-    c_concat: Tensor | None = None,
-    c_crossattn: Tensor | None = None,
-    control: Any = None,
-    transformer_options: dict[str, Any] | None = None,
-    *args: Any,
-    **kwargs: Any,
-) -> Tensor:
-    """Replace what the anchor stands in for; set the options of a pass that runs alone."""
-    _, options = kwargs.pop(OPTIONS, (None, {}))
-    anchor, where = kwargs.pop(ANCHOR, None), kwargs.pop(WHERE, None)
-    if anchor is not None:
-        x = torch.lerp(x, anchor.to(x), where.to(x))
-    transformer_options = comfy.patcher_extension.merge_nested_dicts(transformer_options or {}, options)
-    return executor(x, t, c_concat, c_crossattn, control, transformer_options, *args, **kwargs)
-
-
 def _plain_cfg(args: dict[str, Any]) -> Tensor:
     """ComfyUI's CFG in the form of its `sampler_cfg_function`: of x minus predictions, as is the result."""
     return args["uncond"] + (args["cond"] - args["uncond"]) * args["cond_scale"]
-
-
-def _unchanged(args: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
-    """A block replacement of ComfyUI that passes its input on."""
-    return args
-
-
-def _check_guidances(model: Any, kind: AVModel, guidances: tuple[Guidance, ...]) -> None:
-    """Raises ValueError for what this model cannot do."""
-    appended = isinstance(model, HarmonyModel) and model.harmony.references == "appended"
-    layers = len(getattr(model.diffusion_model, kind.blocks))
-    for guidance in guidances:
-        on = (guidance.video_scale, guidance.audio_scale) != (1.0, 1.0)
-        if isinstance(guidance, ReferenceCFG) and not appended:
-            raise ValueError("This model has no guidance by references; set both reference scales to 1.0.")
-        if isinstance(guidance, Isolated) and kind.isolated is None:
-            raise ValueError(
-                f"{kind.title} is one network for both streams and cannot be made deaf to one; set isolation_scale "
-                "to 1.0."
-            )
-        if isinstance(guidance, SyncCFG) and on and kind.needs and not hasattr(model, kind.needs):
-            raise ValueError(
-                f"In this ComfyUI, {kind.title} takes every latent for noise, so silence and a still picture cannot "
-                "be shown to it. Update ComfyUI, or set both sync scales to 1.0."
-            )
-        if on and guidance.start == guidance.stop:
-            raise ValueError(
-                f"sync_start and sync_stop are both {guidance.stop:g}, which leaves no step to guide; widen them, or "
-                "set the scales to 1.0."
-            )
-        if isinstance(guidance, SkipLayer):
-            unknown = sorted(set(guidance.layers) - set(range(layers)))
-            if unknown:
-                raise ValueError(f"There is no layer {unknown[0]} to skip: this model has layers 0 to {layers - 1}.")

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from ...harmony_core.config import HarmonyConfig
-from ...harmony_core.geometry import ClipGeometry, as_fraction, beyond_training
+from ...harmony_core.geometry import (
+    ClipGeometry,
+    as_fraction,
+    beyond_training,
+    check_clip_form,
+    size_of_picture,
+)
 from .autoencoders import (
     audio_latent_rate,
     check_pair,
@@ -43,9 +49,14 @@ def empty_clip(
     """An empty LATENT, its anchors LATENT, and what a person should know about the lengths.
 
     0 seconds, fps, width or height is the checkpoint's own: that of `model` if it is one of ours, else what goes with
-    the autoencoders. Raises ValueError as ClipGeometry does, and for autoencoders of another model.
+    the autoencoders; of a model that starts from a picture, a size of 0 is in the shape of `first_frame`. Raises
+    ValueError as ClipGeometry and check_clip_form do, and for autoencoders of another model.
     """
     config = _config(vae, audio_vae, model)
+    if config.starts_from_picture:
+        check_clip_form(seconds or None, fps or None, config, "set it to 0")
+        if first_frame is not None and not (height or width):
+            height, width = size_of_picture(first_frame.shape[1], first_frame.shape[2], config)
     height, width = height or config.height, width or config.width
     geometry = ClipGeometry.from_seconds(
         seconds or as_fraction(config.seconds), fps or config.fps, height, width, config

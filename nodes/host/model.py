@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -17,19 +16,18 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrapper
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ...harmony_core.config import HarmonyConfig, SpeechConfig
+from ...harmony_core.config import HarmonyConfig
+from ...harmony_core.diffusion.guidance import PASSES
 from ...harmony_core.diffusion.latents import AVLatents
 from ...harmony_core.model.driver_cache import DriverCache
 from ...harmony_core.model.inputs import AudioInput, Rows, VideoInput
 from ...harmony_core.model.roles import AUDIO_GIVEN, JOINT, VIDEO_GIVEN
 from ...harmony_core.model.transformer import HarmonyTransformer
-from ...harmony_core.text.transcripts import tokenize_transcript
 from .av_latent import Shapes, pack, unpack
 from .foreign import check_conditioning, check_latent, check_sampling, check_text
 from .interrupts import stop_before
 from .windows import HANDLER, audio_of_window
-
-logger = logging.getLogger(__name__)
+from .words import read_transcript, warn_of_caption
 
 CACHES = "harmony_driver_caches"  # the transformer option in which a run keeps them
 RAW = "harmony_raw"  # the mark of a packed latent whose video is still to be normalised
@@ -77,20 +75,28 @@ def _role(masks: list[Tensor]) -> str:
     return {(True, False): VIDEO_GIVEN, (False, True): AUDIO_GIVEN}.get((video_given, audio_given), JOINT)
 
 
-@lru_cache(maxsize=64)
-def read_transcript(text: str, speech: SpeechConfig | None) -> Tensor | None:
-    """Token ids, None for a model that reads none. What goes unread is logged, once a text."""
-    if speech is None:
-        if text.strip():
-            logger.warning(
-                "Harmony: this model reads no transcript, so its words are not spoken. Ovi reads them in the caption: "
-                "set prompt_format of Harmony Text Encode to ovi."
-            )
-        return None
-    tokens, notes = tokenize_transcript(text, speech)
-    for note in notes:
-        logger.warning("Harmony: %s", note)
-    return tokens
+def masks_of(mask: Tensor | None, shapes: Shapes, device: Any) -> list[Tensor]:
+    """Generate masks [B,1,T_v,h,w] and [B,1,T_a] from the packed mask; None = all is made."""
+    if mask is None:
+        return [torch.ones(1, 1, *shape[2:], device=device) for shape in shapes]
+    return [stream[:, :1] for stream in unpack(mask, shapes)]
+
+
+def check_given(config: HarmonyConfig, masks: list[Tensor]) -> None:
+    """Raises ValueError where a model that starts from a picture has none, or a part of its sound."""
+    if not config.starts_from_picture:
+        return
+    video, audio = masks
+    if bool(video[:, :, 0].any()):
+        raise ValueError(
+            "This model makes a clip from its first frame, and the latent has none; add Harmony First Frame, or "
+            "connect a picture to first_frame of Harmony Clip (for the sound of a film: Harmony Given Video, whole)."
+        )
+    if bool((audio < 1).any()) and bool((audio > 0).any()):
+        raise ValueError(
+            "A part of the sound is given, but this model takes all of it for clean as soon as some is; give the whole "
+            "(start_seconds and end_seconds of Harmony Given Audio at 0; silence follows a short one), or none."
+        )
 
 
 class ComfyTransformer(HarmonyTransformer):
@@ -210,8 +216,9 @@ class HarmonyModel(comfy.model_base.BaseModel):
         check_sampling(self.model_sampling)
         check_conditioning(kwargs.get("prompt_type", "positive"), [kwargs])
         self._finish_latent(kwargs.get("latent_image"), shapes)
-        masks = self._masks(kwargs.get("denoise_mask"), shapes, kwargs["device"])
-        row = Row(kwargs.get("harmony_role") or _role(masks), kwargs.get("uuid"))
+        masks = masks_of(kwargs.get("denoise_mask"), shapes, kwargs["device"])
+        check_given(self.harmony, masks)
+        row = self._row(kwargs, masks)
         video_context = kwargs["cross_attn"]
         audio_context = kwargs.get("harmony_audio_context", video_context)
         conds = {
@@ -220,15 +227,30 @@ class HarmonyModel(comfy.model_base.BaseModel):
             "video_mask": masks[0],
             "audio_mask": masks[1],
         }
-        transcript = read_transcript(kwargs.get("harmony_transcript", ""), self.harmony.speech)
+        words = [kwargs.get(f"harmony_{name}", "") for name in ("transcript", "language", "reference_transcript")]
+        transcript = read_transcript(words[0], self.harmony.speech, words[1] or "en", words[2])
         if transcript is not None:
             conds["transcript"] = transcript[None]
+        if self.harmony.reads_transcript_across and kwargs.get("harmony_audio_caption", "").strip():
+            warn_of_caption(kwargs["harmony_audio_caption"])
         conds |= self._references(kwargs, shapes)
+        if self.harmony.starts_from_picture:  # which it also sees before the clip
+            conds["reference_image"] = unpack(kwargs["latent_image"], shapes)[0][:, :, :1]
         device = kwargs["device"]
         out = {name: comfy.conds.CONDRegular(value.to(device)) for name, value in conds.items()}
         out["latent_shapes"] = comfy.conds.CONDConstant(shapes)
         out["rows"] = CONDRows((row,))
         return out
+
+    def _row(self, given: dict[str, Any], masks: list[Tensor]) -> Row:
+        """A pass's role; with a voice that does not see the video, that of given sound, of which nothing is kept."""
+        role = given.get("harmony_role") or _role(masks)
+        name = given.get("prompt_type", "positive")
+        negative = name == "negative" or (name in PASSES and PASSES[name].negative_text)
+        voice = given.get("harmony_reference_audio") is not None
+        if role == JOINT and voice and not self.harmony.voice_hears_video and not negative:
+            return Row(AUDIO_GIVEN, None)
+        return Row(role, given.get("uuid"))
 
     def _references(self, given: dict[str, Any], shapes: Shapes) -> dict[str, Tensor]:
         """Latents of a voice and of pictures to follow, those that the pass goes `without` as zeros.
@@ -267,12 +289,6 @@ class HarmonyModel(comfy.model_base.BaseModel):
         if latent is not None and getattr(latent, RAW, False):
             latent.copy_(self._map_video(latent, self.latent_format.process_in))
             setattr(latent, RAW, False)
-
-    def _masks(self, mask: Tensor | None, shapes: Shapes, device: Any) -> list[Tensor]:
-        """Generate masks [B,1,T_v,h,w] and [B,1,T_a] from the packed mask."""
-        if mask is None:
-            return [torch.ones(1, 1, *shape[2:], device=device) for shape in shapes]
-        return [stream[:, :1] for stream in unpack(mask, shapes)]
 
     def _padded(self, name: str, context: Tensor) -> Tensor:
         """Text features zero-padded to the model's length. Raises ValueError when they are longer, or another's."""

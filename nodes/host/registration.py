@@ -19,7 +19,14 @@ from torch import Tensor, nn
 from ...harmony_core.autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from ...harmony_core.checkpoints.bundle import AUDIO_VAE, CONFIG_KEY, TEXT_ENCODER, VIDEO_VAE
 from ...harmony_core.checkpoints.errors import CheckpointError
-from ...harmony_core.checkpoints.layout import QUANT_KEY, config_from_shapes, quantised_layers, recognise, unpacked
+from ...harmony_core.checkpoints.layout import (
+    QUANT_KEY,
+    config_from_shapes,
+    quantised_layers,
+    recognise,
+    rename,
+    unpacked,
+)
 from ...harmony_core.config import HarmonyConfig
 from ...harmony_core.text.tiny_encoder import TinyTextEncoder
 from .latent_format import latent_format
@@ -28,7 +35,7 @@ from .model import HarmonyModel
 logger = logging.getLogger(__name__)
 
 IMAGE_MODEL = "wan2.1"  # what ComfyUI's detection calls the layout of our video branch
-AUDIO_KEY = "audio.head.modulation"
+AUDIO_KEY, UNIAVGEN_KEY = "audio.head.modulation", "head_audio.modulation"
 MEMORY_WIDTH = 2222  # ComfyUI's own scale for Wan: width / 2222
 SMALL_WIDTH = 1024
 
@@ -48,7 +55,7 @@ class Companions:
 
 
 class HarmonyModelConfig(comfy.supported_models_base.BASE):
-    """Recognises a Wan2.2 layout with an audio branch."""
+    """Recognises a Wan2.2 layout with an audio branch: this pack's, or UniAVGen's."""
 
     unet_config: dict[str, Any] = {"image_model": IMAGE_MODEL}  # noqa: RUF012
     unet_extra_config = {}  # noqa: RUF012
@@ -85,8 +92,8 @@ class HarmonyModelConfig(comfy.supported_models_base.BASE):
             return False
         keys = state_dict or {}
         if unet_key_prefix is None:
-            return any(key.endswith(AUDIO_KEY) for key in keys)
-        return unet_key_prefix + AUDIO_KEY in keys
+            return any(key.endswith((AUDIO_KEY, UNIAVGEN_KEY)) for key in keys)
+        return unet_key_prefix + AUDIO_KEY in keys or unet_key_prefix + UNIAVGEN_KEY in keys
 
     def get_model(
         self, state_dict: dict[str, Tensor], prefix: str = "", device: Any = None, *_: Any, **__: Any
@@ -104,6 +111,8 @@ class HarmonyModelConfig(comfy.supported_models_base.BASE):
 
     def process_unet_state_dict(self, state_dict: dict[str, Tensor], *_: Any, **__: Any) -> dict[str, Tensor]:
         state_dict.pop(CONFIG_KEY, None)
+        if UNIAVGEN_KEY in state_dict:
+            return rename(state_dict, recognise(state_dict, "This file"))
         return state_dict
 
     def process_unet_state_dict_for_saving(

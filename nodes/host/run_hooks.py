@@ -25,7 +25,7 @@ from .foreign import (
     unread_conditioning,
     unread_patches,
 )
-from .model import CACHES, DriverCaches, HarmonyModel
+from .model import CACHES, DriverCaches, HarmonyModel, check_given, masks_of
 from .notes import warn
 from .windows import HANDLER, check_own_windows, check_windows
 
@@ -60,6 +60,7 @@ def _around_run(
     model, options = guider.model_patcher.model, guider.model_options
     shapes = kwargs.get("latent_shapes") or args[-1]
     check_latent(model.harmony, shapes)
+    check_given(model.harmony, masks_of(denoise_mask, shapes, noise.device))
     check_guidance_nodes(options)
     for name, conditioning in guider.conds.items():
         check_conditioning(name, conditioning)
@@ -116,6 +117,10 @@ def _check_windows(model: HarmonyModel, options: dict[str, Any], conds: dict[str
     check_windows(model, options)
     if options.get(HANDLER) is None:
         return
+    if model.harmony.starts_from_picture:
+        raise ValueError(
+            "This model makes clips of one length, so it has no context windows; take the context windows node out."
+        )
     check_own_windows(options[HANDLER])
     if any(cond.get("harmony_transcript", "").strip() for kind in conds.values() for cond in kind):
         logger.warning(
@@ -165,7 +170,7 @@ def _changing(options: dict[str, Any], conds: list[dict[str, Any]]) -> str:
 def _driver_bytes(model: HarmonyModel, cond: dict[str, Any]) -> int:
     """What a cache would keep of one conditioning's driver; 0 if it has none, or one that listens."""
     config, (row,) = model.harmony, cond["model_conds"]["rows"].cond
-    if row.role not in (AUDIO_GIVEN, VIDEO_GIVEN) or not config.driver_isolation:
+    if row.driver is None or row.role not in (AUDIO_GIVEN, VIDEO_GIVEN) or not config.driver_isolation:
         return 0
     video, audio = model.latent_shapes
     element_size = model.get_dtype_inference().itemsize

@@ -14,6 +14,7 @@ from ...harmony_core.text.tiny_encoder import TinyTextEncoder
 
 TOKENS = "harmony"
 NO_WORDS = "harmony_no_words"  # in a CONDITIONING: what its encoder makes of an empty caption
+NOTHING_SAID = {"harmony_transcript": "", "harmony_audio_caption": ""}
 
 
 class TextStage(nn.Module):
@@ -66,7 +67,7 @@ def bundle_clip(encoder: TinyTextEncoder) -> comfy.sd.CLIP:
 
 
 def encode_captions(
-    clip: Any, video_caption: str, audio_caption: str, transcript: str, prompt_format: str
+    clip: Any, video_caption: str, audio_caption: str, transcript: str, prompt_format: str, language: str = "en"
 ) -> list[Any]:
     """CONDITIONING of the video caption, with the audio caption and the transcript beside it.
 
@@ -78,7 +79,13 @@ def encode_captions(
         transcript = ""
     audio_context = clip.encode_from_tokens(clip.tokenize(audio_caption))
     no_words = clip.encode_from_tokens(clip.tokenize(""))
-    extras = {"harmony_audio_context": audio_context, "harmony_transcript": transcript, NO_WORDS: no_words}
+    extras = {
+        "harmony_audio_context": audio_context,
+        "harmony_audio_caption": audio_caption,
+        "harmony_transcript": transcript,
+        "harmony_language": language,
+        NO_WORDS: no_words,
+    }
     return clip.encode_from_tokens_scheduled(clip.tokenize(video_caption), add_dict=extras)
 
 
@@ -87,7 +94,7 @@ def without_words(conditioning: list[Any]) -> list[Any] | None:
     if not all(NO_WORDS in extra for _, extra in conditioning):
         return None
     return [
-        [extra[NO_WORDS], {**extra, "harmony_audio_context": extra[NO_WORDS], "harmony_transcript": ""}]
+        [extra[NO_WORDS], {**extra, **NOTHING_SAID, "harmony_audio_context": extra[NO_WORDS]}]
         for _, extra in conditioning
     ]
 

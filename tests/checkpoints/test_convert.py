@@ -10,9 +10,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from harmony_core.autoencoders.mel_codec import MelCodec
 from harmony_core.checkpoints import CheckpointError
 from harmony_core.checkpoints.convert import convert
 from harmony_core.checkpoints.files import load_transformer
+from harmony_core.checkpoints.identify import identify
 from harmony_core.checkpoints.layout import recognise
 from harmony_core.checkpoints.parts import load_audio_vae
 from harmony_core.checkpoints.write import SAFETENSORS_DTYPES, write_safetensors
@@ -109,6 +111,41 @@ def test_mmaudio_makes_comfyuis_file(tmp_path: Path) -> None:
     loaded = load_audio_vae(target)
     latents = loaded.encode(load_file(MMAUDIO / "inputs.safetensors")["wav"])
     assert (latents - load_file(MMAUDIO / "outputs.safetensors")["latent_mean"]).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "pickles"])
+def test_uniavgens_vocoder_becomes_one_file(tmp_path: Path, kind: str) -> None:
+    tensors = load_file(FIXTURES / "uniavgen" / "vocoder_weights.safetensors")
+    source, target = tmp_path / "code2wav_bigvgan_model", tmp_path / "vocoder.safetensors"
+    source.mkdir()
+    (source / "config.json").write_text("{}")
+    if kind == "pickles":
+        torch.save(tensors, source / "pytorch_model.bin")
+    else:
+        save_file(tensors, source / "model.safetensors")
+    keys = convert(source / "model.safetensors" if kind == "file" else source, target, "uniavgen-vocoder")
+    assert keys == sorted(tensors)
+    assert isinstance(load_audio_vae(target), MelCodec)
+    assert identify(target)["for"] == "--audio-vae FILE"
+    assert "UniAVGen" in identify(target)["layout"]
+    other = tmp_path / "other.safetensors"
+    save_file({key: value for key, value in tensors.items() if key != "ups.0.0.bias"}, other)
+    with pytest.raises(CheckpointError, match=r"other\.safetensors does not fit .*1 missing, first ups\.0\.0\.bias"):
+        convert(other, target, "uniavgen-vocoder")
+    with pytest.raises(CheckpointError, match=r"vae_weights_folded\.safetensors is not Qwen2\.5-Omni's vocoder"):
+        convert(MMAUDIO / "vae_weights_folded.safetensors", target, "uniavgen-vocoder")
+
+
+def test_shards_become_one_file(tmp_path: Path) -> None:
+    shards, index = tmp_path / "shards", {}
+    shards.mkdir()
+    for number in (1, 2):
+        name = f"model-0000{number}-of-00002.safetensors"
+        save_file({f"{number}.weight": torch.full((2,), float(number))}, shards / name)
+        index[f"{number}.weight"] = name
+    (shards / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    for source in (shards, shards / "model.safetensors.index.json"):
+        assert convert(source, tmp_path / "one.safetensors", "weights") == ["1.weight", "2.weight"]
 
 
 @pytest.mark.parametrize("split", [False, True])

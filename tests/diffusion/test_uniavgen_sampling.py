@@ -96,6 +96,25 @@ def test_sync_passes_see_their_own_times_and_anchors() -> None:
 
 
 @torch.no_grad()
+def test_silence_is_not_paired_with_words() -> None:
+    """The pass with mute audio alone reads the transcript of silence."""
+    anchors = AVLatents(INPUTS["clip_b"][None], INPUTS["mel_mute"].T[None])
+    silent, seen = torch.ones(1, 10, dtype=torch.long), []
+    sync = SyncCFG(video_scale=3.0, audio_scale=2.0)
+    denoise = denoiser("s_joint", (sync,), anchors=anchors, batch_passes=False, silent_transcript=silent)
+    denoise.transformer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1].transcript))
+    apart = denoise(noise_of("s_joint"), torch.tensor(0.62, dtype=torch.float64), 0)
+    words = denoise.positive.audio.transcript
+    assert [each.equal(silent) for each in seen] == [False, True, False]
+    assert seen[0].equal(words)
+    assert seen[2].equal(words)
+    together = denoiser("s_joint", (sync,), anchors=anchors, batch_passes=True, silent_transcript=silent)(
+        noise_of("s_joint"), torch.tensor(0.62, dtype=torch.float64), 0
+    )
+    torch.testing.assert_close(together.video, apart.video, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
 def test_scales_of_one_are_no_guidance() -> None:
     name, config = "s_joint", toy_config()
     off = (SyncCFG(video_scale=1.0, audio_scale=1.0), *negative_cfg(config, 1.0, 1.0))
@@ -103,6 +122,15 @@ def test_scales_of_one_are_no_guidance() -> None:
     guided, plain = (denoiser(name, guidances)(noise_of(name), sigma, 0) for guidances in (off, ()))
     assert guided.video.equal(plain.video)
     assert guided.sound.equal(plain.sound)
+
+
+@torch.no_grad()
+def test_what_drivers_take_is_known() -> None:
+    anchors = AVLatents(INPUTS["clip_b"][None], INPUTS["mel_mute"].T[None])
+    denoise = denoiser("s_joint", (SyncCFG(video_scale=3.0, audio_scale=2.0),), anchors=anchors)
+    denoise(noise_of("s_joint"), torch.tensor(0.5, dtype=torch.float64), 0)
+    assert denoise.cache is not None
+    assert denoise.cache.bytes_held() == denoise._driver_bytes()
 
 
 @torch.no_grad()

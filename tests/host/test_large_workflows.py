@@ -26,6 +26,8 @@ VIDEO_ONLY = "wan22_video_only"
 CLIPS = {
     "ovi_text_to_audio_video": {"num_frames": 12, "fps": 24},
     "ovi_image_to_audio_video": {"num_frames": 12, "fps": 24},
+    **{f"uniavgen_{task}": {"num_frames": 81, "fps": 16} for task in ("talking_person", "voice", "lip_sync")},
+    "uniavgen_film_sound": {"num_frames": 63, "fps": 12.5, "size": (64, 64)},  # the film's own
     "ltx2_sync_cfg": {"num_frames": 12, "fps": 25},
     "ltx2_lip_sync": {"num_frames": 17, "fps": 25},
     "h3_lip_sync": {"num_frames": 22, "fps": 24},
@@ -51,7 +53,7 @@ def test_workflow_runs(toys: ComfyServer, name: str) -> None:
     run = toys.run(prompt)
     assert run.error is None, run.error
     assert run.progress(node_of(prompt, "SamplerCustomAdvanced"))[-1:] == [(STEPS, STEPS)]
-    check_clip(toys.saved_file(run, node_of(prompt, "SaveVideo")), size=(64, 96), **CLIPS[name])
+    check_clip(toys.saved_file(run, node_of(prompt, "SaveVideo")), **{"size": (64, 96)} | CLIPS[name])
 
 
 def test_video_only(toys: ComfyServer) -> None:

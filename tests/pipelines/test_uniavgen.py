@@ -16,9 +16,11 @@ from harmony_core.checkpoints.parts import PartFiles
 from harmony_core.config import SpeechConfig
 from harmony_core.media import AudioClip, VideoClip, has_audio, read_video
 from harmony_core.model import HarmonyTransformer
+from harmony_core.model.speech import ABSENT
 from harmony_core.pipelines import HarmonyPipeline
 from harmony_core.presets import preset
 from harmony_core.request import GenerateRequest
+from harmony_core.text.transcripts import tokenize_across
 from tests.checkpoints.uniavgen_cases import FIXTURES
 from tests.commands.errors import assert_error
 from tests.media.files import write_audio
@@ -94,6 +96,38 @@ def test_tasks(pipeline: HarmonyPipeline, task: str, guidance: dict) -> None:
     assert clip.latents_audio.shape == (1, 80, 506)
     assert clip.samples is not None
     assert clip.samples.shape == (1, 121500)
+
+
+def test_silence_is_read_beside_mute_audio(pipeline: HarmonyPipeline) -> None:
+    """A space, behind the words of a voice where one is followed."""
+    for task, words in (("joint", " "), ("voice", "Yes. ")):
+        seen = []
+        hook = pipeline.transformer.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs))
+        pipeline(GenerateRequest(prompt="a", **TASKS[task], **SYNC, video_negative_scale=1, audio_negative_scale=1))
+        hook.remove()
+        rows = [row for *_, audio, rows in seen[:2] for row in zip(rows.roles, audio.transcript, strict=True)]
+        assert pipeline.config.speech is not None
+        wanted = tokenize_across(words, pipeline.config.speech)
+        read = [ids[ids != ABSENT] for role, ids in rows if role == "audio_given"]
+        assert any(ids.equal(wanted) for ids in read)
+
+
+def test_the_clip_takes_the_shape_of_the_picture(pipeline: HarmonyPipeline) -> None:
+    wide = np.zeros((90, 160, 3), np.uint8)
+    geometry = pipeline.geometry(GenerateRequest(prompt="a", image=wide))
+    assert (geometry.height, geometry.width) == (32, 64)
+    film = VideoClip(np.zeros((81, 32, 32, 3), np.uint8), Fraction(16), size=(90, 160))
+    geometry = pipeline.geometry(GenerateRequest(prompt="a", video=film))
+    assert (geometry.height, geometry.width) == (64, 32)
+    geometry = pipeline.geometry(GenerateRequest(prompt="a", image=wide, width=96, height=32))
+    assert (geometry.height, geometry.width) == (32, 96)
+
+
+def test_a_short_sound_is_followed_by_silence(pipeline: HarmonyPipeline) -> None:
+    clip = pipeline(GenerateRequest(prompt="a", image=PICTURE, audio=sound(2.0), transcript="Hi"))
+    assert any("silence" in note for note in clip.notes)
+    assert clip.latents_audio is not None
+    assert clip.latents_audio[..., 300:].std() < 1e-5
 
 
 def test_what_it_needs_is_said(pipeline: HarmonyPipeline) -> None:

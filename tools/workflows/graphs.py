@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import large, tiny
+from . import large, tiny, uniavgen
 from .graph import Graph
 
 GRAPHS: dict[str, Callable[[], Graph]] = {
@@ -21,6 +21,10 @@ GRAPHS: dict[str, Callable[[], Graph]] = {
         tiny.low_memory,
         large.ovi_text_to_audio_video,
         large.ovi_image_to_audio_video,
+        uniavgen.uniavgen_talking_person,
+        uniavgen.uniavgen_voice,
+        uniavgen.uniavgen_lip_sync,
+        uniavgen.uniavgen_film_sound,
         large.wan22_video_only,
         large.ltx2_sync_cfg,
         large.ltx2_lip_sync,

@@ -30,7 +30,8 @@ def _files(*downloads: Download) -> str:
     return "\n".join(f"- `models/{each.folder}/{each.name}`" for each in downloads)
 
 
-def _umt5_and_wan_vae() -> Graph:
+def umt5_and_wan_vae() -> Graph:
+    """Core's loaders of what Wan2.2 and its descendants read words and pictures with."""
     return {
         "text_encoder": Node("CLIPLoader", MODEL, {"clip_name": UMT5.name, "type": "wan"}, (UMT5,)),
         "vae": Node("VAELoader", MODEL, {"vae_name": WAN_VAE.name}, (WAN_VAE,)),
@@ -44,7 +45,7 @@ def _ovi(prefix: str, text: dict[str, str], note: Note, **clip: Any) -> Graph:
     coders = {"vae": Out("vae", "VAE"), "audio_vae": Out("audio_vae", "VAE")}
     return {
         "load": Node("HarmonyModelLoader", MODEL, {"model_name": OVI_MODEL.name}, (OVI_MODEL,)),
-        **_umt5_and_wan_vae(),
+        **umt5_and_wan_vae(),
         "audio_vae": Node("VAELoader", MODEL, {"vae_name": MMAUDIO_FILE}),
         "text": Node("HarmonyTextEncode", CLIP, words | text),
         "negative": Node("HarmonyTextEncode", CLIP, words | {"prompt_format": "separate"} | negative),
@@ -119,7 +120,7 @@ def wan22_video_only() -> Graph:
     }
     return {
         "load": Node("HarmonyModelLoader", MODEL, {"model_name": WAN_MODEL.name}, (WAN_MODEL,)),
-        **_umt5_and_wan_vae(),
+        **umt5_and_wan_vae(),
         "text": Node("CLIPTextEncode", CLIP, {"clip": clip, "text": caption}),
         "negative": Node("CLIPTextEncode", CLIP, {"clip": clip, "text": WAN.negative_prompt}),
         "latent": Node("Wan22ImageToVideoLatent", CLIP, {"vae": Out("vae", "VAE")} | size),

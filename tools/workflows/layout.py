@@ -12,7 +12,7 @@ from .graph import CLIP, GUIDANCE, MODEL, RESULT, SAMPLING, Graph, Node, Note
 COLUMNS = {MODEL: 300, CLIP: 350, GUIDANCE: 320, SAMPLING: 300, RESULT: 380}  # width of its nodes in pixels
 LEFT, TOP, GAP, MARGIN, HEADER = 20, 120, 40, 40, 40
 TALLEST = 1290  # pixels of a stack; a page of 950 pixels shows it at 58 %, where ComfyUI still draws text
-SOCKET, WIDGET, TEXT = 22, 26, 90
+SOCKET, WIDGET, TEXT = 22, 26, 100
 PREVIEWS = {  # pixels below the widgets
     "LoadImage": 240,
     "LoadVideo": 240,

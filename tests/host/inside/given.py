@@ -39,7 +39,7 @@ from comfy_api.latest import Types
 from harmony_pack.harmony_core.media import resample
 from harmony_pack.nodes.given import HarmonyGivenAudio, HarmonyGivenVideo, give_audio, give_first_frame, give_video
 from harmony_pack.nodes.guidance import HarmonySyncCFG
-from harmony_pack.nodes.host import model, run_hooks
+from harmony_pack.nodes.host import run_hooks, words
 from harmony_pack.nodes.host.av_latent import nest, split_mask
 from harmony_pack.nodes.host.decoding import decode_clip
 from harmony_pack.nodes.host.layout import empty_clip
@@ -259,14 +259,14 @@ def check_soft_masks() -> None:
 def check_words() -> None:
     """A transcript that is not read is named in the log, once."""
     log = Lines()
-    model.logger.addHandler(log)
+    words.logger.addHandler(log)
     strange = encode_captions(CLIP, *WORDS[:2], "go 3", "separate")
     for _ in range(2):
         run(guider(positive=strange), noise_of(1))
     assert log.lines == ["Harmony: The transcript's 3 is left out: this checkpoint does not know it."], log.lines
-    assert model.read_transcript("hello", None) is None
+    assert words.read_transcript("hello", None) is None
     assert "set prompt_format of Harmony Text Encode to ovi" in log.lines[-1]
-    model.logger.removeHandler(log)
+    words.logger.removeHandler(log)
 
 
 def check_attention_override() -> None:

@@ -24,7 +24,7 @@ import comfy.sd  # noqa: E402
 import comfy.supported_models  # noqa: E402
 import torch  # noqa: E402
 from harmony_pack.nodes import HarmonyExtension  # noqa: E402
-from harmony_pack.nodes.host import autoencoders, guider, latent_format, model, registration, run_hooks  # noqa: E402
+from harmony_pack.nodes.host import autoencoders, guider, latent_format, model, passes, registration, run_hooks  # noqa: E402
 from harmony_pack.nodes.loaders import load_checkpoint  # noqa: E402
 
 PREFIX = "model.diffusion_model."
@@ -159,7 +159,7 @@ CALLED = (
     autoencoders.AudioStage.decode,
     run_hooks._around_run,
     run_hooks._with_driver_cache,
-    guider._prepare_pass,
+    passes.prepare_pass,
 )
 BUILT_BY_US = ("__init__",)  # our own code calls these constructors; core calls HarmonyModelConfig's
 

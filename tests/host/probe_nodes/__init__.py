@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 from comfy_api.latest import ComfyExtension, io
@@ -65,7 +67,7 @@ class HarmonyProbeWrite(io.ComfyNode):
             category="Harmony/test",
             is_output_node=True,
             not_idempotent=True,
-            inputs=[io.Combo.Input("model", options=["ltx2", "h3"]), io.String.Input("name")],
+            inputs=[io.Combo.Input("model", options=["ltx2", "h3", "wan22_vae"]), io.String.Input("name")],
         )
 
     @classmethod
@@ -75,6 +77,10 @@ class HarmonyProbeWrite(io.ComfyNode):
             from .core_models import write_ltx2
 
             write_ltx2(folder / "checkpoints" / name)
+        elif model == "wan22_vae":
+            from .core_models import write_wan22_vae
+
+            write_wan22_vae(folder / "vae" / name)
         else:
             from .h3_models import write_h3
 
@@ -82,9 +88,37 @@ class HarmonyProbeWrite(io.ComfyNode):
         return io.NodeOutput()
 
 
+class HarmonyProbePasses(io.ComfyNode):
+    """A model that writes the noise levels of every row of its passes: of the last video latent, of the last sound."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HarmonyProbePasses",
+            category="Harmony/test",
+            inputs=[io.Model.Input("model"), io.String.Input("name")],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, name: str) -> io.NodeOutput:
+        from comfy.patcher_extension import WrappersMP
+
+        seen = []
+
+        def watch(executor: Any, x: Any, timestep: Any, *args: Any, **kwargs: Any) -> Any:
+            seen.append(list(zip(*(level[:, -1].tolist() for level in timestep), strict=True)))
+            (Path(folder_paths.get_output_directory()) / f"{name}.json").write_text(json.dumps(seen))
+            return executor(x, timestep, *args, **kwargs)
+
+        model = model.clone()
+        model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "probe", watch)
+        return io.NodeOutput(model)
+
+
 class ProbeExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [HarmonyProbeLatent, HarmonyProbeLoader, HarmonyProbeWrite]
+        return [HarmonyProbeLatent, HarmonyProbeLoader, HarmonyProbeWrite, HarmonyProbePasses]
 
 
 async def comfy_entrypoint() -> ProbeExtension:

@@ -263,3 +263,9 @@ def write_ltx2(path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({key: value.contiguous() for key, value in ltx2_weights().items()}, path, LTX_METADATA)
+
+
+def write_wan22_vae(path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({key: value.contiguous() for key, value in wan22_vae().first_stage_model.state_dict().items()}, path)
