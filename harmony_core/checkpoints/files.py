@@ -21,10 +21,10 @@ from .layout import (
     PADDED,
     KeyMap,
     check_keys,
-    config_from_shapes,
     padded,
     recognise,
 )
+from .sizes import config_from_shapes
 from .weight_files import DTYPES, Entry, Paths, WeightFiles, open_files, open_safetensors
 
 PIECE = 256 * 2**20
@@ -86,7 +86,7 @@ def open_model(
         paths: a .safetensors file, an index.json of shards, a folder with either, or several files (Ovi's two).
         config: the model's, where its shapes do not tell all (toy sizes); else it is what the files store, else what
             their shapes tell.
-        head_dim, preset: as `layout.config_from_shapes`, where no config is given or stored.
+        head_dim, preset: as `sizes.config_from_shapes`, where no config is given or stored.
 
     Raises:
         CheckpointError: unreadable, unknown, or too little to tell the config.

@@ -18,7 +18,8 @@ from ..text.umt5 import UMT5TextEncoder, encoder_config, load_tokenizer
 from .bundle import Bundle
 from .errors import CheckpointError
 from .files import assign, check_weights, load_transformer, read_tensors
-from .layout import Shapes, check_keys, count_blocks, map_keys, offending, size_of
+from .layout import Shapes, check_keys, map_keys, offending
+from .sizes import count_blocks, size_of
 from .wan import UMT5, VAE, Rules
 from .weight_files import Paths, WeightFiles, open_files, plain_sources
 

@@ -19,14 +19,8 @@ from torch import Tensor, nn
 from ...harmony_core.autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from ...harmony_core.checkpoints.bundle import AUDIO_VAE, CONFIG_KEY, TEXT_ENCODER, VIDEO_VAE
 from ...harmony_core.checkpoints.errors import CheckpointError
-from ...harmony_core.checkpoints.layout import (
-    QUANT_KEY,
-    config_from_shapes,
-    quantised_layers,
-    recognise,
-    rename,
-    unpacked,
-)
+from ...harmony_core.checkpoints.layout import QUANT_KEY, quantised_layers, recognise, rename, unpacked
+from ...harmony_core.checkpoints.sizes import config_from_shapes
 from ...harmony_core.config import HarmonyConfig
 from ...harmony_core.text.tiny_encoder import TinyTextEncoder
 from .latent_format import latent_format

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from harmony_core.checkpoints import CheckpointError
-from harmony_core.checkpoints.layout import FIELDS, LAYOUTS, config_from_shapes, map_keys, recognise, rename
-from harmony_core.config import SpeechConfig
+from harmony_core.checkpoints.layout import FIELDS, LAYOUTS, map_keys, recognise, rename
+from harmony_core.checkpoints.sizes import config_from_shapes
 from harmony_core.model import HarmonyTransformer
 from harmony_core.presets import preset
 
@@ -33,14 +33,6 @@ def test_the_published_harmony_keys_are_one_layout() -> None:
     assert keys.layout.name == "harmony"
     assert keys.sources == {key: key for key in shapes}
     assert config_from_shapes(shapes, keys.layout, "harmony-5b") == preset("harmony-5b")
-
-
-def test_harmony_sizes_are_read_from_shapes() -> None:
-    speech = SpeechConfig(vocab_size=30, dim=24, num_blocks=3, conv_mult=4)
-    config = preset("harmony-5b").with_(**TOY, speech=speech, freq_dim=32, audio_channels=7)
-    shapes = shapes_of(HarmonyTransformer(config, device="meta"))
-    keys = recognise(shapes, "toy")
-    assert config_from_shapes(shapes, keys.layout, "toy") == config
 
 
 def test_rules_use_known_fields_and_no_key_twice(wan_shapes: dict) -> None:
@@ -109,17 +101,3 @@ def test_renamed_files_keep_what_quantised_layers_need() -> None:
     prefixed = {"model.diffusion_model." + key: value for key, value in expected.items()}
     prefixed |= {"vae.conv1.weight": 9, "model.diffusion_model.harmony_config": 10}
     assert rename(prefixed, recognise(prefixed, "x")) == expected
-
-
-def test_the_number_of_heads_is_not_guessed(wan_shapes: dict) -> None:
-    layout = recognise(wan_shapes, "x").layout
-    narrow = {key: tuple(96 if size == 128 else size for size in shape) for key, shape in wan_shapes.items()}
-    with pytest.raises(CheckpointError, match="width 96 is no multiple of 128"):
-        config_from_shapes(narrow, layout, "x")
-    assert config_from_shapes(narrow, layout, "x", head_dim=32).num_heads == 3
-
-
-def test_a_wan_model_of_another_kind_is_refused(wan_shapes: dict) -> None:
-    wan21 = {**wan_shapes, "patch_embedding.weight": (128, 16, 1, 2, 2)}
-    with pytest.raises(CheckpointError, match=r"x has 16 video channels, but Wan2\.2-TI2V-5B .* has 48"):
-        config_from_shapes(wan21, recognise(wan21, "x").layout, "x")

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harmony_core.checkpoints.files import load_transformer
-from harmony_core.checkpoints.layout import check_keys, config_from_shapes, recognise
+from harmony_core.checkpoints.layout import check_keys, recognise
+from harmony_core.checkpoints.sizes import config_from_shapes
 from harmony_core.config import HarmonyConfig
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.inputs import AudioInput, Rows, VideoInput

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from harmony_core.checkpoints.errors import CheckpointError
 from harmony_core.checkpoints.files import open_model
-from harmony_core.checkpoints.layout import check_keys, config_from_shapes, recognise
+from harmony_core.checkpoints.layout import check_keys, recognise
+from harmony_core.checkpoints.sizes import config_from_shapes
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.blocks import torch_attention
 from harmony_core.model.driver_cache import DriverCache

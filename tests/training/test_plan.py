@@ -8,7 +8,7 @@ import torch
 from harmony_core.diffusion.latents import AVLatents
 from harmony_core.training.config import TrainingConfig
 from harmony_core.training.optim import make_optimizers
-from harmony_core.training.plan import ClipShape, kept_storages, make_plan
+from harmony_core.training.plan import GIB, ClipShape, kept_storages, make_plan
 from harmony_core.training.start import Models, TrainedModel, choose_trained, fresh, start_models
 from harmony_core.training.tasks import TaskRow, draw_levels, noise_rows
 
@@ -104,3 +104,17 @@ def test_the_papers_model_at_full_size() -> None:
 
 
 SHAPE_5B = ClipShape((48, 3, 44, 80), (20, 14), 0)
+
+
+@pytest.mark.slow
+def test_a_lora_of_the_papers_model_on_a_card_of_24_gib() -> None:
+    """Half of its own clip of 5 seconds fits, with frozen weights of a byte each and a scale a row."""
+    frozen = {"lora": {"rank": 16}, "frozen": "float8", "optimizer": {"kind": "adamw_8bit"}, "precision": "bfloat16"}
+    values = LORA | {"preset": "harmony-5b", "activation_checkpointing": True, **frozen}
+    plan = make_plan(config_of(**values), ClipShape((48, 16, 44, 80), (20, 80), 0))
+    assert plan.weights == pytest.approx(13.4e9, rel=0.05)
+    assert sum(plan.trained.values()) < 0.01 * sum(plan.parameters.values())
+    assert plan.gradients == 4 * sum(plan.trained.values())
+    assert 30 * 16 * 880 * 3072 * 2 < plan.activations < 12 * GIB  # more than the video blocks' inputs alone
+    assert plan.lines(24)[-1].startswith("a card of 24 GiB: fits")
+    assert plan.lines(22)[-1].startswith("a card of 22 GiB: does not fit")
