@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TRAINED = "trained.safetensors"  # in a state's folder
 REPLICATED = ("NO", "MULTI_CPU", "MULTI_GPU")
+SHARDED = ("FSDP", "DEEPSPEED")
 
 MOST_SKIPPED = 10  # steps in a row
 
@@ -54,7 +55,8 @@ def same_settings(config: TrainingConfig, processes: int, path: Path) -> None:
 def check_accelerator(config: TrainingConfig, accelerator: Accelerator) -> None:
     """Raises ValueError where accelerate was set to something else than the config, which says it all, or to share the
     weights out, which this trainer does not do yet."""
-    kind = accelerator.distributed_type.value
+    asked = [name for name in SHARDED if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true"]
+    kind = asked[0] if asked else accelerator.distributed_type.value  # on a CPU accelerate passes over what was asked
     if kind not in REPLICATED:
         raise ValueError(
             f"accelerate is set to {kind}, but weights are not shared between processes here yet, only batches; choose "

@@ -190,6 +190,9 @@ def test_what_accelerate_was_set_to_in_vain_is_refused(finished: Path, tmp_path:
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     with pytest.raises(ValueError, match="mixed precision fp16, but the config has precision float32"):
         run(finished / "small.yaml", tmp_path / "run", resume=False)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="set to FSDP, but weights are not shared between processes here yet"):
+        run(finished / "small.yaml", tmp_path / "run", resume=False)
 
 
 def test_how_long_and_how_often_may_change(finished: Path, tmp_path: Path):
