@@ -56,7 +56,7 @@ class HarmonyPipeline:
         self.device = torch.device(device)
         self.driver_cache = driver_cache
         self.transformer = bundle.transformer
-        self.dtype = next(self.transformer.parameters()).dtype
+        self.dtype = self.transformer.patch_embedding.weight.dtype  # of what is no stored layer of a LoRA run
         self.video_vae = bundle.video_vae
         self.audio_vae = bundle.audio_vae
         self.text_encoder = bundle.text_encoder

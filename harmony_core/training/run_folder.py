@@ -165,20 +165,23 @@ class Log:
     def __init__(self, path: Path, every: int) -> None:
         self._path, self._every = path, every
         self._sums: dict[str, list[float]] = {}
-        self._since, self._steps = time.monotonic(), 0
+        self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
 
-    def add(self, step: int, values: dict[str, float], config: TrainingConfig) -> dict[str, float]:
-        """What one step reports. Returns what is written after it, if anything is."""
+    def add(self, step: int, values: dict[str, float], config: TrainingConfig, waited: float) -> dict[str, float]:
+        """What one step reports, and how long it waited for its clips. Returns what is written after it, if anything
+        is."""
         for name, value in values.items():
             self._sums.setdefault(name, []).append(value)
         self._steps += 1
+        self._waited += waited
         if step % self._every:
             return {}
         line = {name: sum(each) / len(each) for name, each in self._sums.items()}
         seconds = (time.monotonic() - self._since) / self._steps
         line |= {"clips_per_s": config.batch_size / seconds, "seconds_left": seconds * (config.steps - step)}
+        line["waiting_share"] = self._waited / (seconds * self._steps)
         self.write(step, line)
-        self._sums, self._since, self._steps = {}, time.monotonic(), 0
+        self._sums, self._since, self._steps, self._waited = {}, time.monotonic(), 0, 0.0
         return line
 
     def write(self, step: int, values: dict[str, float]) -> None:

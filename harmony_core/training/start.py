@@ -58,6 +58,16 @@ class Models:
     def check(self, shards: Shards) -> None:
         """Whether these are the models that the clips were encoded for. Raises ValueError; see `Shards.check`."""
         found = shards.settings
+        if self.config.starts_from_picture:
+            raise ValueError(
+                "UniAVGen's own tasks, which begin with a picture, are not trained here yet; its weights can be the "
+                "start of Harmony: set preset to harmony-5b, and encode the clips for it."
+            )
+        if not self.config.audio:
+            raise ValueError(
+                "This model makes no sound, and a video model alone is not trained here; set preset to harmony-5b, "
+                "which takes its weights."
+            )
         if found.text == "ids" and not isinstance(self.text_encoder, TinyTextEncoder):
             raise ValueError(
                 f"The clips in {shards.folder} have ids of words for a small text encoder that is trained as well, but "

@@ -145,9 +145,10 @@ class Trainer:
         started = time.monotonic()
         loader = self.batches.loader(state.step, config.steps, config.data.workers)
         for shown in loader:
+            waited = time.monotonic() - started
             loss, parts = self.step(shown)
             state.step += 1
-            line = None if self.log is None else self.log.add(state.step, parts, config)
+            line = None if self.log is None else self.log.add(state.step, parts, config, waited)
             if line:
                 self.accelerator.log(line, step=state.step)
             self.progress("train", state.step, config.steps, loss)

@@ -114,7 +114,8 @@ def test_a_branch_alone_is_trained_and_sound_alone_reads_no_picture(shards: Path
         objective={"kind": "audio", "reference": "same_clip", "reference_share": 1, "reference_latents": [4, 8]},
     )
     path = run(config, tmp_path / "run", resume=False)
-    assert set(lines(tmp_path / "run")[0]) == {"step", "alone/audio", "gradient/audio", "clips_per_s", "seconds_left"}
+    told = {name for name in lines(tmp_path / "run")[0] if "/" in name}
+    assert told == {"alone/audio", "gradient/audio"}
     before, after = load_bundle("harmony-tiny").transformer, load_bundle(path).transformer
     for name, weight in before.named_parameters():
         if not name.startswith(("audio.", "speech.")):

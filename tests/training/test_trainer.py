@@ -75,7 +75,7 @@ def test_every_task_and_modality_is_logged(finished: Path):
     assert [line["step"] for line in lines] == [2, 4, 6]
     losses = {"joint/video", "joint/audio", "audio_driven/video", "video_driven/audio"}
     gradients = {f"gradient/{branch}" for branch in ("video", "audio", "interactions", "text")}
-    assert set(lines[0]) == {"step", "clips_per_s", "seconds_left"} | losses | gradients
+    assert set(lines[0]) == {"step", "clips_per_s", "seconds_left", "waiting_share"} | losses | gradients
     assert set(json.loads((finished / "run" / "autoencoders.json").read_text())) >= {"psnr", "psnr_moving", "mel_l1"}
 
 
