@@ -65,7 +65,7 @@ def identify(name: str | Path) -> dict[str, Any]:
 def _recognise(files: WeightFiles) -> tuple[str, str, dict[str, Any]]:
     """(layout, what takes it, config)."""
     if files.entries and all(key.endswith(LORA_EXTRAS) or any(m in key for m in LORA_MARKS) for key in files.entries):
-        return "LoRA", "HarmonyLora in ComfyUI", {"rank": lora_ranks(files)}
+        return "LoRA", "Harmony LoRA in ComfyUI, --lora", {"rank": lora_ranks(files)}
     names, _ = plain_sources(files)
     shapes = files.shapes(names)
     for layouts, use in (

@@ -134,6 +134,9 @@ class PipelineOptions:
         """Files and folders that clips are made with. Raises CheckpointError for a model that is none."""
         from ..checkpoints import embedded_checkpoints, resolve
 
+        for path in self.lora or []:
+            if not path.is_file():
+                raise ValueError(f"--lora {path} is missing; give a .safetensors file.")
         named = self.files
         if self.model in embedded_checkpoints() or not named[0].is_dir():
             named[0] = resolve(self.model)
