@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 
 from ..checkpoints.write import write_safetensors
 from ..outputs import whole_file
+from ..quoting import quoted
 from .config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -74,6 +76,18 @@ def check_accelerator(config: TrainingConfig, accelerator: Accelerator) -> None:
             f"accelerate is set to mixed precision {wanted}, but the config has precision {config.precision}; set both "
             "to the same."
         )
+
+
+def check_trackers(names: Iterable[str]) -> None:
+    """Raises ValueError for one that accelerate does not know or that is not installed, which it would pass over."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    available = {each.value for each in get_available_trackers()}
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise ValueError(f"trackers has {quoted(name)}, but must be of {', '.join(LOGGER_TYPE_TO_CLASS)}.")
+        if name not in available:
+            raise ValueError(f"trackers has {name}, which is not installed; pip install {name}, or leave it out.")
 
 
 def flat(settings: dict[str, Any], where: str = "") -> dict[str, Any]:

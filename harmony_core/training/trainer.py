@@ -35,6 +35,7 @@ from .run_folder import (
     ProgressBar,
     RunState,
     check_accelerator,
+    check_trackers,
     flat,
     keep_trained_alone,
     same_settings,
@@ -65,6 +66,7 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
     from accelerate import Accelerator
 
     config = TrainingConfig.from_yaml(config_path, list(overrides))
+    check_trackers(config.trackers)
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision="bf16" if config.precision == BFLOAT16 else "no",

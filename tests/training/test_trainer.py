@@ -195,6 +195,18 @@ def test_what_accelerate_was_set_to_in_vain_is_refused(finished: Path, tmp_path:
         run(finished / "small.yaml", tmp_path / "run", resume=False)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tensorbored", "'tensorbored', but must be of .*tensorboard"),
+        ("aim", "aim, which is not installed; pip install"),
+    ],
+)
+def test_a_tracker_that_would_be_passed_over_is_an_error(finished: Path, tmp_path: Path, name: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        run(finished / "small.yaml", tmp_path / "run", resume=False, overrides=[f"trackers=[{name}]"])
+
+
 def test_how_long_and_how_often_may_change(finished: Path, tmp_path: Path):
     config = TrainingConfig.from_yaml(finished / "small.yaml", [])
     same_settings(config, 1, tmp_path / "config.json")
