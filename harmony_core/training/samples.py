@@ -67,11 +67,14 @@ class Samples:
 
     def changed(self, before: int, after: int) -> dict[str, float]:
         """How far the clips of two steps are apart, of each modality: the RMS difference of their latents over the RMS
-        of the first."""
-        one, other = (load_file(self.folder / f"step-{step:08}" / LATENTS) for step in (before, after))
+        of the first. Nothing where a step has none, as in a run that got its prompts later."""
+        files = [self.folder / f"step-{step:08}" / LATENTS for step in (before, after)]
+        if not all(file.is_file() for file in files):
+            return {}
+        one, other = (load_file(file) for file in files)
         found = {}
         for modality in ("video", "audio"):
-            pairs = [(one[key].float(), other[key].float()) for key in one if key.endswith(modality)]
+            pairs = [(one[key].float(), other[key].float()) for key in one if key.endswith(modality) and key in other]
             if pairs:
                 moved = sum(float((b - a).square().sum()) for a, b in pairs)
                 found[modality] = (moved / sum(float(a.square().sum()) for a, _ in pairs)) ** 0.5

@@ -184,6 +184,16 @@ def test_what_cannot_be_trained_is_an_error_before_the_first_step(
     assert not list((tmp_path / "run").glob("state-*"))
 
 
+def test_prompts_may_come_later(shards: Path, tmp_path: Path) -> None:
+    """A run that goes on with samples has none from before its first step to hold its last against."""
+    run(write(tmp_path / "a.yaml", shards, lora={"rank": 1}), tmp_path / "run", resume=False)
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "a red ball", "steps": 1}\n')
+    later = write(tmp_path / "b.yaml", shards, lora={"rank": 1}, steps=4, samples={"prompts": str(prompts)})
+    run(later, tmp_path / "run", resume=True)
+    assert [each.name for each in (tmp_path / "run" / "samples").iterdir()] == ["step-00000004"]
+
+
 def test_what_cannot_teach_is_left_out(shards: Path, tmp_path: Path) -> None:
     """No sound here has a reference of another clip; the mute film needs none, and teaches no interaction."""
     only_references = {"objective": {"reference_share": 1.0}, "batch_size": 1}
