@@ -40,6 +40,7 @@ FRAMEWISE = {"style_pooling": "frame"}
 JOINT_ONLY = {"kind": "split_batch", "audio_driven_share": 0.0, "video_driven_share": 0.0}
 AUDIO_DRIVEN = JOINT_ONLY | {"audio_driven_share": 1.0}
 EQUAL_COMPUTE = {"kind": "split_batch", "audio_driven_share": 0.125, "video_driven_share": 0.125}
+SCORES = "scores.csv"  # in a run's folder
 STATES = 4  # of a run, evenly spaced, that sync is measured at
 
 Progress = Callable[[str], None]
@@ -52,16 +53,16 @@ class Row:
     title: str
     model: dict[str, Any] = field(default_factory=lambda: FRAMEWISE)
     objective: dict[str, Any] = field(default_factory=lambda: {"kind": "three_pass"})
-    cases: tuple[str, ...] = ("joint", "audio_to_video", "video_to_audio")
+    cases: tuple[str, ...] = ("joint", "audio_to_video")
 
 
-WITH_SYNCCFG = ("joint", "joint_synccfg", "audio_to_video", "video_to_audio")
+EVERY_CASE = "joint", "joint_synccfg", "audio_to_video", "video_to_audio"
 ROWS = {
     "global": Row("global cross-attention", GLOBAL, JOINT_ONLY),
     "framewise": Row("frame-wise interaction and style alignment", FRAMEWISE | {"rope_alignment": "none"}, JOINT_ONLY),
-    "rope": Row("+ RoPE alignment", FRAMEWISE, JOINT_ONLY, WITH_SYNCCFG),
-    "cts": Row("+ CTS, equal joint samples", cases=WITH_SYNCCFG),
-    "cts_equal_compute": Row("+ CTS, equal compute", FRAMEWISE, EQUAL_COMPUTE, WITH_SYNCCFG),
+    "rope": Row("+ RoPE alignment", FRAMEWISE, JOINT_ONLY, ("joint", "audio_to_video", "video_to_audio")),
+    "cts": Row("+ CTS, equal joint samples", cases=EVERY_CASE),
+    "cts_equal_compute": Row("+ CTS, equal compute", FRAMEWISE, EQUAL_COMPUTE, ("joint", "video_to_audio")),
     "audio_driven": Row("as + RoPE alignment, audio-driven alone", FRAMEWISE, AUDIO_DRIVEN, ("audio_to_video",)),
 }
 CASES = {
@@ -70,7 +71,7 @@ CASES = {
     "audio_to_video": Generated(given="audio", guided=False, kinds=KINDS),
     "video_to_audio": Generated(given="video", guided=False, kinds=KINDS),
 }
-# Sync against training step: the paper's figure 3.
+# Sync against training step, of the first seed: the paper's figure 3.
 CURVES = {"audio_driven": ("audio_to_video",), "rope": ("joint",), "cts": ("joint", "audio_to_video")}
 REFERENCES = "ground_truth", "shuffled", "round_trip"  # beside the rows in a table
 
@@ -104,17 +105,19 @@ class AblationOptions:
 
 
 def run_ablation(folder: Path, options: AblationOptions, progress: Progress) -> list[dict[str, Any]]:
-    """Train and score what is not there yet. Returns a row a run, step, case, scene and metric."""
+    """Train, then score, what is not there yet. Returns a row a run, step, case, scene and metric of all that the
+    folder holds."""
     folder = folder.resolve()
     branches = train_branches(folder, options, progress)
+    runs = [(name, seed) for seed in range(options.seeds) for name in options.rows]
+    for name, seed in runs:
+        progress(f"{name}, seed {seed}")
+        train_row(folder, name, seed, branches, options)
     scenes = held_out_hard(options.scenes, REFERENCE_SECONDS)
-    found = score_references(branches, scenes)
-    for seed in range(options.seeds):
-        for name in options.rows:
-            progress(f"{name}, seed {seed}")
-            train_row(folder, name, seed, branches, options)
-            found += score_run(folder, name, seed, options.steps, scenes)
-    return found
+    for name, seed in runs:
+        progress(f"scoring {name}, seed {seed}")
+        score_run(folder / f"{name}-{seed}", name, seed, options.steps, scenes)
+    return score_references(branches, scenes) + read_rows(sorted(folder.glob(f"*/{SCORES}")))
 
 
 def train_branches(folder: Path, options: AblationOptions, progress: Progress) -> Path:
@@ -217,21 +220,19 @@ def score_references(branches: Path, scenes: Sequence[HeldOut]) -> list[dict[str
     return rows
 
 
-def score_run(folder: Path, name: str, seed: int, steps: int, scenes: Sequence[HeldOut]) -> list[dict[str, Any]]:
-    """What the held-out scenes come out as after every state of a run; kept in its folder."""
-    place = folder / f"{name}-{seed}"
-    kept = place / "scores.csv"
-    if not kept.exists():
-        pipeline = HarmonyPipeline.from_file(place / "run" / "checkpoint.safetensors")
-        rows = []
-        for state in sorted((place / "run").glob("state-*")) if name in CURVES else ():
+def score_run(place: Path, name: str, seed: int, steps: int, scenes: Sequence[HeldOut]) -> None:
+    """What the held-out scenes come out as, kept in the run's folder; of the first seed at earlier states as well."""
+    if (place / SCORES).exists():
+        return
+    checkpoint = place / "run" / "checkpoint.safetensors"
+    rows = _score_cases(HarmonyPipeline.from_file(checkpoint), name, seed, steps, ROWS[name].cases, scenes)
+    if seed == 0 and name in CURVES:
+        pipeline = HarmonyPipeline.from_file(checkpoint)
+        for state in sorted((place / "run").glob("state-*")):
             step = int(state.name.removeprefix("state-"))
             if step < steps:
                 rows += _score_cases(averaged(pipeline, state), name, seed, step, CURVES[name], scenes)
-        pipeline = HarmonyPipeline.from_file(place / "run" / "checkpoint.safetensors")
-        rows += _score_cases(pipeline, name, seed, steps, ROWS[name].cases, scenes)
-        write_rows(kept, rows)
-    return read_rows([kept])
+    write_rows(place / SCORES, rows)
 
 
 def averaged(pipeline: HarmonyPipeline, state: Path) -> HarmonyPipeline:

@@ -145,5 +145,5 @@ def hard_video(scene: HardScene) -> np.ndarray:
 
 def hard_audio(scene: HardScene) -> np.ndarray:
     """Everything that is heard in the room: float32 [32000]."""
-    dry = np.sum([scene_audio(part) for part in scene.parts], axis=0, dtype=np.float64)
+    dry = np.stack([scene_audio(part) for part in scene.parts]).sum(axis=0, dtype=np.float64)
     return np.clip(reverberate(dry, scene.room), -1, 1).astype(np.float32)
