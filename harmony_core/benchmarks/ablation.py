@@ -29,7 +29,7 @@ from ..training.data.toyworld import render_clips, write_toy_shards
 from ..training.procedural import AUTOENCODERS, SHARDS
 from ..training.trainer import run
 from .hard_quality import KINDS, METRICS, held_out_hard, score_hard, shuffled_hard
-from .quality import Generated, HeldOut, ground_truth, read_rows, write_rows
+from .quality import Generated, HeldOut, ground_truth, read_rows, round_trip, write_rows
 
 AUTOENCODER_SOURCE = "harmony-tiny"
 REFERENCE_SECONDS = 0.48
@@ -59,11 +59,11 @@ class Row:
 EVERY_CASE = "joint", "joint_synccfg", "audio_to_video", "video_to_audio"
 ROWS = {
     "global": Row("global cross-attention", GLOBAL, JOINT_ONLY),
-    "framewise": Row("frame-wise interaction and style alignment", FRAMEWISE | {"rope_alignment": "none"}, JOINT_ONLY),
+    "framewise": Row("frame-wise, style alignment", FRAMEWISE | {"rope_alignment": "none"}, JOINT_ONLY),
     "rope": Row("+ RoPE alignment", FRAMEWISE, JOINT_ONLY, ("joint", "audio_to_video", "video_to_audio")),
     "cts": Row("+ CTS, equal joint samples", cases=EVERY_CASE),
     "cts_equal_compute": Row("+ CTS, equal compute", FRAMEWISE, EQUAL_COMPUTE, ("joint", "video_to_audio")),
-    "audio_driven": Row("as + RoPE alignment, audio-driven alone", FRAMEWISE, AUDIO_DRIVEN, ("audio_to_video",)),
+    "audio_driven": Row("+ RoPE alignment, audio-driven alone", FRAMEWISE, AUDIO_DRIVEN, ("audio_to_video",)),
 }
 CASES = {
     "joint": Generated(guided=False, kinds=KINDS),
@@ -114,10 +114,11 @@ def run_ablation(folder: Path, options: AblationOptions, progress: Progress) -> 
         progress(f"{name}, seed {seed}")
         train_row(folder, name, seed, branches, options)
     scenes = held_out_hard(options.scenes, REFERENCE_SECONDS)
+    score_references(branches, folder / SCORES, scenes)
     for name, seed in runs:
         progress(f"scoring {name}, seed {seed}")
         score_run(folder / f"{name}-{seed}", name, seed, options.steps, scenes)
-    return score_references(branches, scenes) + read_rows(sorted(folder.glob(f"*/{SCORES}")))
+    return read_rows([folder / SCORES, *sorted(folder.glob(f"*/{SCORES}"))])
 
 
 def train_branches(folder: Path, options: AblationOptions, progress: Progress) -> Path:
@@ -171,7 +172,7 @@ def _train_on(video_vae: TinyVideoVAE, audio_vae: TinyAudioVAE, folder: Path, op
     video_vae.requires_grad_(True)
     clips = render_clips(min(options.clips, 400), 0, REFERENCE_SECONDS, lambda *_: None, HARD)
     train_video_vae(AutoencoderTraining(video_steps=options.video_steps), clips.videos, video_vae)
-    held = render_clips(32, HELD_OUT_SEED, REFERENCE_SECONDS, lambda *_: None, HARD)
+    held = render_clips(min(options.clips, 32), HELD_OUT_SEED, REFERENCE_SECONDS, lambda *_: None, HARD)
     report = reconstruction_report(video_vae, audio_vae, held.videos, held.sounds.astype(np.float32))
     (folder / "autoencoders.json").write_text(json.dumps(report, indent=1))
 
@@ -208,16 +209,16 @@ def _common(options: AblationOptions, seed: int, objective: dict[str, Any], step
     }
 
 
-def score_references(branches: Path, scenes: Sequence[HeldOut]) -> list[dict[str, Any]]:
+def score_references(branches: Path, kept: Path, scenes: Sequence[HeldOut]) -> None:
     """What ground truth, chance and the autoencoders' round trip score."""
-    from .quality import round_trip
-
+    if kept.exists():
+        return
     pipeline = HarmonyPipeline.from_file(branches)
     made = ground_truth(scenes), shuffled_hard(scenes), round_trip(scenes, pipeline)
     rows = []
     for name, pairs in zip(REFERENCES, made, strict=True):
         rows += _rows({"row": name, "seed": 0, "step": 0, "case": ""}, pairs)
-    return rows
+    write_rows(kept, rows)
 
 
 def score_run(place: Path, name: str, seed: int, steps: int, scenes: Sequence[HeldOut]) -> None:

@@ -230,13 +230,20 @@ def ablation(
 ) -> None:
     """Train the method's parts one by one on the hard toy world, and score what each adds."""
     from ..benchmarks.ablation import ROWS, AblationOptions, markdown, run_ablation, summary
+    from ..benchmarks.ablation_charts import rows_chart, steps_chart
     from ..benchmarks.quality import write_rows
+    from ..outputs import whole_file
 
     options = AblationOptions(
         tuple(row or ROWS), seeds, steps, batch_size, train_clips, scenes, branch_steps, video_steps
     )
-    lines = summary(run_ablation(output, options, say))
+    rows = run_ablation(output, options, say)
+    lines = summary(rows)
+    write_rows(output / "ablation_clips.csv", rows)
     write_rows(output / "ablation.csv", lines)
+    for name, picture in (("ablation", rows_chart(lines)), ("ablation_steps", steps_chart(lines, "ball_iou"))):
+        with whole_file(output / f"{name}.png") as part:
+            picture.save(part, "PNG")
     for case in dict.fromkeys(line["case"] for line in lines if line["case"]):
         print(f"{case}\n{markdown(lines, case)}\n")
 
