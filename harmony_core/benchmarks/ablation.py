@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
+from ..checkpoints import Bundle, load_bundle
 from ..checkpoints.bundle import load_companions
 from ..checkpoints.write import write_safetensors
 from ..pipelines import HarmonyPipeline
@@ -29,6 +30,7 @@ from ..training.data.toyworld import render_clips, write_toy_shards
 from ..training.procedural import AUTOENCODERS, SHARDS
 from ..training.trainer import run
 from .hard_quality import KINDS, METRICS, held_out_hard, score_hard, shuffled_hard
+from .held_out_losses import loss_rows
 from .quality import Generated, HeldOut, ground_truth, read_rows, round_trip, write_rows
 
 AUTOENCODER_SOURCE = "harmony-tiny"
@@ -40,8 +42,8 @@ FRAMEWISE = {"style_pooling": "frame"}
 JOINT_ONLY = {"kind": "split_batch", "audio_driven_share": 0.0, "video_driven_share": 0.0}
 AUDIO_DRIVEN = JOINT_ONLY | {"audio_driven_share": 1.0}
 EQUAL_COMPUTE = {"kind": "split_batch", "audio_driven_share": 0.125, "video_driven_share": 0.125}
-SCORES = "scores.csv"  # in a run's folder
-STATES = 4  # of a run, evenly spaced, that sync is measured at
+SCORES, LOSSES = "scores.csv", "losses.csv"  # in a run's folder
+STATES = 4  # of a run, evenly spaced, that losses are taken at
 
 Progress = Callable[[str], None]
 
@@ -53,7 +55,7 @@ class Row:
     title: str
     model: dict[str, Any] = field(default_factory=lambda: FRAMEWISE)
     objective: dict[str, Any] = field(default_factory=lambda: {"kind": "three_pass"})
-    cases: tuple[str, ...] = ("joint", "audio_to_video")
+    cases: tuple[str, ...] = ("joint",)
 
 
 EVERY_CASE = "joint", "joint_synccfg", "audio_to_video", "video_to_audio"
@@ -62,7 +64,7 @@ ROWS = {
     "framewise": Row("frame-wise, style alignment", FRAMEWISE | {"rope_alignment": "none"}, JOINT_ONLY),
     "rope": Row("+ RoPE alignment", FRAMEWISE, JOINT_ONLY, ("joint", "audio_to_video", "video_to_audio")),
     "cts": Row("+ CTS, equal joint samples", cases=EVERY_CASE),
-    "cts_equal_compute": Row("+ CTS, equal compute", FRAMEWISE, EQUAL_COMPUTE, ("joint", "video_to_audio")),
+    "cts_equal_compute": Row("+ CTS, equal compute", FRAMEWISE, EQUAL_COMPUTE),
     "audio_driven": Row("+ RoPE alignment, audio-driven alone", FRAMEWISE, AUDIO_DRIVEN, ("audio_to_video",)),
 }
 CASES = {
@@ -71,14 +73,22 @@ CASES = {
     "audio_to_video": Generated(given="audio", guided=False, kinds=KINDS),
     "video_to_audio": Generated(given="video", guided=False, kinds=KINDS),
 }
-# Sync against training step, of the first seed: the paper's figure 3.
-CURVES = {"audio_driven": ("audio_to_video",), "rope": ("joint",), "cts": ("joint", "audio_to_video")}
+CURVES = "audio_driven", "rope", "cts"  # whose losses on the way are kept: the rows of the paper's figure 3
+PARTS = {  # what a part is judged by: the row with it, and the row without
+    "frame-wise interaction and style alignment": ("framewise", "global"),
+    "RoPE alignment": ("rope", "framewise"),
+    "CTS, equal joint samples": ("cts", "rope"),
+    "CTS, equal compute": ("cts_equal_compute", "rope"),
+}
+TESTED = "joint", "audio_to_video", "video_to_audio"
+LOSS_METRICS = "video_loss", "audio_loss"
 REFERENCES = "ground_truth", "shuffled", "round_trip"  # beside the rows in a table
 
 
 @dataclass(frozen=True)
 class AblationOptions:
-    """How much is run: training seeds, optimiser steps and clips of each run, and held-out scenes.
+    """How much is run: training seeds, optimiser steps and clips of each run, held-out scenes that are made and
+    held-out clips that losses are taken of.
 
     `branch_steps` is how long the branches are trained apart, `video_steps` how long the embedded checkpoint's video
     autoencoder is trained on for the hard world's rooms.
@@ -90,6 +100,7 @@ class AblationOptions:
     batch_size: int = 16
     clips: int = 3000
     scenes: int = 48
+    loss_clips: int = 96
     branch_steps: int = 2000
     video_steps: int = 600
 
@@ -116,9 +127,12 @@ def run_ablation(folder: Path, options: AblationOptions, progress: Progress) -> 
     scenes = held_out_hard(options.scenes, REFERENCE_SECONDS)
     score_references(branches, folder / SCORES, scenes)
     for name, seed in runs:
-        progress(f"scoring {name}, seed {seed}")
+        progress(f"losses of {name}, seed {seed}")
+        lose_run(folder / f"{name}-{seed}", name, seed, options.steps, options.loss_clips)
+    for name, seed in runs:
+        progress(f"clips of {name}, seed {seed}")
         score_run(folder / f"{name}-{seed}", name, seed, options.steps, scenes)
-    return read_rows([folder / SCORES, *sorted(folder.glob(f"*/{SCORES}"))])
+    return read_rows([folder / SCORES, *sorted(folder.glob(f"*/{LOSSES}")), *sorted(folder.glob(f"*/{SCORES}"))])
 
 
 def train_branches(folder: Path, options: AblationOptions, progress: Progress) -> Path:
@@ -221,38 +235,40 @@ def score_references(branches: Path, kept: Path, scenes: Sequence[HeldOut]) -> N
     write_rows(kept, rows)
 
 
-def score_run(place: Path, name: str, seed: int, steps: int, scenes: Sequence[HeldOut]) -> None:
-    """What the held-out scenes come out as, kept in the run's folder; of the first seed at earlier states as well."""
-    if (place / SCORES).exists():
+def lose_run(place: Path, name: str, seed: int, steps: int, clips: int) -> None:
+    """A run's losses on held-out clips, kept in its folder; of the first seed at earlier states as well."""
+    if (place / LOSSES).exists():
         return
     checkpoint = place / "run" / "checkpoint.safetensors"
-    rows = _score_cases(HarmonyPipeline.from_file(checkpoint), name, seed, steps, ROWS[name].cases, scenes)
+    rows = [{"row": name, "seed": seed, "step": steps, **row} for row in loss_rows(load_bundle(checkpoint), clips)]
     if seed == 0 and name in CURVES:
-        pipeline = HarmonyPipeline.from_file(checkpoint)
         for state in sorted((place / "run").glob("state-*")):
             step = int(state.name.removeprefix("state-"))
             if step < steps:
-                rows += _score_cases(averaged(pipeline, state), name, seed, step, CURVES[name], scenes)
+                bundle = averaged(load_bundle(checkpoint), state)
+                rows += [{"row": name, "seed": seed, "step": step, **row} for row in loss_rows(bundle, clips)]
+    write_rows(place / LOSSES, rows)
+
+
+def score_run(place: Path, name: str, seed: int, steps: int, scenes: Sequence[HeldOut]) -> None:
+    """What the held-out scenes come out as, kept in the run's folder."""
+    if (place / SCORES).exists():
+        return
+    pipeline = HarmonyPipeline.from_file(place / "run" / "checkpoint.safetensors")
+    rows = []
+    for case in ROWS[name].cases:
+        where = {"row": name, "seed": seed, "step": steps, "case": case}
+        rows += _rows(where, CASES[case](scenes, pipeline, 8, lambda *_: None))
     write_rows(place / SCORES, rows)
 
 
-def averaged(pipeline: HarmonyPipeline, state: Path) -> HarmonyPipeline:
-    """The pipeline with the averaged weights of a state in it."""
+def averaged(bundle: Bundle, state: Path) -> Bundle:
+    """The bundle with the averaged weights of a state in it."""
     weights = torch.load(state / "custom_checkpoint_1.pkl", weights_only=True)  # the trainer registers it second
     for part in ("transformer", "text_encoder"):
         own = {key.removeprefix(f"{part}."): value for key, value in weights.items() if key.startswith(f"{part}.")}
-        getattr(pipeline, part).load_state_dict(own, strict=False)
-    return pipeline
-
-
-def _score_cases(
-    pipeline: HarmonyPipeline, name: str, seed: int, step: int, cases: Sequence[str], scenes: Sequence[HeldOut]
-) -> list[dict[str, Any]]:
-    rows = []
-    for case in cases:
-        made = CASES[case](scenes, pipeline, 8, lambda *_: None)
-        rows += _rows({"row": name, "seed": seed, "step": step, "case": case}, made)
-    return rows
+        getattr(bundle, part).load_state_dict(own, strict=False)
+    return bundle
 
 
 def _rows(where: dict[str, Any], made: Any) -> Iterator[dict[str, Any]]:
@@ -288,22 +304,63 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return table
 
 
-def markdown(lines: Sequence[dict[str, Any]], case: str) -> str:
-    """Last steps of a case, and what they are held against: a row a run, a column a metric."""
-    last = max(int(line["step"]) for line in lines)
-    cells = {
-        (line["row"], line["metric"]): line
-        for line in lines
-        if line["case"] == "" or (line["case"], int(line["step"])) == (case, last)
+def differences(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each part changes, at the last step: the mean over pairs of one seed and scene, and its interval."""
+    last = max(int(row["step"]) for row in rows)
+    values = {
+        (row["row"], row["case"], row["metric"], str(row["seed"]), str(row["scene"])): float(row["value"])
+        for row in rows
+        if int(row["step"]) == last
     }
-    shown = [name for name in (*REFERENCES, *ROWS) if any(row == name for row, _ in cells)]
-    text = ["| | seeds | " + " | ".join(METRICS) + " |", "|---" * (len(METRICS) + 2) + "|"]
-    for name in shown:
-        title = ROWS[name].title if name in ROWS else name.replace("_", " ")
-        found = [cells.get((name, metric)) for metric in METRICS]
-        words = [
-            "" if each is None else f"{each['mean']:.3f} ({each['low']:.3f} to {each['high']:.3f})" for each in found
-        ]
-        seeds = max(each["seeds"] for each in found if each is not None)
-        text.append(f"| {title} | {seeds if name in ROWS else ''} | " + " | ".join(words) + " |")
+    pairs = [
+        (title, case, with_part, without, case) for title, (with_part, without) in PARTS.items() for case in TESTED
+    ]
+    pairs.append(("SyncCFG, on CTS", "joint_synccfg", "cts", "cts", "joint"))
+    table = []
+    for title, case, with_part, without, other in pairs:
+        for metric in (*LOSS_METRICS, *METRICS):
+            found: dict[str, list[float]] = {}
+            for row, own_case, own_metric, seed, scene in values:
+                before = without, other, metric, seed, scene
+                if (row, own_case, own_metric) == (with_part, case, metric) and before in values:
+                    change = values[row, case, metric, seed, scene] - values[before]
+                    found.setdefault(seed, []).append(change)
+            if found:
+                mean, low, high = (round(each, 5) for each in interval(found))
+                counts = {"seeds": len(found), "pairs": sum(map(len, found.values()))}
+                where = {"part": title, "case": case, "metric": metric}
+                table.append(where | counts | {"mean": mean, "low": low, "high": high})
+    return table
+
+
+def markdown(lines: Sequence[dict[str, Any]], changes: Sequence[dict[str, Any]]) -> str:
+    """A table of every case's last step, and one of what each part changes."""
+    last = max(int(line["step"]) for line in lines)
+    texts = []
+    for case in dict.fromkeys(line["case"] for line in lines if line["case"]):
+        here = [line for line in lines if line["case"] == case and int(line["step"]) == last]
+        beside = [line for line in lines if line["case"] == ""]
+        for metrics, shown in ((LOSS_METRICS, here), (METRICS, beside + here)):
+            if any(line["metric"] in metrics for line in here):
+                cells = {(line["row"], line["metric"]): _cell(line) for line in shown}
+                titles = {name: ROWS[name].title if name in ROWS else name for name in (*REFERENCES, *ROWS)}
+                texts.append(_table(case, titles, metrics, cells))
+    for metrics in (LOSS_METRICS, METRICS):
+        cells = {(f"{each['part']}: {each['case']}", each["metric"]): _cell(each) for each in changes}
+        titles = {name: name for name, metric in cells if metric in metrics}
+        if titles:
+            texts.append(_table("change", titles, metrics, cells))
+    return "\n\n".join(texts)
+
+
+def _cell(line: dict[str, Any]) -> str:
+    return f"{float(line['mean']):.3f} ({float(line['low']):.3f} to {float(line['high']):.3f})"
+
+
+def _table(corner: str, titles: dict[str, str], metrics: Sequence[str], cells: dict[tuple[str, str], str]) -> str:
+    text = [f"| {corner} | " + " | ".join(metrics) + " |", "|---" * (len(metrics) + 1) + "|"]
+    for name, title in titles.items():
+        found = [cells.get((name, metric), "") for metric in metrics]
+        if any(found):
+            text.append(f"| {title} | " + " | ".join(found) + " |")
     return "\n".join(text)

@@ -9,21 +9,23 @@ import numpy as np
 import pytest
 
 from harmony_core.benchmarks.ablation import (
+    LOSS_METRICS,
     ROWS,
     SMALL,
     AblationOptions,
+    differences,
     interval,
     markdown,
     summary,
 )
-from harmony_core.benchmarks.ablation_charts import rows_chart, steps_chart
+from harmony_core.benchmarks.ablation_charts import changes_chart, steps_chart
 from harmony_core.benchmarks.hard_quality import METRICS, held_out_hard, score_hard, shuffled_hard
 from harmony_core.benchmarks.quality import ground_truth, read_rows
 from harmony_core.presets import preset
 from harmony_core.training.sections import ObjectiveConfig
 from harmony_core.training.tasks import task_rows
 
-TINY = ("--seeds", 1, "--steps", 4, "--batch-size", 2, "--train-clips", 6, "--scenes", 4)
+TINY = ("--seeds", 1, "--steps", 4, "--batch-size", 2, "--train-clips", 6, "--scenes", 4, "--loss-clips", 2)
 FIRST = ("--branch-steps", 1, "--video-steps", 1)
 
 
@@ -54,7 +56,7 @@ def test_a_small_ablation_is_whole_goes_on_and_can_be_rerun(harmony, tmp_path: P
     assert "ground truth" in printed
     lines = read_rows([folder / "ablation.csv"])
     assert {line["step"] for line in lines if line["row"] == "audio_driven"} == {"1", "2", "3", "4"}
-    assert {line["metric"] for line in lines} == set(METRICS)
+    assert {line["metric"] for line in lines} == {*METRICS, *LOSS_METRICS}
     assert (folder / "ablation.png").exists()
     assert (folder / "ablation_steps.png").exists()
     checkpoint = folder / "audio_driven-0" / "run" / "checkpoint.safetensors"
@@ -82,10 +84,26 @@ def test_truth_and_chance_are_told_apart_and_drawn() -> None:
     assert means["shuffled", "ball_iou"] < 0.4
     assert means["ground_truth", "room_agrees"] > 0.9
     assert means["ground_truth", "mouth_r"] > means["shuffled", "mouth_r"] + 0.3
-    text = markdown(lines, "joint")
+    text = markdown(lines, differences(rows))
     assert "equal joint samples" in text
-    assert rows_chart(lines).width > 500
-    assert steps_chart(lines, "ball_iou").width > 500
+    assert "ground_truth" in text
+
+
+def test_changes_are_taken_scene_by_scene_and_drawn() -> None:
+    rng = np.random.default_rng(0)
+    scenes = rng.uniform(0.3, 0.9, 50)  # that differ far more than the rows do
+    rows = []
+    for row, shift in (("rope", 0.0), ("cts", -0.01)):
+        for seed in range(3):
+            for scene, value in enumerate(scenes + shift + rng.normal(0, 0.002, 50)):
+                where = {"row": row, "seed": seed, "step": 8, "case": "audio_to_video", "scene": scene}
+                rows.append(where | {"metric": "video_loss", "value": value})
+    (change,) = differences(rows)
+    assert change["part"] == "CTS, equal joint samples"
+    assert (change["seeds"], change["pairs"]) == (3, 150)
+    assert -0.012 < change["low"] < change["mean"] < change["high"] < -0.008
+    assert changes_chart([change]).width > 500
+    assert steps_chart(summary(rows)).width > 500
 
 
 def test_interval_is_wider_where_training_seeds_differ() -> None:
