@@ -21,7 +21,17 @@ from ..diffusion.latents import AVLatents
 from ..media import AudioClip, VideoClip
 from ..model.interaction import FramewiseInteraction
 from ..pipelines import GenerateRequest, HarmonyPipeline
-from ..toyworld import FPS, HELD_OUT_SEED, SAMPLE_RATE, BallScene, ToyClip, reference_audio, render, sample_scene
+from ..toyworld import (
+    FPS,
+    HELD_OUT_SEED,
+    SAMPLE_RATE,
+    BallScene,
+    FaceScene,
+    ToyClip,
+    reference_audio,
+    render,
+    sample_scene,
+)
 from ..toyworld.measures.impacts import impact_scores
 from ..toyworld.measures.mouths import mouth_correlation
 from ..toyworld.measures.traits import (
@@ -158,6 +168,7 @@ def score(scene: HeldOut, clip: Clip) -> dict[str, float]:
             "floor": float(floor_material(frames) == wanted.material),
             "impact_sound": float(impact_material(samples) == wanted.material),
         }
+    assert isinstance(wanted, FaceScene)
     return {
         "mouth_r": mouth_correlation(frames, samples, FPS),
         "word_count": float(word_count(samples) == len(wanted.words)),

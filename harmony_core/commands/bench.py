@@ -224,16 +224,29 @@ def ablation(
     steps: Annotated[int, typer.Option(help="Steps of each run.")] = 600,
     batch_size: Annotated[int, typer.Option(help="Clips a step.")] = 16,
     train_clips: Annotated[int, typer.Option(help="Clips that are trained on.")] = 3000,
-    scenes: Annotated[int, typer.Option(help="Held-out scenes that are scored.")] = 48,
+    scenes: Annotated[int, typer.Option(help="Held-out scenes that are made and scored.")] = 48,
+    loss_clips: Annotated[int, typer.Option(help="Held-out clips that losses are taken of.")] = 96,
+    branch_steps: Annotated[int, typer.Option(help="Steps that picture and sound are trained apart first.")] = 2000,
+    video_steps: Annotated[int, typer.Option(help="Steps that the video autoencoder is trained on first.")] = 600,
 ) -> None:
-    """Train the method's parts one by one on the toy world, and score what each adds."""
-    from ..benchmarks.ablation import ROWS, AblationOptions, run_ablation, table
+    """Train the method's parts one by one on the hard toy world, and score what each adds."""
+    from ..benchmarks.ablation import ROWS, AblationOptions, differences, markdown, run_ablation, summary
+    from ..benchmarks.ablation_charts import changes_chart, steps_chart
     from ..benchmarks.quality import write_rows
+    from ..outputs import whole_file
 
-    options = AblationOptions(tuple(row or ROWS), seeds, steps, batch_size, train_clips, scenes)
-    found = run_ablation(output, options, say)
-    write_rows(output / "ablation.csv", found)
-    print(table(found))
+    options = AblationOptions(
+        tuple(row or ROWS), seeds, steps, batch_size, train_clips, scenes, loss_clips, branch_steps, video_steps
+    )
+    rows = run_ablation(output, options, say)
+    lines, changes = summary(rows), differences(rows)
+    for name, table in (("ablation_clips", rows), ("ablation", lines), ("ablation_changes", changes)):
+        if table:
+            write_rows(output / f"{name}.csv", table)
+    for name, picture in (("ablation", changes_chart(changes)), ("ablation_steps", steps_chart(lines))):
+        with whole_file(output / f"{name}.png") as part:
+            picture.save(part, "PNG")
+    print(markdown(lines, changes))
 
 
 @bench.command()

@@ -1,6 +1,7 @@
 """A small world made by formulas: bouncing balls and speaking faces, each with its sound, captions and transcript.
 
-Training draws scenes from the seeds 0, 1, 2, ...; evaluation from HELD_OUT_SEED on.
+Training draws scenes from the seeds 0, 1, 2, ...; evaluation from HELD_OUT_SEED on. There are two worlds, the plain one
+and a harder one (hard.py).
 """
 
 from __future__ import annotations
@@ -9,28 +10,39 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .hard import HardScene, hard_audio, hard_video, sample_hard_scene
 from .pictures import scene_video
+from .rooms import reverberate
 from .sample import sample_scene
 from .scenes import FPS, HELD_OUT_SEED, NUM_FRAMES, SIZE, BallScene, FaceScene, Scene
-from .sounds import mouth_openness, reference_audio, scene_audio
+from .sounds import mouth_openness, scene_audio
+from .sounds import reference_audio as plain_reference_audio
 from .vocabulary import VOCABULARY
 from .words import SAMPLE_RATE
 
 __all__ = [
     "FPS",
+    "HARD",
     "HELD_OUT_SEED",
     "NUM_FRAMES",
+    "PLAIN",
     "SAMPLE_RATE",
     "SIZE",
     "VOCABULARY",
+    "WORLDS",
     "BallScene",
     "FaceScene",
+    "HardScene",
     "Scene",
     "ToyClip",
     "reference_audio",
     "render",
+    "sample_hard_scene",
     "sample_scene",
 ]
+
+PLAIN, HARD = "plain", "hard"
+WORLDS = {PLAIN: sample_scene, HARD: sample_hard_scene}
 
 
 @dataclass(frozen=True)
@@ -40,10 +52,25 @@ class ToyClip:
     video: np.ndarray
     audio: np.ndarray
     mouth: np.ndarray
-    scene: Scene
+    scene: Scene | HardScene
 
 
-def render(scene: Scene) -> ToyClip:
+def render(scene: Scene | HardScene) -> ToyClip:
     """Draw and sound a scene. The same scene always gives the same bytes."""
-    mouth = mouth_openness(scene) if isinstance(scene, FaceScene) else np.zeros(NUM_FRAMES, np.float32)
+    first = scene.parts[0] if isinstance(scene, HardScene) else scene
+    mouth = mouth_openness(first) if isinstance(first, FaceScene) else np.zeros(NUM_FRAMES, np.float32)
+    if isinstance(scene, HardScene):
+        return ToyClip(hard_video(scene), hard_audio(scene), mouth, scene)
     return ToyClip(scene_video(scene), scene_audio(scene), mouth, scene)
+
+
+def reference_audio(scene: Scene | HardScene, seconds: float, rng: np.random.Generator) -> np.ndarray:
+    """A sample of the scene's voice or material, in its room, that is not in the scene: float32 [seconds * 16 kHz].
+
+    Another word of the same voice, or another impact on the same floor, of two balls on either's; silence for a still
+    scene.
+    """
+    if not isinstance(scene, HardScene):
+        return plain_reference_audio(scene, seconds, rng)
+    dry = plain_reference_audio(scene.parts[rng.integers(len(scene.parts))], seconds, rng)
+    return np.clip(reverberate(dry, scene.room), -1, 1).astype(np.float32)

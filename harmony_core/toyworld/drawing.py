@@ -44,6 +44,10 @@ class Canvas:
         columns = slice(max(int(x - half_width), 0), max(int(x + half_width) + 1, 0))
         return Canvas(self.pixels[rows, columns], self.x[:, columns], self.y[rows])
 
+    def columns(self, left: int, right: int) -> Canvas:
+        """The part of this canvas from column `left` to before `right`, sharing its pixels."""
+        return Canvas(self.pixels[:, left:right], self.x[:, left:right], self.y)
+
     def ellipse_distance(self, x: float, y: float, rx: float, ry: float) -> np.ndarray:
         """Distance to an ellipse, exact for circles, first order near the edge otherwise."""
         u, v = (self.x - x) / rx, (self.y - y) / ry

@@ -33,14 +33,15 @@ LIPS = (140, 36, 48)
 HEAD_Y = 30.5
 
 
-def _backdrop(background: str) -> Canvas:
+def backdrop(background: str) -> Canvas:
+    """What is behind everything: one shade of the background above, another below."""
     canvas = Canvas.blank(SIZE)
     top, bottom = (np.array(colour, dtype=np.float32) for colour in BACKGROUND_PAINTS[background])
     canvas.pixels[:] = top + (canvas.y / SIZE)[..., None] * (bottom - top)
     return canvas
 
 
-def _floor(canvas: Canvas, material: str) -> None:
+def draw_floor(canvas: Canvas, material: str) -> None:
     """Planks of wood, brushed metal, dark rubber with pale studs, or pale glass with glints."""
     x, depth = canvas.x, canvas.y - FLOOR_Y + 0 * canvas.x
     floor = coverage(-depth)
@@ -75,7 +76,8 @@ def ball_heights(scene: BallScene) -> np.ndarray:
     return GRAVITY / 2 * since * until
 
 
-def _draw_ball(canvas: Canvas, x: float, height: float, colour: Colour) -> None:
+def draw_ball(canvas: Canvas, x: float, height: float, colour: Colour) -> None:
+    """A ball whose lowest point is `height` above the floor, and its shadow."""
     near = 1 / (1 + height / 9)  # 1 on the floor, 0 far above it
     ground = canvas.around(x, FLOOR_Y + 2, 11, 5)
     ground.paint((0.18 + 0.37 * near) * ground.ellipse(x, FLOOR_Y + 2.2, 5.5 + 3 * near, 1.9), INK)
@@ -110,7 +112,7 @@ def _hair_before(canvas: Canvas, scene: FaceScene, x: float, y: float) -> None:
     canvas.paint_outlined(np.maximum(cap, canvas.y - fringe), HAIR_PAINTS[scene.hair])
 
 
-def _face(canvas: Canvas, scene: FaceScene) -> None:
+def draw_face(canvas: Canvas, scene: FaceScene) -> None:
     """Everything but the eyes and the mouth, which move."""
     x, y = scene.x, HEAD_Y + scene.y
     skin, shirt = SKIN_PAINTS[scene.skin], PAINTS[scene.shirt]
@@ -175,24 +177,36 @@ def _lamp(canvas: Canvas, scene: FaceScene, light: float) -> None:
     corner.paint(0.8 * corner.ellipse(x - 2, y - 2.2, 1.5, 1.3), (255, 255, 255))
 
 
+def face_frames(base: Canvas, scene: FaceScene) -> list[np.ndarray]:
+    """Every frame of a face that is drawn on `base` already: eyes, mouth and lamp."""
+    frames = []
+    light = lamp_brightness(scene)
+    for i, openness in enumerate(mouth_openness(scene)):
+        frame = base.copy()
+        _eyes(frame, scene, any(0 <= FRAME_TIMES[i] - t < 0.16 for t in scene.blink_times))
+        _mouth(frame, scene, float(openness))
+        if scene.tick_times:
+            _lamp(frame, scene, float(light[i]))
+        frames.append(frame.pixels)
+    return frames
+
+
 def scene_video(scene: Scene) -> np.ndarray:
     """uint8 [25, 64, 64, 3]."""
-    base = _backdrop(scene.background)
+    base = backdrop(scene.background)
     frames = []
     if isinstance(scene, BallScene):
-        _floor(base, scene.material)
+        draw_floor(base, scene.material)
         for height in ball_heights(scene):
             frame = base.copy()
-            _draw_ball(frame, scene.x, height, PAINTS[scene.colour])
+            draw_ball(frame, scene.x, height, PAINTS[scene.colour])
             frames.append(frame.pixels)
     else:
-        _face(base, scene)
-        light = lamp_brightness(scene)
-        for i, openness in enumerate(mouth_openness(scene)):
-            frame = base.copy()
-            _eyes(frame, scene, any(0 <= FRAME_TIMES[i] - t < 0.16 for t in scene.blink_times))
-            _mouth(frame, scene, float(openness))
-            if scene.tick_times:
-                _lamp(frame, scene, float(light[i]))
-            frames.append(frame.pixels)
+        draw_face(base, scene)
+        frames = face_frames(base, scene)
+    return as_pixels(frames)
+
+
+def as_pixels(frames: list[np.ndarray]) -> np.ndarray:
+    """Painted frames as uint8 [F, 64, 64, 3]."""
     return np.round(np.clip(frames, 0, 255)).astype(np.uint8)

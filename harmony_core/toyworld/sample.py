@@ -27,18 +27,20 @@ def sample_scene(rng: np.random.Generator, kind: str | None = None) -> Scene:
         kind = str(rng.choice(list(SHARES), p=list(SHARES.values())))
     if kind not in SHARES:
         raise ValueError(f'The kind of scene "{kind}" is unknown; use one of {", ".join(SHARES)}.')
-    background = _pick(rng, BACKGROUNDS)
+    background = pick(rng, BACKGROUNDS)
     shows_ball = kind == "ball" or (kind == "still" and rng.random() < 0.5)
     scene = _ball_scene(rng, kind, background) if shows_ball else _face_scene(rng, kind, background)
     video_caption, audio_caption = write_captions(scene, rng)
     return replace(scene, video_caption=video_caption, audio_caption=audio_caption)
 
 
-def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+def pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+    """One of the options."""
     return options[rng.integers(len(options))]
 
 
-def _uniform(rng: np.random.Generator, low: float, high: float) -> float:
+def uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """A number between the two, to four decimals."""
     return round(float(rng.uniform(low, high)), 4)
 
 
@@ -46,19 +48,19 @@ def _ball_scene(rng: np.random.Generator, kind: str, background: str) -> BallSce
     scene = BallScene(
         kind=kind,
         background=background,
-        x=_uniform(rng, 27, 37),
-        colour=_pick(rng, COLOURS),
-        material=_pick(rng, MATERIALS),
-        pitch=_uniform(rng, 0.94, 1.06),
+        x=uniform(rng, 27, 37),
+        colour=pick(rng, COLOURS),
+        material=pick(rng, MATERIALS),
+        pitch=uniform(rng, 0.94, 1.06),
     )
     if kind == "still":
         return scene
-    bounces = _bounce_times(rng)
+    bounces = draw_bounces(rng)
     impacts = tuple(t for t in bounces if 0 <= t < SECONDS)
     return replace(scene, bounce_times=bounces, impact_times=impacts)
 
 
-def _bounce_times(rng: np.random.Generator) -> tuple[float, ...]:
+def draw_bounces(rng: np.random.Generator) -> tuple[float, ...]:
     """Impacts with a constant restitution: each flight lasts `restitution` times as long as the one before, and
     never less than the shortest."""
     shortest, longest = BOUNCE_SECONDS
@@ -76,18 +78,18 @@ def _bounce_times(rng: np.random.Generator) -> tuple[float, ...]:
 
 
 def _face_scene(rng: np.random.Generator, kind: str, background: str) -> FaceScene:
-    person = _pick(rng, PERSONS)
+    person = pick(rng, PERSONS)
     scene = FaceScene(
         kind=kind,
         background=background,
-        x=_uniform(rng, 30, 34),
-        y=_uniform(rng, -1, 1),
+        x=uniform(rng, 30, 34),
+        y=uniform(rng, -1, 1),
         person=person,
-        voice=_pick(rng, VOICES[person]),
-        hair=_pick(rng, HAIR_COLOURS),
-        skin=_pick(rng, SKINS),
-        shirt=_pick(rng, COLOURS),
-        blink_times=(_uniform(rng, 0.2, 1.8),) if rng.random() < 0.6 else (),
+        voice=pick(rng, VOICES[person]),
+        hair=pick(rng, HAIR_COLOURS),
+        skin=pick(rng, SKINS),
+        shirt=pick(rng, COLOURS),
+        blink_times=(uniform(rng, 0.2, 1.8),) if rng.random() < 0.6 else (),
     )
     if kind == "still":
         return scene
@@ -95,7 +97,7 @@ def _face_scene(rng: np.random.Generator, kind: str, background: str) -> FaceSce
     manner = rng.random()
     loudness = (0.35, 0.5) if manner < 0.25 else (1.3, 1.5) if manner > 0.75 else (0.75, 1.05)
     scene = replace(
-        scene, words=words, word_times=_word_times(rng, scene.voice, words), loudness=_uniform(rng, *loudness)
+        scene, words=words, word_times=_word_times(rng, scene.voice, words), loudness=uniform(rng, *loudness)
     )
     if kind == "complex":
         scene = replace(scene, tick_times=_tick_times(rng), lamp_x=float(rng.choice((9.0, 55.0))))

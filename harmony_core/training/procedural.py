@@ -44,7 +44,7 @@ def procedural_models(
     parts = video_vae, audio_vae, text_encoder
     world = config.data
     shards = write_toy_shards(
-        output / SHARDS, world.clips, world.reference_seconds, size, *parts, PartialState(), progress
+        output / SHARDS, world.clips, world.reference_seconds, size, *parts, PartialState(), progress, world.world
     )
     models = Models(size, fresh(config), text_encoder, video_vae, audio_vae)
     return models, shards
@@ -61,7 +61,7 @@ def _autoencoders(
     missing = [index for index, path in enumerate(paths) if not path.exists()]
     mine = [index for index in missing if index % accelerator.num_processes == accelerator.process_index]
     if mine:
-        clips = render_clips(settings.clips, 0, config.data.reference_seconds, progress)
+        clips = render_clips(settings.clips, 0, config.data.reference_seconds, progress, config.data.world)
         if 0 in mine:
             train_video_vae(settings, clips.videos, video_vae, progress)
             write_safetensors(paths[0], video_vae.state_dict())
@@ -72,7 +72,9 @@ def _autoencoders(
     for vae, path in zip((video_vae, audio_vae), paths, strict=True):
         vae.load_state_dict(load_file(path))
     if missing and accelerator.is_main_process:
-        held_out = render_clips(config.data.held_out, HELD_OUT_SEED, config.data.reference_seconds, progress)
+        held_out = render_clips(
+            config.data.held_out, HELD_OUT_SEED, config.data.reference_seconds, progress, config.data.world
+        )
         report = reconstruction_report(video_vae, audio_vae, held_out.videos, held_out.sounds.astype("float32"))
         logger.info("autoencoders: %s", json.dumps(report))
         (output / "autoencoders.json").write_text(json.dumps(report, indent=1))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..quoting import quoted
+from ..toyworld import PLAIN, WORLDS
 from .data.loader import OTHER_CLIP, SAME_CLIP, ReferenceRule
 
 OBJECTIVES = THREE_PASS, SPLIT_BATCH, AUDIO_ALONE = "three_pass", "split_batch", "audio"
@@ -107,13 +108,16 @@ class DataConfig:
     """
 
     shards: str = ""
-    clips: int = 4000  # of the procedural world, as are the next two
+    world: str = PLAIN  # or hard: which procedural world, as are the next three
+    clips: int = 4000
     held_out: int = 128
     reference_seconds: float = 0.48
     validation: int = 0
     workers: int = 0  # processes that read ahead
 
     def __post_init__(self) -> None:
+        if self.world not in WORLDS:
+            raise ValueError(f"data.world is {quoted(self.world)}, but must be one of {', '.join(WORLDS)}.")
         check_counts(self, "data.", ("clips", "held_out"))
         check_counts(self, "data.", ("validation", "workers"), least=0)
         if not 0 < self.reference_seconds < math.inf:

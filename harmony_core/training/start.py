@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..autoencoders.interface import AudioAutoencoder, VideoAutoencoder
 from ..checkpoints import Bundle, load_bundle
-from ..checkpoints.bundle import COMPANIONS, resolve
+from ..checkpoints.bundle import COMPANIONS, load_companions, resolve
 from ..checkpoints.files import ModelFile, open_model
 from ..checkpoints.parts import load_audio_vae, load_text_encoder, load_video_vae
 from ..checkpoints.transfer import branch_of, transfer
@@ -157,6 +157,8 @@ def start_models(config: TrainingConfig) -> Models:
         width = transformer.config.video_width
         opened = open_model(files, head_dim=width.dim // width.num_heads, preset=start.preset or None)
         models = Models(transformer.config, transformer, origin=transfer(transformer, opened))
+    if _is_bundle(start):
+        _, models.video_vae, models.audio_vae, models.text_encoder = load_companions(start.model)
     return _with_companions(models, start)
 
 

@@ -11,7 +11,7 @@ import torch
 from harmony_core.autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from harmony_core.presets import preset
 from harmony_core.text.tiny_encoder import TinyTextEncoder
-from harmony_core.toyworld import VOCABULARY
+from harmony_core.toyworld import HARD, PLAIN, VOCABULARY
 from harmony_core.training.data.batch import ClipBatch
 from harmony_core.training.data.loader import OTHER_CLIP, SAME_CLIP, Batches, ReferenceRule
 from harmony_core.training.data.shards import Entry, Settings, Shards
@@ -224,3 +224,17 @@ def test_the_procedural_world_comes_as_shards(tmp_path: Path) -> None:
     longer = write_toy_shards(tmp_path, 4, 0.48, TINY, *parts, PartialState(cpu=True), lambda *_: None)
     assert [entry.id for entry in longer.entries] == [f"scene {seed}" for seed in range(4)]
     assert longer.entries[:3] == shards.entries
+
+
+def test_the_hard_world_has_clips_of_its_own_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    from accelerate import PartialState
+
+    torch.manual_seed(0)
+    parts = TinyVideoVAE().eval(), TinyAudioVAE().eval(), TinyTextEncoder(VOCABULARY, TINY.text_len, TINY.text_dim)
+    common = (0.48, TINY, *parts, PartialState(cpu=True), lambda *_: None)
+    write_toy_shards(tmp_path, 2, *common, HARD)
+    hard, plain = (render_clips(2, 0, 0.48, lambda *_: None, world) for world in (HARD, PLAIN))
+    assert hard.videos.shape == plain.videos.shape
+    assert hard.video_captions != plain.video_captions
+    with pytest.raises(ValueError, match="hard procedural world"):
+        write_toy_shards(tmp_path, 2, *common)

@@ -125,6 +125,7 @@ def test_a_used_folder_and_unknown_settings_are_errors(finished: Path, tmp_path:
         ("batch_size=0", "batch_size is 0, but must be 1 or more"),
         ("save_every=0", "save_every is 0"),
         ("data.clips=0", "data.clips is 0"),
+        ("data.world=moon", r"data\.world is .moon., but must be one of plain, hard"),
         ("optimizer.muon_lr=.nan", "optimizer.muon_lr is nan"),
         ("objective.text_dropout=2", "objective.text_dropout is 2"),
         ("objective.reference_latents=[20, 5]", r"objective.reference_latents is \[20, 5\]"),

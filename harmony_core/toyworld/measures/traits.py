@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -62,7 +62,7 @@ def nearest_voice(audio: np.ndarray) -> str:
 
 
 @dataclass(frozen=True)
-class _NearestCentroid:
+class NearestCentroid:
     """The class whose mean is nearest, with features weighed by their common spread within the classes."""
 
     names: tuple[str, ...]
@@ -70,13 +70,18 @@ class _NearestCentroid:
     precision: np.ndarray
 
     @classmethod
-    def fit(cls, features: dict[str, list[np.ndarray]], shrinkage: float) -> _NearestCentroid:
+    def fit(cls, features: dict[str, list[np.ndarray]], shrinkage: float) -> NearestCentroid:
+        """Of features of each class; `shrinkage` of their spread is replaced by an even one."""
         groups = [np.stack(group) for group in features.values()]
         centroids = np.stack([group.mean(axis=0) for group in groups])
         spread = np.cov(np.concatenate([group - group.mean(axis=0) for group in groups]).T)
         mean_variance = np.trace(spread) / len(spread)
         spread = (1 - shrinkage) * spread + shrinkage * mean_variance * np.eye(len(spread))
         return cls(tuple(features), centroids, np.linalg.inv(spread))
+
+    def among(self, names: Sequence[str]) -> NearestCentroid:
+        """The same for some of the classes."""
+        return replace(self, names=tuple(names), centroids=self.centroids[[self.names.index(each) for each in names]])
 
     def __call__(self, feature: np.ndarray) -> str:
         offset = feature - self.centroids
@@ -115,7 +120,7 @@ def _fit(
     features: Callable[[np.ndarray], np.ndarray],
     make: Callable[[Scene], np.ndarray],
     clips: int,
-) -> _NearestCentroid:
+) -> NearestCentroid:
     """Fit on `clips` rendered clips of each class that `field` of their scenes names."""
     groups: dict[str, list[np.ndarray]] = {name: [] for name in names}
     seed = _FIT_SEED
@@ -125,24 +130,24 @@ def _fit(
         group = groups[getattr(scene, field)]
         if len(group) < clips:
             group.append(features(make(scene)))
-    return _NearestCentroid.fit(groups, shrinkage=0.2)
+    return NearestCentroid.fit(groups, shrinkage=0.2)
 
 
 @cache
-def _hair_classifier() -> _NearestCentroid:
+def _hair_classifier() -> NearestCentroid:
     return _fit("face", HAIR_COLOURS, "hair", _hair_features, scene_video, 12)
 
 
 @cache
-def _floor_classifier() -> _NearestCentroid:
+def _floor_classifier() -> NearestCentroid:
     return _fit("ball", MATERIALS, "material", _floor_features, scene_video, 8)
 
 
 @cache
-def _impact_classifier() -> _NearestCentroid:
+def _impact_classifier() -> NearestCentroid:
     return _fit("ball", MATERIALS, "material", timbre, scene_audio, 12)
 
 
 @cache
-def _voice_classifier() -> _NearestCentroid:
+def _voice_classifier() -> NearestCentroid:
     return _fit("face", tuple(PERSON_OF_VOICE), "voice", timbre, scene_audio, 24)

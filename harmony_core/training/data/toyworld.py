@@ -22,7 +22,7 @@ from ...geometry import ClipGeometry
 from ...pixels import from_pixels
 from ...text.tiny_encoder import TinyTextEncoder
 from ...text.transcripts import tokenize_transcript
-from ...toyworld import reference_audio, render, sample_scene
+from ...toyworld import HARD, PLAIN, WORLDS, reference_audio, render
 from .buckets import bucket_name
 from .encode import settings_of
 from .shards import EMPTY, Entry, Shards
@@ -48,12 +48,14 @@ class RenderedClips:
     transcripts: tuple[str, ...]
 
 
-def render_clips(count: int, first_seed: int, reference_seconds: float, progress: Progress) -> RenderedClips:
+def render_clips(
+    count: int, first_seed: int, reference_seconds: float, progress: Progress, world: str = PLAIN
+) -> RenderedClips:
     """Scenes of seeds first_seed, first_seed + 1, ..., each with a reference of the same voice or material."""
     columns: tuple[list, ...] = ([], [], [], [], [], [])
     for index in range(count):
         rng = np.random.default_rng(first_seed + index)
-        clip = render(sample_scene(rng))
+        clip = render(WORLDS[world](rng))
         scene = clip.scene
         reference = reference_audio(scene, reference_seconds, rng)
         row = (
@@ -103,6 +105,7 @@ def write_toy_shards(
     text_encoder: TinyTextEncoder,
     state: PartialState,
     progress: Progress,
+    world: str = PLAIN,
 ) -> Shards:
     """Scenes of seeds 0, 1, ..., `count` - 1 as shards, each with a reference of the same voice or material.
 
@@ -112,7 +115,8 @@ def write_toy_shards(
     geometry = ClipGeometry.from_seconds(config.seconds, config.fps, config.height, config.width, config)
     bucket = bucket_name(geometry, has_video=True)
     if state.is_main_process:
-        source = f"procedural world, {reference_seconds:g} s of reference"
+        name = "hard procedural world" if world == HARD else "procedural world"
+        source = f"{name}, {reference_seconds:g} s of reference"
         begin(folder, settings_of(source, config, video_vae, audio_vae, text_encoder, (bucket,)))
     state.wait_for_everyone()
     done = {entry.row for entry in written(folder)}
@@ -121,7 +125,7 @@ def write_toy_shards(
     for first in range(state.process_index * PIECE, count, state.num_processes * PIECE):
         entries = [_toy_entry(seed, geometry, bucket) for seed in range(first, min(first + PIECE, count))]
         if any(entry.row not in done for entry in entries):
-            rendered = render_clips(len(entries), first, reference_seconds, _in_silence)
+            rendered = render_clips(len(entries), first, reference_seconds, _in_silence, world)
             tensors = encode_clips(rendered, video_vae, audio_vae, text_encoder, config.speech)
             for place, entry in enumerate(entries):
                 if entry.row not in done:

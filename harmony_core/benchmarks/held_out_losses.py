@@ -1,0 +1,64 @@
+"""What a model knows of one stream from the other, without sampling: its losses on held-out clips of the hard world.
+
+Every model is given the same clips under the same noise, so that differences between models are taken clip by clip and
+tell apart what sampled clips of short runs cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checkpoints import Bundle
+from ..diffusion.latents import AVLatents
+from ..model.roles import AUDIO_GIVEN, ISOLATED, JOINT, VIDEO_GIVEN
+from ..toyworld import HARD, HELD_OUT_SEED
+from ..training.data.toyworld import encode_clips, render_clips
+from ..training.losses import row_losses
+from ..training.sections import ObjectiveConfig
+from ..training.start import TrainedModel
+from ..training.tasks import TaskRow, draw_levels, noise_rows, seed_of
+
+ROLES = {"isolated": ISOLATED, "joint": JOINT, "audio_to_video": AUDIO_GIVEN, "video_to_audio": VIDEO_GIVEN}
+GIVEN = ("audio_to_video", "audio_loss"), ("video_to_audio", "video_loss")  # nothing to predict
+LEVELS = 4  # noise levels a clip
+CHUNK = 16
+WHOLE = ObjectiveConfig(first_frame_share=0.0, prefix_share=0.0, shift=3.0)
+
+
+@torch.no_grad()
+def loss_rows(bundle: Bundle, clips: int) -> Iterator[dict[str, Any]]:
+    """Rows of case, scene, metric and value: the mean squared error of the velocity of a clip's picture and sound, with
+    both noised, each alone, or the other given."""
+    assert bundle.audio_vae is not None
+    model = TrainedModel(bundle.transformer, bundle.text_encoder).eval()
+    for first in range(0, clips, CHUNK):
+        count = min(CHUNK, clips - first)
+        rendered = render_clips(count, HELD_OUT_SEED + first, 0.48, lambda *_: None, HARD)
+        tensors = encode_clips(rendered, bundle.video_vae, bundle.audio_vae, bundle.text_encoder, None)
+        clean = AVLatents(tensors["video"].float(), tensors["audio"].float())
+        for case, role in ROLES.items():
+            total = sum(_losses(model, clean, tensors, role, first, level) for level in range(LEVELS))
+            assert isinstance(total, Tensor)
+            for clip, values in enumerate((total / LEVELS).T.tolist()):
+                for metric, value in zip(("video_loss", "audio_loss"), values, strict=True):
+                    if (case, metric) not in (("audio_to_video", "audio_loss"), ("video_to_audio", "video_loss")):
+                        where = {"case": case, "scene": HELD_OUT_SEED + first + clip, "metric": metric}
+                        yield where | {"value": round(value, 6)}
+
+
+def _losses(
+    model: TrainedModel, clean: AVLatents, tensors: dict[str, Tensor], role: str, first: int, level: int
+) -> Tensor:
+    """Of picture and sound, [2, B]."""
+    count = len(clean.video)
+    rows = [TaskRow(clip, role, role != VIDEO_GIVEN, role != AUDIO_GIVEN) for clip in range(count)]
+    generator = torch.Generator().manual_seed(seed_of(first, level))
+    levels = draw_levels(rows, clean.video.shape[2], clean.sound.shape[2], WHOLE, generator)
+    seeds = [seed_of(first + clip, level) for clip in range(count)]
+    batch = noise_rows(clean, rows, levels, range(count), seeds)
+    losses = row_losses(model(batch, tensors["text"], tensors["audio_text"], None, None), batch)
+    return torch.stack([losses.video, losses.sound])

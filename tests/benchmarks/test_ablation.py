@@ -1,0 +1,123 @@
+"""The ablation: what its rows differ in, a whole small one, and what it says of its numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harmony_core.benchmarks.ablation import (
+    LOSS_METRICS,
+    ROWS,
+    SMALL,
+    AblationOptions,
+    differences,
+    interval,
+    markdown,
+    summary,
+)
+from harmony_core.benchmarks.ablation_charts import changes_chart, steps_chart
+from harmony_core.benchmarks.hard_quality import METRICS, held_out_hard, score_hard, shuffled_hard
+from harmony_core.benchmarks.quality import ground_truth, read_rows
+from harmony_core.presets import preset
+from harmony_core.training.sections import ObjectiveConfig
+from harmony_core.training.tasks import task_rows
+
+TINY = ("--seeds", 1, "--steps", 4, "--batch-size", 2, "--train-clips", 6, "--scenes", 4, "--loss-clips", 2)
+FIRST = ("--branch-steps", 1, "--video-steps", 1)
+
+
+def test_rows_see_the_same_joint_samples_and_cts_once_more_the_same_compute() -> None:
+    tasks = {name: Counter(row.role for row in _rows_of(name)) for name in ROWS}
+    for name in ("global", "framewise", "rope"):
+        assert tasks[name] == {"joint": 8}
+    assert tasks["cts"] == {"joint": 8, "audio_given": 8, "video_given": 8}
+    assert tasks["cts_equal_compute"] == {"joint": 6, "audio_given": 1, "video_given": 1}
+    assert tasks["audio_driven"] == {"audio_given": 8}
+
+
+def _rows_of(name: str) -> list:
+    return task_rows([(True, True)] * 8, ObjectiveConfig(**ROWS[name].objective))
+
+
+def test_each_row_adds_one_part() -> None:
+    models = {name: preset("harmony-tiny").with_(**SMALL | row.model).to_dict() for name, row in ROWS.items()}
+    assert models["global"]["interaction"] == "global"
+    assert {key for key in models["rope"] if models["rope"][key] != models["framewise"][key]} == {"rope_alignment"}
+    assert models["rope"] == models["cts"] == models["cts_equal_compute"] == models["audio_driven"]
+
+
+def test_a_small_ablation_is_whole_goes_on_and_can_be_rerun(harmony, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    code, printed, err = harmony("bench", "ablation", "-o", folder, "--row", "audio_driven", *TINY, *FIRST)
+    assert code == 0, err
+    assert "ground truth" in printed
+    lines = read_rows([folder / "ablation.csv"])
+    assert {line["step"] for line in lines if line["row"] == "audio_driven"} == {"1", "2", "3", "4"}
+    assert {line["metric"] for line in lines} == {*METRICS, *LOSS_METRICS}
+    assert (folder / "ablation.png").exists()
+    assert (folder / "ablation_steps.png").exists()
+    checkpoint = folder / "audio_driven-0" / "run" / "checkpoint.safetensors"
+    written = checkpoint.stat().st_mtime_ns
+    assert harmony("bench", "ablation", "-o", folder, "--row", "audio_driven", *TINY, *FIRST)[0] == 0
+    assert checkpoint.stat().st_mtime_ns == written
+    again = tmp_path / "again"
+    code, _, err = harmony("train", "-c", folder / "audio_driven-0" / "config.yaml", "-o", again)
+    assert code == 0, err
+    assert (again / "checkpoint.safetensors").read_bytes()[-4096:] == checkpoint.read_bytes()[-4096:]
+
+
+def test_truth_and_chance_are_told_apart_and_drawn() -> None:
+    scenes = held_out_hard(12, 0.48)
+    rows = []
+    for name, pairs in (("ground_truth", ground_truth(scenes)), ("shuffled", shuffled_hard(scenes))):
+        for scene, clip in pairs:
+            for metric, value in score_hard(scene, clip).items():
+                where = {"row": name, "seed": 0, "step": 0, "case": "", "scene": scene.seed}
+                rows.append(where | {"metric": metric, "value": value})
+    rows += [row | {"row": "cts", "step": 8, "case": "joint"} for row in rows if row["row"] == "ground_truth"]
+    lines = summary(rows)
+    means = {(line["row"], line["metric"]): line["mean"] for line in lines}
+    assert means["ground_truth", "ball_iou"] > 0.9
+    assert means["shuffled", "ball_iou"] < 0.4
+    assert means["ground_truth", "room_agrees"] > 0.9
+    assert means["ground_truth", "mouth_r"] > means["shuffled", "mouth_r"] + 0.3
+    text = markdown(lines, differences(rows))
+    assert "equal joint samples" in text
+    assert "ground_truth" in text
+
+
+def test_changes_are_taken_scene_by_scene_and_drawn() -> None:
+    rng = np.random.default_rng(0)
+    scenes = rng.uniform(0.3, 0.9, 50)  # that differ far more than the rows do
+    rows = []
+    for row, shift in (("rope", 0.0), ("cts", -0.01)):
+        for seed in range(3):
+            for scene, value in enumerate(scenes + shift + rng.normal(0, 0.002, 50)):
+                where = {"row": row, "seed": seed, "step": 8, "case": "audio_to_video", "scene": scene}
+                rows.append(where | {"metric": "video_loss", "value": value})
+    (change,) = differences(rows)
+    assert change["part"] == "CTS, equal joint samples"
+    assert (change["seeds"], change["pairs"]) == (3, 150)
+    assert -0.012 < change["low"] < change["mean"] < change["high"] < -0.008
+    assert changes_chart([change]).width > 500
+    assert steps_chart(summary(rows)).width > 500
+
+
+def test_interval_is_wider_where_training_seeds_differ() -> None:
+    scenes = np.random.default_rng(0).uniform(0, 0.2, 40)
+    same = interval({str(seed): list(scenes) for seed in range(3)})
+    apart = interval({str(seed): list(scenes + shift) for seed, shift in enumerate((-0.2, 0.0, 0.2))})
+    assert same[0] == pytest.approx(apart[0])
+    assert apart[2] - apart[1] > 2 * (same[2] - same[1])
+
+
+def test_wrong_options_are_named() -> None:
+    with pytest.raises(ValueError, match=r"'moon'.*global"):
+        AblationOptions(rows=("moon",))
+    with pytest.raises(ValueError, match="seeds is 0"):
+        AblationOptions(seeds=0)
+    with pytest.raises(ValueError, match="scenes is 2"):
+        AblationOptions(scenes=2)
