@@ -18,7 +18,7 @@ PANELS = {
     ("audio_to_video", "video_loss"): "picture, sound given",
     ("video_to_audio", "audio_loss"): "sound, film given",
 }
-LEFT, WIDTH, ROW, TOP, GAP = 330, 180, 34, 84, 20
+LEFT, WIDTH, ROW, TOP, GAP = 330, 180, 34, 84, 56
 
 
 def changes_chart(changes: Sequence[Line]) -> Image.Image:

@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from ..checkpoints import Bundle
 from ..diffusion.latents import AVLatents
 from ..model.roles import AUDIO_GIVEN, ISOLATED, JOINT, VIDEO_GIVEN
+from ..text.tiny_encoder import TinyTextEncoder
 from ..toyworld import HARD, HELD_OUT_SEED
 from ..training.data.toyworld import encode_clips, render_clips
 from ..training.losses import row_losses
@@ -33,12 +35,15 @@ WHOLE = ObjectiveConfig(first_frame_share=0.0, prefix_share=0.0, shift=3.0)
 def loss_rows(bundle: Bundle, clips: int) -> Iterator[dict[str, Any]]:
     """Rows of case, scene, metric and value: the mean squared error of the velocity of a clip's picture and sound, with
     both noised, each alone, or the other given."""
-    assert bundle.audio_vae is not None
-    model = TrainedModel(bundle.transformer, bundle.text_encoder).eval()
+    video_vae, audio_vae, text_encoder = bundle.video_vae, bundle.audio_vae, bundle.text_encoder
+    assert isinstance(video_vae, TinyVideoVAE)
+    assert isinstance(audio_vae, TinyAudioVAE)
+    assert isinstance(text_encoder, TinyTextEncoder)
+    model = TrainedModel(bundle.transformer, text_encoder).eval()
     for first in range(0, clips, CHUNK):
         count = min(CHUNK, clips - first)
         rendered = render_clips(count, HELD_OUT_SEED + first, 0.48, lambda *_: None, HARD)
-        tensors = encode_clips(rendered, bundle.video_vae, bundle.audio_vae, bundle.text_encoder, None)
+        tensors = encode_clips(rendered, video_vae, audio_vae, text_encoder, None)
         clean = AVLatents(tensors["video"].float(), tensors["audio"].float())
         for case, role in ROLES.items():
             total = sum(_losses(model, clean, tensors, role, first, level) for level in range(LEVELS))

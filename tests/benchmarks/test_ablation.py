@@ -53,7 +53,7 @@ def test_a_small_ablation_is_whole_goes_on_and_can_be_rerun(harmony, tmp_path: P
     folder = tmp_path / "runs"
     code, printed, err = harmony("bench", "ablation", "-o", folder, "--row", "audio_driven", *TINY, *FIRST)
     assert code == 0, err
-    assert "ground truth" in printed
+    assert "ground_truth" in printed
     lines = read_rows([folder / "ablation.csv"])
     assert {line["step"] for line in lines if line["row"] == "audio_driven"} == {"1", "2", "3", "4"}
     assert {line["metric"] for line in lines} == {*METRICS, *LOSS_METRICS}
