@@ -150,12 +150,12 @@ class Trainer:
             waited = time.monotonic() - started
             loss, parts = self.step(shown)
             state.step += 1
+            state.seconds += time.monotonic() - started
             line = None if self.log is None else self.log.add(state.step, parts, config, waited)
             if line:
                 self.accelerator.log(line, step=state.step)
             self.progress("train", state.step, config.steps, loss)
             if state.step % config.save_every == 0 or state.step == config.steps:
-                state.seconds += time.monotonic() - started
                 save_state(self.accelerator, self.output, state.step, config.keep)
             if state.step == config.steps or (config.samples.every and state.step % config.samples.every == 0):
                 self.look()
