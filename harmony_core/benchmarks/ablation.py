@@ -29,9 +29,9 @@ from ..training.autoencoders import AutoencoderTraining, reconstruction_report, 
 from ..training.data.toyworld import render_clips, write_toy_shards
 from ..training.procedural import AUTOENCODERS, SHARDS
 from ..training.trainer import run
-from .hard_quality import KINDS, METRICS, held_out_hard, score_hard, shuffled_hard
+from .hard_quality import KINDS, METRICS, score_hard
 from .held_out_losses import loss_rows
-from .quality import Generated, HeldOut, ground_truth, read_rows, round_trip, write_rows
+from .quality import Generated, HeldOut, ground_truth, held_out, read_rows, round_trip, shuffled, write_rows
 
 AUTOENCODER_SOURCE = "harmony-tiny"
 REFERENCE_SECONDS = 0.48
@@ -124,7 +124,7 @@ def run_ablation(folder: Path, options: AblationOptions, progress: Progress) -> 
     for name, seed in runs:
         progress(f"{name}, seed {seed}")
         train_row(folder, name, seed, branches, options)
-    scenes = held_out_hard(options.scenes, REFERENCE_SECONDS)
+    scenes = held_out(options.scenes, REFERENCE_SECONDS, HARD, KINDS)
     score_references(branches, folder / SCORES, scenes)
     for name, seed in runs:
         progress(f"losses of {name}, seed {seed}")
@@ -228,7 +228,7 @@ def score_references(branches: Path, kept: Path, scenes: Sequence[HeldOut]) -> N
     if kept.exists():
         return
     pipeline = HarmonyPipeline.from_file(branches)
-    made = ground_truth(scenes), shuffled_hard(scenes), round_trip(scenes, pipeline)
+    made = ground_truth(scenes), shuffled(scenes), round_trip(scenes, pipeline)
     rows = []
     for name, pairs in zip(REFERENCES, made, strict=True):
         rows += _rows({"row": name, "seed": 0, "step": 0, "case": ""}, pairs)

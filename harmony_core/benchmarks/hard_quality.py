@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-import numpy as np
-
-from ..toyworld import FPS, HELD_OUT_SEED, SAMPLE_RATE, HardScene, reference_audio, render, sample_hard_scene
+from ..toyworld import FPS, SAMPLE_RATE, HardScene
 from ..toyworld.hard import HARD_SHARES
 from ..toyworld.measures.hard import ball_colours, ball_scores, room_agrees
 from ..toyworld.measures.mouths import mouth_correlation
@@ -15,22 +11,6 @@ from .quality import Clip, HeldOut
 
 KINDS = tuple(HARD_SHARES)
 METRICS = ("ball_iou", "ball_lag_s", "attribution", "mouth_r", "room_agrees", "colours")
-
-
-def held_out_hard(count: int, reference_seconds: float) -> list[HeldOut]:
-    """`count` scenes, balls and faces in turn, from seeds that no training run draws from."""
-    scenes = []
-    for index in range(count):
-        rng = np.random.default_rng(HELD_OUT_SEED + index)
-        clip = render(sample_hard_scene(rng, KINDS[index % len(KINDS)]))
-        scenes.append(HeldOut(HELD_OUT_SEED + index, clip, reference_audio(clip.scene, reference_seconds, rng)))
-    return scenes
-
-
-def shuffled_hard(scenes: Sequence[HeldOut]) -> Iterator[tuple[HeldOut, Clip]]:
-    """Each picture with the sound of the next scene of its kind: what chance scores."""
-    for index, scene in enumerate(scenes):
-        yield scene, (scene.clip.video, scenes[(index + len(KINDS)) % len(scenes)].clip.audio)
 
 
 def score_hard(scene: HeldOut, clip: Clip) -> dict[str, float]:

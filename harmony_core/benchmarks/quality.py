@@ -24,13 +24,14 @@ from ..pipelines import GenerateRequest, HarmonyPipeline
 from ..toyworld import (
     FPS,
     HELD_OUT_SEED,
+    PLAIN,
     SAMPLE_RATE,
+    WORLDS,
     BallScene,
     FaceScene,
     ToyClip,
     reference_audio,
     render,
-    sample_scene,
 )
 from ..toyworld.measures.impacts import impact_scores
 from ..toyworld.measures.mouths import mouth_correlation
@@ -59,12 +60,12 @@ class HeldOut:
     reference: np.ndarray
 
 
-def held_out(count: int, reference_seconds: float) -> list[HeldOut]:
-    """`count` scenes, balls and faces in turn, from seeds that no training run draws from."""
+def held_out(count: int, reference_seconds: float, world: str = PLAIN, kinds: tuple[str, ...] = KINDS) -> list[HeldOut]:
+    """`count` scenes of a world's `kinds`, in turn, from seeds that no training run draws from."""
     scenes = []
     for index in range(count):
         rng = np.random.default_rng(HELD_OUT_SEED + index)
-        clip = render(sample_scene(rng, KINDS[index % len(KINDS)]))
+        clip = render(WORLDS[world](rng, kinds[index % len(kinds)]))
         scenes.append(HeldOut(HELD_OUT_SEED + index, clip, reference_audio(clip.scene, reference_seconds, rng)))
     return scenes
 

@@ -25,5 +25,9 @@ def write_captions(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
 
 
 def _fill(templates: tuple[str, ...], values: dict[str, str], rng: np.random.Generator) -> str:
-    caption = templates[rng.integers(len(templates))].format(**values)
+    return with_article(templates[rng.integers(len(templates))].format(**values))
+
+
+def with_article(caption: str) -> str:
+    """An orange ball, where a template has a."""
     return f" {caption}".replace(" a orange", " an orange").strip()

@@ -10,9 +10,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from .captions import with_article
 from .pictures import PAINTS, as_pixels, backdrop, ball_heights, draw_ball, draw_face, draw_floor, face_frames
 from .rooms import ROOMS, draw_room, reverberate
-from .sample import WORD_GAP, draw_bounces, pick, sample_scene, uniform
+from .sample import WORD_GAP, draw_bounces, draw_kind, pick, sample_scene, uniform
 from .scenes import BACKGROUNDS, SECONDS, SIZE, BallScene, FaceScene
 from .sounds import scene_audio
 from .vocabulary import COLOURS, MATERIALS
@@ -60,17 +61,14 @@ def sample_hard_scene(rng: np.random.Generator, kind: str | None = None) -> Hard
     Raises:
         ValueError: an unknown kind.
     """
-    if kind is None:
-        kind = str(rng.choice(list(HARD_SHARES), p=list(HARD_SHARES.values())))
-    if kind not in HARD_SHARES:
-        raise ValueError(f'The kind of scene "{kind}" is unknown; use one of {", ".join(HARD_SHARES)}.')
+    kind = draw_kind(rng, kind, HARD_SHARES)
     room, background = pick(rng, ROOMS), pick(rng, BACKGROUNDS)
     if kind == "two balls":
         balls = _two_balls(rng, background)
         first, second = balls
         video = pick(rng, _BALLS).format(first.colour, first.material, second.colour, second.material)
         audio = pick(rng, _HITS).format(first.material, second.material)
-        video = f" {video}".replace(" a orange", " an orange").strip()
+        video = with_article(video)
         return HardScene(
             kind=kind, room=room, background=background, parts=balls, video_caption=video, audio_caption=audio
         )
@@ -81,7 +79,7 @@ def sample_hard_scene(rng: np.random.Generator, kind: str | None = None) -> Hard
         room=room,
         background=background,
         parts=(face,),
-        video_caption=video.replace(" a orange", " an orange"),
+        video_caption=with_article(video),
         audio_caption=f"a {face.person} speaks",
     )
 

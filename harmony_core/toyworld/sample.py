@@ -23,15 +23,21 @@ def sample_scene(rng: np.random.Generator, kind: str | None = None) -> Scene:
     Raises:
         ValueError: an unknown kind.
     """
-    if kind is None:
-        kind = str(rng.choice(list(SHARES), p=list(SHARES.values())))
-    if kind not in SHARES:
-        raise ValueError(f'The kind of scene "{kind}" is unknown; use one of {", ".join(SHARES)}.')
+    kind = draw_kind(rng, kind, SHARES)
     background = pick(rng, BACKGROUNDS)
     shows_ball = kind == "ball" or (kind == "still" and rng.random() < 0.5)
     scene = _ball_scene(rng, kind, background) if shows_ball else _face_scene(rng, kind, background)
     video_caption, audio_caption = write_captions(scene, rng)
     return replace(scene, video_caption=video_caption, audio_caption=audio_caption)
+
+
+def draw_kind(rng: np.random.Generator, kind: str | None, shares: dict[str, float]) -> str:
+    """`kind`, or one drawn by its share. Raises ValueError for an unknown one."""
+    if kind is None:
+        return str(rng.choice(list(shares), p=list(shares.values())))
+    if kind not in shares:
+        raise ValueError(f'The kind of scene "{kind}" is unknown; use one of {", ".join(shares)}.')
+    return kind
 
 
 def pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:

@@ -19,9 +19,10 @@ from harmony_core.benchmarks.ablation import (
     summary,
 )
 from harmony_core.benchmarks.ablation_charts import changes_chart, steps_chart
-from harmony_core.benchmarks.hard_quality import METRICS, held_out_hard, score_hard, shuffled_hard
-from harmony_core.benchmarks.quality import ground_truth, read_rows
+from harmony_core.benchmarks.hard_quality import KINDS, METRICS, score_hard
+from harmony_core.benchmarks.quality import ground_truth, held_out, read_rows, shuffled
 from harmony_core.presets import preset
+from harmony_core.toyworld import HARD
 from harmony_core.training.sections import ObjectiveConfig
 from harmony_core.training.tasks import task_rows
 
@@ -70,9 +71,9 @@ def test_a_small_ablation_is_whole_goes_on_and_can_be_rerun(harmony, tmp_path: P
 
 
 def test_truth_and_chance_are_told_apart_and_drawn() -> None:
-    scenes = held_out_hard(12, 0.48)
+    scenes = held_out(12, 0.48, HARD, KINDS)
     rows = []
-    for name, pairs in (("ground_truth", ground_truth(scenes)), ("shuffled", shuffled_hard(scenes))):
+    for name, pairs in (("ground_truth", ground_truth(scenes)), ("shuffled", shuffled(scenes))):
         for scene, clip in pairs:
             for metric, value in score_hard(scene, clip).items():
                 where = {"row": name, "seed": 0, "step": 0, "case": "", "scene": scene.seed}
