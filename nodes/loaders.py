@@ -14,7 +14,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..harmony_core.autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
-from ..harmony_core.checkpoints.bundle import embedded_checkpoints, load_companions
+from ..harmony_core.checkpoints.bundle import embedded_checkpoints, load_companions, settings_tensor
 from ..harmony_core.checkpoints.errors import CheckpointError
 from ..harmony_core.checkpoints.files import open_model
 from ..harmony_core.checkpoints.layout import QUANT_KEY, rename
@@ -229,10 +229,11 @@ def load_model(
     check_formats(opened.files)
     opened.check()
     tensors = {key: value for path in paths for key, value in load_tensors(str(path)).items()}
-    tensors |= {name + QUANT_KEY: as_tensor(layer.settings) for name, layer in opened.files.quantised.items()}
+    stored = opened.files.quantised.items()
+    tensors |= {name + QUANT_KEY: settings_tensor(json.dumps(layer.settings)) for name, layer in stored}
     state_dict = rename(tensors, opened.keys)
     if config.audio:
-        state_dict[CONFIG_KEY] = as_tensor({"transformer": config.to_dict()})
+        state_dict[CONFIG_KEY] = settings_tensor(json.dumps({"transformer": config.to_dict()}))
     options = model_options or {}
     patcher = comfy.sd.load_diffusion_model_state_dict(
         state_dict, model_options=options, disable_dynamic=disable_dynamic
@@ -258,8 +259,3 @@ def check_formats(files: WeightFiles) -> None:
             f"{layer.path.name} holds {name} as {form}, which this ComfyUI does not know (it knows "
             f"{', '.join(known)}); update ComfyUI, or use a file in one of these or in bf16."
         )
-
-
-def as_tensor(settings: dict[str, Any]) -> torch.Tensor:
-    """Settings as weight files keep them."""
-    return torch.frombuffer(bytearray(json.dumps(settings).encode()), dtype=torch.uint8)

@@ -82,9 +82,7 @@ def save_bundle(path: Path, bundle: Bundle, dtype: torch.dtype) -> None:
         "text_encoder": text_encoder.config,
     }
     text = json.dumps(settings)
-    tensors: dict[str, Tensor] = {
-        TRANSFORMER + CONFIG_KEY: torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
-    }
+    tensors: dict[str, Tensor] = {TRANSFORMER + CONFIG_KEY: settings_tensor(text)}
     for prefix, module in (
         (TRANSFORMER, bundle.transformer),
         (VIDEO_VAE, bundle.video_vae),
@@ -111,8 +109,12 @@ def transformer_tensors(
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a transformer's own file."""
     text = json.dumps({"transformer": config.to_dict()})
-    settings = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
-    return {CONFIG_KEY: settings, **transformer.state_dict()}, {"config": text}
+    return {CONFIG_KEY: settings_tensor(text), **transformer.state_dict()}, {"config": text}
+
+
+def settings_tensor(text: str) -> Tensor:
+    """Settings as weight files keep them, uint8 [N]."""
+    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
 
 
 def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -177,7 +179,8 @@ def _bundle_settings(files: WeightFiles) -> dict[str, Any]:
     return settings
 
 
-def _without_keys(files: WeightFiles) -> list[str]:
+def absent_companions(files: WeightFiles) -> list[str]:
+    """The parts beside the transformer of which a file has no key."""
     return [part for part, start in COMPANIONS.items() if not any(key.startswith(start) for key in files.entries)]
 
 
@@ -193,7 +196,7 @@ def _require_parts(files: WeightFiles, missing: Iterable[str]) -> None:
 
 def _companions(files: WeightFiles, settings: dict[str, Any]) -> tuple[TinyVideoVAE, TinyAudioVAE, TinyTextEncoder]:
     # ComfyUI's ModelSave keeps what the whole checkpoint said of itself
-    _require_parts(files, _without_keys(files))
+    _require_parts(files, absent_companions(files))
     return (
         _companion(TinyVideoVAE, settings["vae"], files, VIDEO_VAE),
         _companion(TinyAudioVAE, settings["audio_vae"], files, AUDIO_VAE),

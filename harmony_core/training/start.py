@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..autoencoders.interface import AudioAutoencoder, VideoAutoencoder
 from ..checkpoints import Bundle, load_bundle
-from ..checkpoints.bundle import COMPANIONS, load_companions, resolve
+from ..checkpoints.bundle import absent_companions, load_companions, resolve
 from ..checkpoints.files import ModelFile, open_model
 from ..checkpoints.parts import load_audio_vae, load_text_encoder, load_video_vae
 from ..checkpoints.transfer import branch_of, transfer
@@ -176,8 +176,7 @@ def planned_models(config: TrainingConfig) -> Models:
 
 def _is_bundle(start: StartConfig) -> bool:
     """Whether the file has autoencoders and text encoder too."""
-    files = open_files(resolve(start.model))
-    return all(any(key.startswith(prefix) for key in files.entries) for prefix in COMPANIONS.values())
+    return not absent_companions(open_files(resolve(start.model)))
 
 
 def _with_companions(models: Models, start: StartConfig) -> Models:
