@@ -19,11 +19,14 @@ FLOAT32, BFLOAT16, FLOAT8 = "float32", "bfloat16", "float8"
 STORED = {FLOAT32: torch.float32, BFLOAT16: torch.bfloat16, FLOAT8: torch.float8_e4m3fn}
 
 
+def _dequantised(weight_OI: Tensor, scale_O1: Tensor | None, dtype: torch.dtype) -> Tensor:
+    weight = weight_OI.to(dtype)
+    return weight if scale_O1 is None else weight * scale_O1.to(dtype)
+
+
 def dequantised_linear_naive(x_BI: Tensor, weight_OI: Tensor, scale_O1: Tensor | None, bias_O: Tensor | None) -> Tensor:
     """x W^T + b, with the weight at the inputs' width."""
-    weight = weight_OI.to(x_BI.dtype)
-    if scale_O1 is not None:
-        weight = weight * scale_O1.to(x_BI.dtype)
+    weight = _dequantised(weight_OI, scale_O1, x_BI.dtype)
     return linear(x_BI, weight, None if bias_O is None else bias_O.to(x_BI.dtype))
 
 
@@ -38,10 +41,7 @@ class _DequantisedLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_BO: Tensor) -> tuple[Tensor, None, None, None]:
         weight_OI, scale_O1 = ctx.saved_tensors
-        weight = weight_OI.to(grad_BO.dtype)
-        if scale_O1 is not None:
-            weight = weight * scale_O1.to(grad_BO.dtype)
-        return grad_BO @ weight, None, None, None
+        return grad_BO @ _dequantised(weight_OI, scale_O1, grad_BO.dtype), None, None, None
 
 
 class StoredLinear(nn.Linear):
