@@ -54,7 +54,8 @@ class Reference(NamedTuple):
 
 @dataclass
 class Batches(Dataset):
-    """The clips of `shards` in batches of one bucket each.
+    """The clips of `shards` in batches of one bucket each, with sound or without: what a step reaches of the weights is
+    the same in every process.
 
     An epoch is every clip once: each bucket in an order of its own, filled up from its beginning to whole batches, and
     the batches of all buckets shuffled. Under `other_clip`, sounds for which there is no reference are `left_out`; a
@@ -98,10 +99,10 @@ class Batches(Dataset):
             if not all(has[each] for each in self.needs):
                 self.left_out.append(index)
         excluded = set(self.left_out)
-        buckets: dict[str, list[int]] = defaultdict(list)
+        buckets: dict[tuple[str, bool], list[int]] = defaultdict(list)
         for index in self._drawn:
             if index not in excluded:
-                buckets[entries[index].bucket].append(index)
+                buckets[entries[index].bucket, entries[index].has_sound].append(index)
         if not buckets:
             why = f" with {' and '.join(self.needs)}" if self.needs else ""
             why += "" if self.reference is None else f" that has a reference by the rule {self.reference.kind}"
