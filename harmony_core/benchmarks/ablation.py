@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import load_file
 
 from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
@@ -28,6 +27,7 @@ from ..toyworld import HARD, HELD_OUT_SEED
 from ..training.autoencoders import AutoencoderTraining, reconstruction_report, train_video_vae
 from ..training.data.toyworld import render_clips, write_toy_shards
 from ..training.procedural import AUTOENCODERS, SHARDS
+from ..training.state import read_average
 from ..training.trainer import run
 from .hard_quality import KINDS, METRICS, score_hard
 from .held_out_losses import loss_rows
@@ -264,7 +264,7 @@ def score_run(place: Path, name: str, seed: int, steps: int, scenes: Sequence[He
 
 def averaged(bundle: Bundle, state: Path) -> Bundle:
     """The bundle with the averaged weights of a state in it."""
-    weights = torch.load(state / "custom_checkpoint_1.pkl", weights_only=True)  # the trainer registers it second
+    weights = read_average(state)
     for part in ("transformer", "text_encoder"):
         own = {key.removeprefix(f"{part}."): value for key, value in weights.items() if key.startswith(f"{part}.")}
         getattr(bundle, part).load_state_dict(own, strict=False)

@@ -16,6 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .shares import share_like, whole
+
 QUINTIC = (3.4445, -4.7750, 2.0315)  # x -> a x + b x^3 + c x^5 drives singular values towards 1
 ITERATIONS = 5
 
@@ -43,7 +45,8 @@ def orthogonalize_shared(g_NRS: Tensor) -> Tensor:
 
 class Muon(torch.optim.Optimizer):
     """For matrices, and convolutions taken as matrices of [out, in * kernel]. Updates are scaled by
-    sqrt(max(1, rows / columns)). `shared`: every process steps the same matrices with the same gradients."""
+    sqrt(max(1, rows / columns)). `shared`: every process steps the same matrices with the same gradients. Of matrices
+    that are themselves shared out, those of one shape are gathered for their step."""
 
     def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, shared: bool = False) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
@@ -64,7 +67,7 @@ class Muon(torch.optim.Optimizer):
                 by_shape[ahead.shape].append((param, ahead))
             for (rows, columns), members in by_shape.items():
                 params, updates = zip(*members, strict=True)
-                directions = self._orthogonalize(torch.stack(updates))
+                directions = self._orthogonalize(torch.stack([whole(update) for update in updates]))
                 scale = group["lr"] * max(1.0, rows / columns) ** 0.5
                 for param, direction in zip(params, directions, strict=True):
-                    param.add_(direction.view_as(param), alpha=-scale)
+                    param.add_(share_like(direction.view(param.shape), param), alpha=-scale)

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
-import math
 import os
-import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import load_file
-
-from ..checkpoints.write import write_safetensors
 from ..outputs import whole_file
 from ..quoting import quoted
 from .config import TrainingConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-    from .start import TrainedModel
-
-TRAINED = "trained.safetensors"  # in a state's folder
-REPLICATED = ("NO", "MULTI_CPU", "MULTI_GPU")
-SHARDED = ("FSDP", "DEEPSPEED")
-
-MOST_SKIPPED = 10  # steps in a row
-
-logger = logging.getLogger(__name__)
 
 
 def same_settings(config: TrainingConfig, processes: int, path: Path) -> None:
@@ -55,15 +39,7 @@ def same_settings(config: TrainingConfig, processes: int, path: Path) -> None:
 
 
 def check_accelerator(config: TrainingConfig, accelerator: Accelerator) -> None:
-    """Raises ValueError where accelerate was set to something else than the config, which says it all, or to share the
-    weights out, which this trainer does not do yet."""
-    asked = [name for name in SHARDED if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true"]
-    kind = asked[0] if asked else accelerator.distributed_type.value  # on a CPU accelerate passes over what was asked
-    if kind not in REPLICATED:
-        raise ValueError(
-            f"accelerate is set to {kind}, but weights are not shared between processes here yet, only batches; choose "
-            "multi-GPU (DDP). harmony train --plan says what each process then takes."
-        )
+    """Raises ValueError where accelerate was set to something else than the config, which says it all."""
     steps = accelerator.gradient_accumulation_steps
     if steps != config.accumulation:
         raise ValueError(
@@ -96,81 +72,6 @@ def flat(settings: dict[str, Any], where: str = "") -> dict[str, Any]:
     for name, value in settings.items():
         named |= flat(value, f"{where}{name}.") if isinstance(value, dict) else {f"{where}{name}": value}
     return named
-
-
-def keep_trained_alone(accelerator: Accelerator, model: TrainedModel) -> None:
-    """States hold the weights that are trained; the others are where the run started from."""
-
-    def save(_models: list, weights: list, folder: str) -> None:
-        weights.clear()
-        if accelerator.is_main_process:
-            write_safetensors(Path(folder) / TRAINED, dict(model.trained()))
-
-    def load(models: list, folder: str) -> None:
-        models.clear()
-        found = load_file(Path(folder) / TRAINED)
-        for name, parameter in model.trained():
-            parameter.data.copy_(found[name])
-
-    accelerator.register_save_state_pre_hook(save)
-    accelerator.register_load_state_pre_hook(load)
-
-
-def save_state(accelerator: Accelerator, output: Path, step: int, keep: int = 1) -> None:
-    """A folder of this step's state. Older ones go, all but `keep` - 1, when it is whole."""
-    part = output / "state.part"
-    accelerator.save_state(str(part))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        part.rename(output / f"state-{step:08}")
-        for folder in sorted(output.glob("state-*"))[:-keep]:
-            shutil.rmtree(folder)
-    accelerator.wait_for_everyone()
-
-
-class RunState:
-    """Steps done and skipped, and seconds spent, kept with the optimiser's state."""
-
-    def __init__(self) -> None:
-        self.step = 0
-        self.seconds = 0.0
-        self.skipped = 0
-        self.skipped_in_a_row = 0
-
-    def count_skipped(self, norms: dict[str, float]) -> bool:
-        """Whether the step that is being done may change the weights: its gradients are finite.
-
-        Args:
-            norms: of the gradients of each branch.
-
-        Raises:
-            ValueError: there are none at all, or too many in a row were not finite; the last state that was saved is
-                from before.
-        """
-        if self.step == 0 and not any(norms.values()):
-            raise ValueError(
-                "Nothing that is trained has a gradient: the objective does not reach it. Compare train, or "
-                "lora.targets, with objective.kind, and see whether the clips have sound and pictures."
-            )
-        finite = all(math.isfinite(norm) for norm in norms.values())
-        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
-        if finite:
-            return True
-        self.skipped += 1
-        logger.warning("step %d: the gradients are not finite, so the weights stay as they are", self.step + 1)
-        if self.skipped_in_a_row > MOST_SKIPPED:
-            raise ValueError(
-                f"Gradients have not been finite for {self.skipped_in_a_row} steps, up to step {self.step + 1}; lower "
-                "the learning rates, or look for clips with broken latents. The weights of the last saved state are "
-                "finite."
-            )
-        return False
-
-    def state_dict(self) -> dict[str, float]:
-        return dict(vars(self))
-
-    def load_state_dict(self, values: dict[str, float]) -> None:
-        vars(self).update(values)
 
 
 class Log:

@@ -28,23 +28,26 @@ logger = logging.getLogger(__name__)
 class Samples:
     """The requests of a file, made again and again with whatever weights the transformer has then.
 
+    Where weights are shared out every process makes them, and one `writes` them.
+
     Raises:
         ValueError: models that make no clips, or a line that is no request of them.
     """
 
-    def __init__(self, prompts: Path, bundle: Bundle | None, folder: Path, device: torch.device) -> None:
+    def __init__(
+        self, prompts: Path, bundle: Bundle | None, folder: Path, device: torch.device, writes: bool = True
+    ) -> None:
         if bundle is None:
             raise ValueError(
                 f"samples.prompts is {prompts}, but the models that make clips are not there; name start.video_vae, "
                 "start.text_encoder and start.tokenizer as well, or leave samples out."
             )
-        self._bundle, self._device, self.folder = bundle, device, folder
+        self._bundle, self._device, self._writes, self.folder = bundle, device, writes, folder
         self.requests: list[GenerateRequest] = read_requests(prompts, bundle.config)
 
     def make(self, step: int) -> dict[str, float]:
         """Clips in `folder/step-N`, and the means of what is measured of their sync."""
         folder = self.folder / f"step-{step:08}"
-        folder.mkdir(parents=True, exist_ok=True)
         transformer = self._bundle.transformer
         training = transformer.training
         transformer.eval()
@@ -52,14 +55,18 @@ class Samples:
         reports, latents = [], {}
         for number, request in enumerate(self.requests, 1):
             clip = pipeline(request)
+            if not self._writes:
+                continue
+            folder.mkdir(parents=True, exist_ok=True)
             scale = max(1, round(VIEWABLE_SIDE / min(clip.frames.shape[1:3])))
             write_video(folder / f"{number:02}.mp4", clip.frames, clip.fps, clip.samples, clip.sample_rate, scale=scale)
             latents[f"{number:02}.video"] = clip.latents_video
             if clip.samples is not None and clip.latents_audio is not None:
                 latents[f"{number:02}.audio"] = clip.latents_audio
                 reports.append(measure(clip.frames, clip.fps, clip.samples, clip.sample_rate))
-        write_safetensors(folder / LATENTS, latents)
         transformer.train(training)
+        if latents:
+            write_safetensors(folder / LATENTS, latents)
         lags = [abs(report.lag_ms) for report in reports if report.lag_ms is not None]
         scores = [report.av_align for report in reports if report.av_align is not None]
         found = {"samples/lag_ms": lags, "samples/av_align": scores}

@@ -169,6 +169,8 @@ def check_batch(config: TrainingConfig, processes: int) -> None:
         )
     if config.objective.kind != SPLIT_BATCH:
         return
+    if config.accumulation > 1 and processes > 1:
+        _check_parts(config, processes)
     what = _absent(config.batch_size, config.objective, processes)
     if what:
         enough = next(
@@ -180,6 +182,18 @@ def check_batch(config: TrainingConfig, processes: int) -> None:
             f"batch_size is {config.batch_size}, shared by {processes} process(es), and the objective's {what} of "
             f"those rounds to none; raise batch_size to {enough}, or change objective.audio_driven_share and "
             "video_driven_share."
+        )
+
+
+def _check_parts(config: TrainingConfig, processes: int) -> None:
+    """Whether every part of a process's rows reaches all weights, as processes that share them need it."""
+    roles = split_roles(config.batch_size, config.objective)
+    own = (process_rows(config.batch_size, rank, processes) for rank in range(processes))
+    fewest = min(sum(roles[row] == JOINT for row in rows) for rows in own)
+    if fewest < config.accumulation:
+        raise ValueError(
+            f"accumulation is {config.accumulation}, but one of {processes} processes has only {fewest} joint clips "
+            "of a batch, and a part without one does not reach all weights; lower it, or raise batch_size."
         )
 
 

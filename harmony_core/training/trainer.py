@@ -2,7 +2,7 @@
 
 A run has a folder. What a step reads and draws follows from the seed and its number, so that a run that was stopped
 goes on as if it had not been, and any number of processes see what one would see. Processes that `torchrun` or
-`accelerate launch` starts share out the clips, each batch and Muon's matrices.
+`accelerate launch` starts share out the clips, each batch and Muon's matrices, and under FSDP2 the weights as well.
 """
 
 from __future__ import annotations
@@ -30,20 +30,12 @@ from .data.shards import Shards
 from .gradients import clip_and_measure, drop_zero_gradients
 from .optim import check_optimizer, make_optimizers, rate
 from .procedural import procedural_models
-from .run_folder import (
-    Log,
-    ProgressBar,
-    RunState,
-    check_accelerator,
-    check_trackers,
-    flat,
-    keep_trained_alone,
-    same_settings,
-    save_state,
-)
+from .run_folder import Log, ProgressBar, check_accelerator, check_trackers, flat, same_settings
 from .samples import Samples
 from .sections import AUDIO_ALONE
+from .sharding import check_sharing, gather, shard, take_sharding
 from .start import Models, choose_trained, start_models
+from .state import RunState, Trained, keep_tensors_apart, load_state, save_state
 from .step import step_losses
 from .tasks import check_batch
 
@@ -67,6 +59,7 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
 
     config = TrainingConfig.from_yaml(config_path, list(overrides))
     check_trackers(config.trackers)
+    sharded = take_sharding()
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision="bf16" if config.precision == BFLOAT16 else "no",
@@ -75,6 +68,8 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
         project_dir=output,
     )
     check_accelerator(config, accelerator)
+    if sharded:
+        check_sharing(config, accelerator.num_processes)
     check_batch(config, accelerator.num_processes)
     check_optimizer(config)
     if accelerator.is_main_process:
@@ -90,7 +85,7 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
             models.check(shards)
         else:
             models, shards = procedural_models(config, output, accelerator, progress)
-        return Trainer(config, output, models, shards, accelerator, progress).run()
+        return Trainer(config, output, models, shards, accelerator, progress, sharded).run()
 
 
 class Trainer:
@@ -104,36 +99,46 @@ class Trainer:
         shards: Shards,
         accelerator: Accelerator,
         progress: ProgressBar,
+        sharded: bool,
     ) -> None:
         from accelerate import DistributedDataParallelKwargs
 
         self.config, self.output, self.models = config, output, models
         self.accelerator, self.progress = accelerator, progress
         self.batches, self.validation = make_batches(config, shards, accelerator)
-        self.model = choose_trained(models, config, ids=shards.settings.text == "ids").to(accelerator.device)
+        self.model = choose_trained(models, config, ids=shards.settings.text == "ids")
+        if sharded:
+            shard(self.model, accelerator.device)
+        else:
+            self.model.to(accelerator.device)
         trained = list(self.model.trained())
         self.average = WeightAverage(trained, config.optimizer.ema)
-        optimizers = make_optimizers(trained, config.optimizer)
+        self.optimizers = make_optimizers(trained, config.optimizer)
+        self.trained = Trained(self.model, self.average, self.optimizers)
         self.schedules = [
             torch.optim.lr_scheduler.LambdaLR(each, lambda step: rate(step, config.steps, config.optimizer))
-            for each in optimizers
+            for each in self.optimizers
         ]
         # A step whose clips lack a modality, or of sound alone, does not reach every weight.
         lacking = any(not (entry.has_video and entry.has_sound) for entry in shards.entries)
         unused = lacking or config.objective.kind == AUDIO_ALONE
         accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=unused)  # pyright: ignore[reportAttributeAccessIssue] (it says None)
-        self.prepared, *self.optimizers = accelerator.prepare(self.model, *optimizers)
+        # Of a model that is shared out already it sets the precision alone.
+        self.prepared: Any = accelerator.prepare_model(self.model, evaluation_mode=sharded)
         self.state = RunState()
-        accelerator.register_for_checkpointing(self.state, self.average, *self.schedules)
-        keep_trained_alone(accelerator, self.model)
+        accelerator.register_for_checkpointing(self.state, *self.schedules)
+        keep_tensors_apart(accelerator)
         saved = sorted(output.glob("state-*"))
         if saved:
-            accelerator.load_state(str(saved[-1]))
+            load_state(accelerator, self.trained, saved[-1])
+            for optimizer, schedule in zip(self.optimizers, self.schedules, strict=True):
+                for group, last in zip(optimizer.param_groups, schedule.get_last_lr(), strict=True):
+                    group["lr"] = last
         self.log = Log(output / "log.jsonl", config.log_every) if accelerator.is_main_process else None
         self.samples = None
-        if config.samples.prompts and accelerator.is_main_process:
-            prompts = Path(config.samples.prompts)
-            self.samples = Samples(prompts, models.bundle, output / "samples", accelerator.device)
+        if config.samples.prompts and (sharded or accelerator.is_main_process):
+            place = Path(config.samples.prompts), models.bundle, output / "samples"
+            self.samples = Samples(*place, accelerator.device, writes=accelerator.is_main_process)
 
     def run(self) -> Path:
         """Every step that is left, and the result."""
@@ -156,11 +161,11 @@ class Trainer:
                 self.accelerator.log(line, step=state.step)
             self.progress("train", state.step, config.steps, loss)
             if state.step % config.save_every == 0 or state.step == config.steps:
-                save_state(self.accelerator, self.output, state.step, config.keep)
+                save_state(self.accelerator, self.trained, self.output, state.step, config.keep)
             if state.step == config.steps or (config.samples.every and state.step % config.samples.every == 0):
                 self.look()
             started = time.monotonic()
-        if self.samples is not None:
+        if self.samples is not None and self.accelerator.is_main_process:
             for modality, change in self.samples.changed(0, config.steps).items():
                 logger.info("the %s of the samples has changed by %.1f %%", modality, 100 * change)
         path = self.save()
@@ -177,7 +182,7 @@ class Trainer:
                 accelerator.backward(loss * factor)
             whole += float(loss.detach())
             parts = {name: parts.get(name, 0) + value for name, value in found.items()}
-        norms = clip_and_measure(accelerator, self.model, config.optimizer.max_grad_norm)
+        norms = clip_and_measure(self.model, config.optimizer.max_grad_norm)
         if self.state.count_skipped(norms):
             drop_zero_gradients(each for _, each in self.model.trained())
             for optimizer in self.optimizers:
@@ -253,8 +258,9 @@ class Trainer:
         if not config.data.shards:
             card["description"] = "Demonstration model of Harmony on a procedural world of balls and faces."
             card["license"] = "Apache-2.0"
-        if self.accelerator.is_main_process:
-            with self.average.applied():
+        with self.average.applied():
+            gather(self.model, keep=self.accelerator.is_main_process, frozen=config.lora is None)
+            if self.accelerator.is_main_process:
                 if config.lora is not None:
                     save_lora(path, models.transformer, {"model_card": json.dumps(card)})
                 elif models.bundle is not None and isinstance(models.text_encoder, TinyTextEncoder):

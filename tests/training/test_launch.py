@@ -5,16 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
-from accelerate.commands.launch import launch_command_parser
-from accelerate.utils import FullyShardedDataParallelPlugin
-from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
 
 import harmony_core.training
-from harmony_core.model import HarmonyTransformer
-from harmony_core.presets import preset
-from harmony_core.training.start import TrainedModel
+from harmony_core.training.sharding import take_sharding
 
 FOLDER = Path(harmony_core.training.__file__).parent / "launch"
 SHARDED = ["fsdp2_8", "four_nodes"]
@@ -46,19 +42,9 @@ def test_accelerate_knows_every_setting(name: str, kind: str, machines: int, pro
 
 
 @pytest.mark.parametrize("name", SHARDED)
-def test_every_block_and_interaction_is_a_unit(name: str) -> None:
-    settings = load(name).fsdp_config
-    assert settings["fsdp_version"] == 2
-    plugin = FullyShardedDataParallelPlugin(
-        fsdp_version=2,
-        auto_wrap_policy=settings["fsdp_auto_wrap_policy"],
-        transformer_cls_names_to_wrap=settings["fsdp_transformer_layer_cls_to_wrap"].split(","),
-    )
-    with torch.device("meta"):
-        model = TrainedModel(HarmonyTransformer(preset("harmony-5b"), device="meta"), None)
-    policy = fsdp2_prepare_auto_wrap_policy(plugin, model)
-    assert policy is not None
-    units = [module for module in model.modules() if policy(module)]
-    assert len(units) == 3 * preset("harmony-5b").num_layers
-    inside = sum(parameter.numel() for unit in units for parameter in unit.parameters())
-    assert inside > 0.97 * sum(parameter.numel() for parameter in model.parameters())
+def test_what_the_launcher_hands_on_shares_out_the_weights(name: str) -> None:
+    arguments = launch_command_parser().parse_args(["--config_file", str(FOLDER / f"{name}.yaml"), "script.py"])
+    arguments, *_ = _validate_launch_command(arguments)
+    environment = prepare_multi_gpu_env(arguments)
+    assert take_sharding(environment)
+    assert "ACCELERATE_USE_FSDP" not in environment
