@@ -84,8 +84,7 @@ class Denoiser:
         video, audio = self.positive
         self.given = AVLatents(video.latents, None if audio is None else audio.latents)
         self.role = self._role()
-        voice = audio is not None and audio.reference is not None
-        self.deaf_sound = voice and not self.transformer.config.voice_hears_video
+        self.voice = audio is not None and audio.reference is not None
         placement = self.driver_cache or choose_placement(self._driver_bytes(), free_bytes(self.given.video.device))
         isolated = self.transformer.config.driver_isolation
         self.cache = DriverCache(placement) if isolated and placement != OFF else None
@@ -122,8 +121,8 @@ class Denoiser:
         driver = None
         if self.cache is not None and role in GIVEN.values() and not hollow and not moves:
             driver = name if change.changes_driver or skip else "given"
-        if role == roles.JOINT and self.deaf_sound and not change.negative_text:
-            role = AUDIO_GIVEN  # to what it does to the rows; the sound itself is generated, so nothing of it is kept
+        if self.voice and not change.negative_text:  # of the rows; such sound is made, so nothing of it is kept
+            role = roles.role_with_voice(role, self.transformer.config)
         return Pass(name, x, masks, inputs, role, driver, skip)
 
     def _batches(self, passes: list[Pass]) -> Iterator[list[Pass]]:

@@ -85,6 +85,12 @@ class Rows:
     skip_layers: frozenset[int] = frozenset()
 
 
+def picture_before(latents: Tensor) -> Tensor:
+    """What a model that starts from a picture sees before a clip: its first latent, which is that of the first frame
+    alone (the autoencoder is causal), clean because it is given. [B, C, 1, h, w]."""
+    return latents[:, :, :1]
+
+
 def clean_sigma(latents: Tensor) -> Tensor:
     """Noise levels of latents that are clean: 0 for each latent frame or audio latent. [B, T]."""
     return latents.new_zeros(len(latents), latents.shape[2])

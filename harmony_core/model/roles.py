@@ -12,10 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..config import HarmonyConfig
 from .driver_cache import DriverCache
 
 JOINT, AUDIO_GIVEN, VIDEO_GIVEN, ISOLATED = "joint", "audio_given", "video_given", "isolated"
 GIVEN = {"video": VIDEO_GIVEN, "audio": AUDIO_GIVEN}  # the role of a row whose driver is this stream
+
+
+def role_with_voice(role: str, config: HarmonyConfig) -> str:
+    """What a row that follows a voice is to the model: sound that is made may be as deaf as sound that is given."""
+    return AUDIO_GIVEN if role == JOINT and not config.voice_hears_video else role
 
 
 @dataclass(frozen=True)

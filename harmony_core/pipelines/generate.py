@@ -24,7 +24,7 @@ from ..diffusion.latents import AVLatents, draw_noise, stack
 from ..diffusion.solvers import solver
 from ..geometry import ClipGeometry, as_fraction, beyond_training, check_clip_form, size_of_picture
 from ..media import AudioClip, fit_audio, fit_image, fit_reference_audio, fit_reference_image, fit_video
-from ..model.inputs import AudioInput, AVInput, VideoInput, clean_sigma, same_length
+from ..model.inputs import AudioInput, AVInput, VideoInput, clean_sigma, picture_before, same_length
 from ..pixels import from_pixels, to_pixels
 from ..request import GenerateRequest, Generation, check_batch, check_supported
 from ..text import ovi_caption
@@ -136,6 +136,8 @@ class HarmonyPipeline:
             anchors = stack([self._anchors(request, geometry) for request in requests])
             anchors = anchors.map(lambda x: x.to(self.device))
         references = self._references(requests, geometry, notes)
+        if self.config.starts_from_picture:
+            references["video"] = picture_before(given.video).to(self.dtype)
         negative = None
         if any(PASSES[name].negative_text for name in passes):
             negative = self._inputs(given, requests, references, [[] for _ in requests], negative=True)
@@ -238,6 +240,16 @@ class HarmonyPipeline:
         samples_N = np.pad(samples_N[:wanted], (0, max(0, wanted - len(samples_N))))
         return audio_vae.encode(torch.from_numpy(samples_N)[None])
 
+    def encode_voice(self, clip: AudioClip, seconds: float | None, notes: list[str]) -> Tensor:
+        """Latents [1, C, T_r] of a reference: the clip's first `seconds` (None: the checkpoint's own), or of what there
+        is, and the silence that the checkpoint hears behind it."""
+        unit = self._use_audio_vae().samples_per_latent
+        seconds = self.config.reference_seconds if seconds is None else seconds
+        samples, said = fit_reference_audio(clip, seconds, unit, self.config.sample_rate)
+        notes.extend(said)
+        silence = round(self.config.reference_silence * self.config.sample_rate) // unit
+        return self.encode_audio(samples, len(samples) // unit + silence)
+
     def _use_audio_vae(self) -> AudioAutoencoder:
         """Ready on the device. Raises ValueError for a checkpoint without sound."""
         if self.audio_vae is None:
@@ -336,22 +348,11 @@ class HarmonyPipeline:
         for request, said in zip(requests, notes, strict=True):
             if request.reference_audio is not None:
                 found.setdefault("audio", []).append(
-                    self._reference_audio(request.reference_audio, request.reference_seconds, said)
+                    self.encode_voice(request.reference_audio, request.reference_seconds, said)
                 )
             if request.reference_images:
                 found.setdefault("video", []).append(self._reference_images(request, geometry, said))
-            elif self.config.references == "leading":
-                found.setdefault("video", []).append(self._leading_image(request, geometry))
         return {name: torch.cat(rows).to(self.device, self.dtype) for name, rows in found.items()}
-
-    def _leading_image(self, request: GenerateRequest, geometry: ClipGeometry) -> Tensor:
-        """Latent [1, C, 1, h, w] of the first frame, of a given film its own."""
-        if request.image is not None:
-            first = fit_image(request.image, geometry.height, geometry.width)[0]
-        else:
-            assert request.video is not None
-            first = fit_video(request.video, geometry)[0][0]
-        return self.encode_video(first[None])
 
     def _reference_images(self, request: GenerateRequest, geometry: ClipGeometry, notes: list[str]) -> Tensor:
         """Latents [1, C, J, h, w], each picture encoded by itself."""
@@ -361,15 +362,6 @@ class HarmonyPipeline:
             notes.extend(said)
             latents.append(self.encode_video(fitted[None]))
         return torch.cat(latents, dim=2)
-
-    def _reference_audio(self, clip: AudioClip, seconds: float | None, notes: list[str]) -> Tensor:
-        """Latents [1, C, T_r] of the clip's first `seconds` (None: the checkpoint's own), or of what there is."""
-        unit = self._use_audio_vae().samples_per_latent
-        seconds = self.config.reference_seconds if seconds is None else seconds
-        samples, said = fit_reference_audio(clip, seconds, unit, self.config.sample_rate)
-        notes.extend(said)
-        silence = round(self.config.reference_silence * self.config.sample_rate) // unit
-        return self.encode_audio(samples, len(samples) // unit + silence)
 
     def _anchors(self, request: GenerateRequest, geometry: ClipGeometry) -> AVLatents:
         """Static video and mute audio, fixed for the run."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -80,24 +80,47 @@ def tokenize_transcript(text: str, speech: SpeechConfig) -> tuple[Tensor, tuple[
 def tokenize_across(text: str, speech: SpeechConfig, language: str = "en", spoken: str | None = None) -> Tensor:
     """Token ids [S] of a transcript that is read across, at its own length, filled to `min_len` (UniAVGen).
 
-    English is read character by character, Chinese as F5's units; what the list lacks is a space.
-
     Args:
         spoken: what a reference voice says; its tokens and a space come first.
 
     Raises:
-        ValueError: another language, more tokens than the checkpoint takes, Chinese without the packages that read it.
+        ValueError: as `words_across` and `join_words`.
+    """
+    words = words_across(text, speech, language)
+    if spoken is None:
+        return _filled(words, speech)
+    return join_words(words, words_across(spoken, speech, language), speech)
+
+
+def words_across(text: str, speech: SpeechConfig, language: str = "en") -> list[int]:
+    """Token ids of a text itself: English character by character, Chinese as F5's units; what the list lacks is a
+    space.
+
+    Raises:
+        ValueError: another language, or Chinese without the packages that read it.
     """
     if language not in LANGUAGES:
         raise ValueError(f"language is {quoted(language)}; choose one of {', '.join(LANGUAGES)}.")
     known = vocabulary(speech.vocab)
-    split = known.split if language == "en" else f5_units
-    units = split(text) if spoken is None else [*split(spoken), " ", *split(text)]
-    if len(units) > speech.max_len:
+    units = known.split(text) if language == "en" else f5_units(text)
+    return [known.ids.get(unit, known.ids[" "]) for unit in units]
+
+
+def join_words(words: Sequence[int], spoken: Sequence[int], speech: SpeechConfig) -> Tensor:
+    """Token ids [S] of a transcript, behind what a voice says (no ids: no voice) and a space, filled to `min_len`.
+
+    No words and no voice are a space, as published negatives are. Raises ValueError for more tokens than the
+    checkpoint takes.
+    """
+    space = vocabulary(speech.vocab).ids[" "]
+    return _filled([*spoken, space, *words] if spoken else list(words) or [space], speech)
+
+
+def _filled(ids: list[int], speech: SpeechConfig) -> Tensor:
+    if len(ids) > speech.max_len:
         raise ValueError(
-            f"The transcript has {len(units)} tokens, but this checkpoint takes {speech.max_len}; shorten it."
+            f"The transcript has {len(ids)} tokens, but this checkpoint takes {speech.max_len}; shorten it."
         )
-    ids = [known.ids.get(unit, known.ids[" "]) for unit in units]
     return torch.tensor(ids + [0] * (speech.min_len - len(ids)), dtype=torch.long)
 
 
@@ -107,6 +130,5 @@ def read_across(text: str, speech: SpeechConfig, language: str = "en", spoken: s
     Args:
         spoken: what a reference voice says, "" for no voice; a space follows it anyway.
     """
-    if not text.strip():
-        text = "" if spoken else " "
-    return tokenize_across(text, speech, language, spoken or None)
+    words = words_across(text if text.strip() else "", speech, language)
+    return join_words(words, words_across(spoken, speech, language), speech)

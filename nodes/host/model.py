@@ -20,8 +20,8 @@ from ...harmony_core.config import HarmonyConfig
 from ...harmony_core.diffusion.guidance import PASSES
 from ...harmony_core.diffusion.latents import AVLatents
 from ...harmony_core.model.driver_cache import DriverCache
-from ...harmony_core.model.inputs import AudioInput, Rows, VideoInput
-from ...harmony_core.model.roles import AUDIO_GIVEN, JOINT, VIDEO_GIVEN
+from ...harmony_core.model.inputs import AudioInput, Rows, VideoInput, picture_before
+from ...harmony_core.model.roles import AUDIO_GIVEN, JOINT, VIDEO_GIVEN, role_with_voice
 from ...harmony_core.model.transformer import HarmonyTransformer
 from .av_latent import Shapes, pack, unpack
 from .foreign import check_conditioning, check_latent, check_sampling, check_text
@@ -235,7 +235,7 @@ class HarmonyModel(comfy.model_base.BaseModel):
             warn_of_caption(kwargs["harmony_audio_caption"])
         conds |= self._references(kwargs, shapes)
         if self.harmony.starts_from_picture:  # which it also sees before the clip
-            conds["reference_image"] = unpack(kwargs["latent_image"], shapes)[0][:, :, :1]
+            conds["reference_image"] = picture_before(unpack(kwargs["latent_image"], shapes)[0])
         device = kwargs["device"]
         out = {name: comfy.conds.CONDRegular(value.to(device)) for name, value in conds.items()}
         out["latent_shapes"] = comfy.conds.CONDConstant(shapes)
@@ -248,9 +248,8 @@ class HarmonyModel(comfy.model_base.BaseModel):
         name = given.get("prompt_type", "positive")
         negative = name == "negative" or (name in PASSES and PASSES[name].negative_text)
         voice = given.get("harmony_reference_audio") is not None
-        if role == JOINT and voice and not self.harmony.voice_hears_video and not negative:
-            return Row(AUDIO_GIVEN, None)
-        return Row(role, given.get("uuid"))
+        heard = role_with_voice(role, self.harmony) if voice and not negative else role
+        return Row(heard, given.get("uuid") if heard == role else None)
 
     def _references(self, given: dict[str, Any], shapes: Shapes) -> dict[str, Tensor]:
         """Latents of a voice and of pictures to follow, those that the pass goes `without` as zeros.
