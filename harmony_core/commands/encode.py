@@ -93,9 +93,9 @@ def encode(options: EncodeOptions, models: EncoderOptions) -> None:
 
     A data set is a folder of files with a .txt beside each, or a manifest, a row
     a clip: id, video, audio, prompt, audio_prompt, transcript, language, speaker,
-    recording, start, end, reference. A run that was stopped goes on, and
-    accelerate launch shares it out. Rows that cannot be used are listed in
-    rejected.jsonl; the exit code is then 1.
+    recording, start, end, reference, reference_transcript. A run that was
+    stopped goes on, and accelerate launch shares it out. Rows that cannot be
+    used are listed in rejected.jsonl; the exit code is then 1.
     """
     if options.is_dataset:
         _encode_dataset(options, models)

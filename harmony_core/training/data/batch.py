@@ -6,10 +6,9 @@ S tokens, D text width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from ...diffusion.latents import AVLatents
@@ -20,6 +19,13 @@ def process_rows(count: int, rank: int, processes: int) -> list[int]:
     return list(range(rank, count, processes))
 
 
+class Voice(NamedTuple):
+    """A reference that is heard whole: latents [C, T_r] float32, and token ids [S] of what it says."""
+
+    latents: Tensor
+    words: Tensor
+
+
 @dataclass(frozen=True)
 class ClipBatch:
     """Clips of one bucket, together.
@@ -27,7 +33,9 @@ class ClipBatch:
     `clean` is float32, video [B, C, T_v, h, w] and sound [B, C, T_a], zeros where a clip lacks one; `has_video` and
     `has_sound` [B] bool say so. `video_text` and `audio_text` are features [B, S, D] float32, zero past each text, or
     token ids [B, S] int64 where the text encoder is trained too. `transcript` is ids [B, S] int64 or None for a model
-    without speech, `reference` [B, C, T_r] float32 or None for a step without.
+    without speech, `reference` [B, C, T_r] float32 or None for a step without. For a model that reads what a reference
+    says, `transcript` is words, filler behind them, and `reference` makes place for `voices`: one a clip, None
+    for a clip without sound; none at all in a step without.
     """
 
     clean: AVLatents
@@ -38,14 +46,7 @@ class ClipBatch:
     transcript: Tensor | None
     reference: Tensor | None
     ids: tuple[str, ...]
+    voices: tuple[Voice | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    def to(self, device: torch.device) -> ClipBatch:
-        def moved(value: Any) -> Any:
-            if isinstance(value, AVLatents):
-                return value.map(lambda x: x.to(device))
-            return value.to(device) if isinstance(value, Tensor) else value
-
-        return ClipBatch(**{item.name: moved(getattr(self, item.name)) for item in fields(self)})

@@ -20,7 +20,6 @@ from ...config import HarmonyConfig
 from ...media import (
     AudioClip,
     fit_audio,
-    fit_reference_audio,
     fit_video,
     has_audio,
     on_frames,
@@ -32,7 +31,7 @@ from ...pipelines import HarmonyPipeline
 from ...request import GenerateRequest
 from ...text.interface import TextEncoder
 from ...text.tiny_encoder import TinyTextEncoder
-from ...text.transcripts import tokenize_transcript
+from ...text.transcripts import tokenize_transcript, words_across
 from .buckets import Buckets, bucket_name
 from .manifest import Rejected, Row, read_rows
 from .shards import EMPTY, Entry, Settings, write_lines
@@ -155,7 +154,7 @@ class ClipEncoder:
         self.pipeline, self.buckets = pipeline, buckets
         longest = max(buckets.seconds)
         self._seconds = float(longest + 1)  # a frame more than is shown, at any rate
-        self._short_side = max(max(size) for size in buckets.sizes)
+        self._short_side = buckets.longest_side
 
     def settings(self, source: Path) -> Settings:
         pipeline = self.pipeline
@@ -175,7 +174,7 @@ class ClipEncoder:
         if row.video is not None:
             seconds = self._seconds if span is None else min(span, self._seconds)
             film = read_video(row.video, start=row.start, seconds=seconds, short_side=self._short_side)
-            height, width = film.frames.shape[1:3]
+            width, height = film.size or film.frames.shape[2:0:-1]
             geometry = self.buckets.film(width, height, film.fps, len(film.frames))
             tensors["video"] = self.pipeline.encode_video(fit_video(film, geometry)[0])[0].to(STORED)
             if sound is not None and row.audio is None:
@@ -187,10 +186,10 @@ class ClipEncoder:
         if sound is not None:
             samples_N, _ = fit_audio(sound, geometry.num_samples, geometry.sample_rate)
             tensors["audio"] = self.pipeline.encode_audio(samples_N, geometry.num_audio_latents)[0].to(STORED)
-            reference = self._reference(row, sound, Fraction(geometry.num_frames) / geometry.fps)
-            if reference is not None:
-                tensors["reference"] = reference
-        for name in ("video", "audio", "reference"):
+            shown_s = Fraction(geometry.num_frames) / geometry.fps
+            spoken = self.pipeline.config.reads_transcript_across
+            tensors |= self._voices(row, sound, shown_s) if spoken else self._reference(row, sound, shown_s)
+        for name in ("video", "audio", "reference", "voice"):
             if name in tensors and not bool(tensors[name].isfinite().all()):
                 raise ValueError(f"its {name} is encoded to values that are not numbers; encode with --dtype float32.")
         entry = Entry(
@@ -233,9 +232,18 @@ class ClipEncoder:
         else:
             texts = self._features([video, audio])
         tensors = {"text": texts[0], "audio_text": texts[1]}
-        if config.speech is not None:
+        if config.reads_transcript_across:
+            tensors["transcript"] = self._words(transcript, row)
+        elif config.speech is not None:
             tensors["transcript"] = tokenize_transcript(transcript, config.speech)[0]
         return tensors
+
+    def _words(self, text: str, row: Row) -> Tensor:
+        """Token ids [S] of what is said: of no words none, so that a voice's can be put before them."""
+        speech = self.pipeline.config.speech
+        assert speech is not None
+        text = text if text.strip() else ""
+        return torch.tensor(words_across(text, speech, row.language or "en"), dtype=torch.long)
 
     def _features(self, texts: list[str]) -> list[Tensor]:
         encoder = self.pipeline.text_encoder
@@ -251,19 +259,33 @@ class ClipEncoder:
         most = self._seconds + self.pipeline.config.reference_seconds
         return read_audio(file, start=row.start, seconds=most if span is None else min(span, most))
 
-    def _reference(self, row: Row, sound: AudioClip, shown_s: Fraction) -> Tensor | None:
-        """Latents [C, T_r] of the reference file, else of the sound after the clip, if there is as much."""
-        config, audio_vae = self.pipeline.config, self.pipeline.audio_vae
-        assert audio_vae is not None
+    def _reference(self, row: Row, sound: AudioClip, shown_s: Fraction) -> dict[str, Tensor]:
+        """`reference` [C, T_r]: of the reference file, else of the sound after the clip, if there is as much."""
+        seconds = self.pipeline.config.reference_seconds
         if row.reference is not None:
-            clip = read_audio(row.reference, seconds=config.reference_seconds)
+            clip = read_audio(row.reference, seconds=seconds)
         else:
             clip = replace(sound, samples=sound.samples[:, round(shown_s * sound.sample_rate) :])
-            if clip.duration_s < config.reference_seconds:
-                return None
-        unit = audio_vae.samples_per_latent
-        samples_N, _ = fit_reference_audio(clip, config.reference_seconds, unit, config.sample_rate)
-        return self.pipeline.encode_audio(samples_N, len(samples_N) // unit)[0].to(STORED)
+            if clip.duration_s < seconds:
+                return {}
+        return {"reference": self._voice(clip)}
+
+    def _voices(self, row: Row, sound: AudioClip, shown_s: Fraction) -> dict[str, Tensor]:
+        """For a model that reads what a voice says: `voice`, the clip's own sound for other clips of its speaker, and
+        of the reference file `reference` and what is said in it, `spoken`."""
+        found = {}
+        if row.speaker and row.transcript.strip():
+            heard = sound.samples[:, : round(shown_s * sound.sample_rate)]
+            found["voice"] = self._voice(replace(sound, samples=heard))
+        if row.reference is not None:
+            if not row.reference_transcript.strip():
+                raise ValueError("reference is given without reference_transcript, but this model needs both.")
+            clip = read_audio(row.reference, seconds=self.pipeline.config.reference_seconds)
+            found["reference"], found["spoken"] = self._voice(clip), self._words(row.reference_transcript, row)
+        return found
+
+    def _voice(self, clip: AudioClip) -> Tensor:
+        return self.pipeline.encode_voice(clip, None, [])[0].to(STORED)
 
 
 def _trimmed(features_SD: Tensor) -> Tensor:
@@ -291,6 +313,7 @@ def settings_of(
         text="ids" if trained else "features",
         text_len=text_encoder.text_len,
         transcript_len=0 if config.speech is None else config.speech.max_len,
+        spoken_references=config.reads_transcript_across,
         video_channels=config.video_channels,
         audio_channels=config.audio_channels,
         sample_rate=config.sample_rate,

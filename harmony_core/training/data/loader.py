@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from ...diffusion.latents import AVLatents
-from .batch import ClipBatch, process_rows
+from .batch import ClipBatch, Voice, process_rows
 from .shards import Sample, Shards
 
 SAME_CLIP, OTHER_CLIP = "same_clip", "other_clip"
@@ -27,6 +28,7 @@ class ReferenceRule:
     `same_clip` (the paper's stage 1) is any part of the clip's own sound. `other_clip` (stage 2) is the clip's stored
     reference (a file, or a part of its recording that it does not show), or another clip of its speaker that does not
     overlap it. A batch has a reference with probability `share`, of a length drawn from `latents`, both ends included.
+    Where shards have `spoken_references` it is heard whole, and only a clip in which something is said can be one.
     """
 
     kind: str
@@ -88,9 +90,10 @@ class Batches(Dataset):
                 f"batch_size is {self.batch_size}, which {self.world} processes cannot share evenly; choose a multiple."
             )
         entries, self._speakers = self.shards.entries, defaultdict(list)
+        self._heard = "voice" if self.shards.settings.spoken_references else "audio"  # of a clip as another's reference
         if self.reference is not None and self.reference.kind == OTHER_CLIP:
             for index, entry in enumerate(entries):
-                if entry.speaker and entry.has_sound:
+                if entry.speaker and self._heard in entry.shapes:
                     self._speakers[entry.speaker].append(index)
             heard = (index for index in self._drawn if entries[index].has_sound)
             self.left_out = [index for index in heard if self._other(index, 0.0) is None]
@@ -143,8 +146,11 @@ class Batches(Dataset):
         cuts = [references[row] for row in mine] if references else []
         sources = {each.clip for each in cuts if each is not None}
         samples = {index: self.shards[index] for index in {*own, *sources}}
+        batch = self._collate([samples[index] for index in own])
+        if self.shards.settings.spoken_references:
+            return replace(batch, voices=tuple(_voice(each, samples) for each in cuts))
         sounds = [self._cut(each, length, samples) for each in cuts]
-        return self._collate([samples[index] for index in own], sounds)
+        return replace(batch, reference=torch.stack(sounds) if sounds else None)
 
     def present(self, step: int) -> list[tuple[bool, bool]]:
         """Whether each clip of the whole batch of a step has pictures that are read, and sound."""
@@ -168,7 +174,7 @@ class Batches(Dataset):
         first = int(pick * len(voices))
         for other in chain(islice(voices, first, None), islice(voices, first)):
             if other != index and not entry.overlaps(self.shards.entries[other]):
-                return other, "audio"
+                return other, self._heard
         return None
 
     def _references(self, step: int, clips: list[int]) -> tuple[int, list[Reference | None]]:
@@ -184,7 +190,7 @@ class Batches(Dataset):
             if not self.shards.entries[index].has_sound:
                 found.append(None)
                 continue
-            source = (index, "audio") if rule.kind == SAME_CLIP else self._other(index, pick)
+            source = (index, self._heard) if rule.kind == SAME_CLIP else self._other(index, pick)
             assert source is not None  # others are left out
             found.append(Reference(*source, start))
         there = [self.shards.entries[each.clip].shapes[each.part][-1] for each in found if each is not None]
@@ -197,9 +203,9 @@ class Batches(Dataset):
         first = int(reference.start * (sound_CT.shape[-1] - length + 1))
         return sound_CT[:, first : first + length].float()
 
-    def _collate(self, samples: list[Sample], references: list[Tensor]) -> ClipBatch:
-        """Samples of one bucket. Pictures that none of them has, or that are not read, are a patch a frame, at no
-        cost."""
+    def _collate(self, samples: list[Sample]) -> ClipBatch:
+        """Samples of one bucket, without references. Pictures that none of them has, or that are not read, are a patch
+        a frame, at no cost."""
         settings, entry = self.shards.settings, samples[0].entry
         num_latent_frames = (entry.frames - 1) // settings.temporal_stride + 1
         no_video = torch.zeros(settings.video_channels, num_latent_frames, *settings.patch_size[1:])
@@ -215,10 +221,20 @@ class Batches(Dataset):
             has_sound=torch.tensor([each.audio is not None for each in samples]),
             video_text=torch.stack([_padded(each.text, settings.text_len) for each in samples]),
             audio_text=torch.stack([_padded(each.audio_text, settings.text_len) for each in samples]),
-            transcript=torch.stack(transcripts) if transcripts else None,
-            reference=torch.stack(references) if references else None,
+            transcript=pad_sequence(transcripts, batch_first=True) if transcripts else None,
+            reference=None,
             ids=tuple(each.entry.id for each in samples),
         )
+
+
+def _voice(reference: Reference | None, samples: dict[int, Sample]) -> Voice | None:
+    if reference is None:
+        return None
+    sample = samples[reference.clip]
+    latents_CT = getattr(sample, reference.part)
+    words = sample.spoken if reference.part == "reference" else sample.transcript
+    assert words is not None
+    return Voice(latents_CT.float(), words)
 
 
 def _padded(text: Tensor, length: int) -> Tensor:

@@ -32,7 +32,8 @@ class Row:
     """A clip: files (beside the manifest, or absolute), what is seen, heard and said in it, and whose it is.
 
     Without `audio` the sound is the video's own. `speaker` names a voice and `recording` what clips were cut from, by
-    default the file. Only `start` to `end`, in seconds, is taken. `reference` is another sound of the voice.
+    default the file. Only `start` to `end`, in seconds, is taken. `reference` is another sound of the voice, and
+    `reference_transcript` what is said in it, for a model that reads it.
 
     Raises:
         ValueError: no file, no text, an id that cannot name a tensor, a span that is none.
@@ -50,6 +51,7 @@ class Row:
     start: float = 0.0
     end: float | None = None
     reference: str | None = None
+    reference_transcript: str = ""
 
     def __post_init__(self) -> None:
         if not 0 < len(self.id) <= LONGEST_ID or not self.id.isprintable():

@@ -4,7 +4,9 @@ A folder holds `dataset.json` (what encoded them: `Settings`), `index.jsonl` (an
 and `empty.safetensors` (`mute.N`: encoded silence of N latents; `text`: the features of no text, where texts are
 features). A shard has the tensors `ID.video` [C, T_v, h, w],
 `ID.audio` and `ID.reference` [C, T], `ID.text` and `ID.audio_text` ([S, D] features trimmed to the text, or [S] ids)
-and `ID.transcript` [S]; what a clip lacks is not there. Files are memory-mapped: a clip is read where it lies.
+and `ID.transcript` [S]; what a clip lacks is not there. For a model that reads what a reference says, `ID.transcript`
+is the words alone, `ID.spoken` [S] those of the reference, and `ID.voice` [C, T] the clip's sound as a reference of
+others. Files are memory-mapped: a clip is read where it lies.
 """
 
 from __future__ import annotations
@@ -25,7 +27,6 @@ from ...outputs import whole_file
 from ...strict import build
 
 SETTINGS, INDEX, EMPTY, SHARDS = "dataset.json", "index.jsonl", "empty.safetensors", "shards"
-PARTS = ("video", "audio", "reference", "text", "audio_text", "transcript")
 FIX = "run harmony encode again, which makes anew what is damaged"
 
 
@@ -34,7 +35,8 @@ class Settings:
     """What clips were encoded with, so that a trainer can refuse those of another model.
 
     `video_autoencoder`, `audio_autoencoder` and `text_encoder` are fingerprints of weights; `text` is `features`, or
-    `ids` of a vocabulary of which `text_encoder` is the fingerprint. `transcript_len` is 0 without speech.
+    `ids` of a vocabulary of which `text_encoder` is the fingerprint. `transcript_len` is 0 without speech;
+    `spoken_references` says that a reference is heard whole, and its words read (UniAVGen).
     """
 
     source: str  # the manifest's or folder's name
@@ -51,6 +53,7 @@ class Settings:
     temporal_stride: int
     patch_size: tuple[int, ...]
     buckets: tuple[str, ...]
+    spoken_references: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +104,8 @@ class Sample:
     audio: Tensor | None = None
     reference: Tensor | None = None
     transcript: Tensor | None = None
+    spoken: Tensor | None = None
+    voice: Tensor | None = None
 
 
 @dataclass

@@ -19,7 +19,18 @@ from ...checkpoints.weight_files import open_safetensors
 from ...checkpoints.write import write_safetensors
 from ...outputs import whole_file
 from ...strict import build
-from .shards import INDEX, SETTINGS, SHARDS, Entry, Settings, checksum, read_clip, read_entries, write_lines
+from .shards import (
+    INDEX,
+    SETTINGS,
+    SHARDS,
+    Entry,
+    Settings,
+    checksum,
+    read_clip,
+    read_entries,
+    read_settings,
+    write_lines,
+)
 
 PARTS, ENTRY = "parts", "entry"
 SHARD_BYTES = 10**9
@@ -91,11 +102,11 @@ def begin(folder: Path, settings: Settings) -> None:
     path = folder / SETTINGS
     now = json.loads(json.dumps(asdict(settings)))
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = json.loads(json.dumps(asdict(read_settings(folder))))
         for name in now:
-            if before.get(name) != now[name]:
+            if before[name] != now[name]:
                 raise ValueError(
-                    f"{folder} was made with {name} {json.dumps(before.get(name))}, not {json.dumps(now[name])}; go on "
+                    f"{folder} was made with {name} {json.dumps(before[name])}, not {json.dumps(now[name])}; go on "
                     "with that, or give another folder."
                 )
     with whole_file(path) as part:
