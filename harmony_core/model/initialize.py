@@ -30,7 +30,7 @@ def initialize(transformer: HarmonyTransformer, generator: torch.Generator) -> N
     for name, parameter in transformer.named_parameters():
         if name.endswith("modulation"):
             parameter.normal_(std=parameter.shape[-1] ** -0.5, generator=generator)
-        elif name.endswith(("grn.gamma", "grn.beta", "head.head.weight")) or (
+        elif name.endswith(("grn.gamma", "grn.beta", "head.head.weight", "audio.padding")) or (
             "interactions." in name and ".o." in name
         ):
             parameter.zero_()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,16 +23,20 @@ from ..config import HarmonyConfig
 from ..diffusion.latents import AVLatents
 from ..model import HarmonyTransformer
 from ..model.initialize import initialize
-from ..model.inputs import AudioInput, Rows, VideoInput
+from ..model.inputs import AudioInput, AVInput, Rows, VideoInput, picture_before
 from ..text.interface import TextEncoder
 from ..text.tiny_encoder import TinyTextEncoder
+from . import uniavgen
 from .adapters import add_lora
 from .config import ALL, AUDIO, TrainingConfig
+from .data.batch import Voice
 from .data.encode import fingerprint, vocabulary_fingerprint
 from .data.shards import Shards
 from .frozen import FLOAT32, store_frozen
-from .sections import StartConfig
+from .sections import ObjectiveConfig, StartConfig
 from .tasks import NoisedBatch
+
+UNREAD = "audio.padding"  # published with UniAVGen for batches of unequal sounds, which are rows of their own here
 
 
 @dataclass
@@ -55,14 +60,12 @@ class Models:
             return None
         return Bundle(self.config, self.transformer, self.video_vae, self.audio_vae, self.text_encoder)
 
-    def check(self, shards: Shards) -> None:
-        """Whether these are the models that the clips were encoded for. Raises ValueError; see `Shards.check`."""
+    def check(self, shards: Shards, objective: ObjectiveConfig) -> None:
+        """Whether these are the models that the clips were encoded for, and can be trained so. Raises ValueError; see
+        `Shards.check`."""
         found = shards.settings
         if self.config.starts_from_picture:
-            raise ValueError(
-                "UniAVGen's own tasks, which begin with a picture, are not trained here yet; its weights can be the "
-                "start of Harmony: set preset to harmony-5b, and encode the clips for it."
-            )
+            uniavgen.check_objective(objective)
         if not self.config.audio:
             raise ValueError(
                 "This model makes no sound, and a video model alone is not trained here; set preset to harmony-5b, "
@@ -73,8 +76,9 @@ class Models:
                 f"The clips in {shards.folder} have ids of words for a small text encoder that is trained as well, but "
                 "there is none to start from; name the checkpoint that encoded them by start.model."
             )
+        known: dict[str, Any] = {"spoken_references": self.config.reads_transcript_across}
         names = ("text_len", "video_channels", "audio_channels", "sample_rate", "audio_latent_rate")
-        known = {name: getattr(self.config, name) for name in (*names, "temporal_stride", "patch_size")}
+        known |= {name: getattr(self.config, name) for name in (*names, "temporal_stride", "patch_size")}
         known["transcript_len"] = 0 if self.config.speech is None else self.config.speech.max_len
         for name, part in (("video_autoencoder", self.video_vae), ("audio_autoencoder", self.audio_vae)):
             if part is not None:
@@ -99,13 +103,17 @@ class TrainedModel(nn.Module):
         audio_text: Tensor,
         transcript: Tensor | None,
         reference: Tensor | None,
+        voices: Sequence[Voice | None] = (),
     ) -> AVLatents:
-        """Predicted velocities."""
+        """Predicted velocities. `voices`: in the place of a reference, one a row or none (`ClipBatch`)."""
         texts = video_text, audio_text
         if self.text_encoder is not None:
             texts = self.text_encoder(video_text), self.text_encoder(audio_text)
-        video = VideoInput(batch.noisy.video, batch.sigmas.video, texts[0])
+        picture = picture_before(batch.noisy.video) if self.transformer.config.starts_from_picture else None
+        video = VideoInput(batch.noisy.video, batch.sigmas.video, texts[0], picture)
         audio = AudioInput(batch.noisy.sound, batch.sigmas.sound, texts[1], transcript, reference)
+        if self.transformer.config.reads_transcript_across:
+            return uniavgen.velocities(self.transformer, AVInput(video, audio), batch.roles, voices)
         return AVLatents(*self.transformer(video, audio, Rows(batch.roles)))
 
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -203,7 +211,8 @@ def choose_trained(models: Models, config: TrainingConfig, ids: bool) -> Trained
         add_lora(model.transformer, config.lora)
     else:
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(config.train in (ALL, branch_of_parameter(name)))
+            read = not name.endswith(UNREAD)
+            parameter.requires_grad_(read and config.train in (ALL, branch_of_parameter(name)))
     if config.frozen != FLOAT32:
         store_frozen(model, config.frozen)
     return model.train()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .config import TrainingConfig
-from .data.batch import ClipBatch, process_rows
+from .data.batch import ClipBatch, Voice, process_rows
 from .data.loader import Batches
 from .losses import objective_loss, row_losses
 from .start import TrainedModel
@@ -69,9 +69,14 @@ def step_losses(
         texts = [_texts(each[clips], kept, empty) for each in (shown.video_text, shown.audio_text)]
         transcript = None if shown.transcript is None else shown.transcript[clips] * kept.unsqueeze(1)
         reference = None if shown.reference is None else shown.reference[clips]
+        voices = tuple(_moved(shown.voices[clip], device) for clip in clips) if shown.voices else ()
         moved = [None if each is None else each.to(device) for each in (*texts, transcript, reference)]
-        losses = row_losses(model(batch, *moved), batch)
+        losses = row_losses(model(batch, *moved, voices=voices), batch)
         yield objective_loss(losses, rows, config.objective, draws.rows)
+
+
+def _moved(voice: Voice | None, device: torch.device) -> Voice | None:
+    return None if voice is None else Voice(*(x.to(device) for x in voice))
 
 
 def _texts(texts: Tensor, kept: Tensor, empty: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
     with closing(ProgressBar(hidden=not accelerator.is_main_process)) as progress:
         if config.data.shards:
             shards, models = Shards(Path(config.data.shards)), start_models(config)
-            models.check(shards)
+            models.check(shards, config.objective)
         else:
             models, shards = procedural_models(config, output, accelerator, progress)
         return Trainer(config, output, models, shards, accelerator, progress, sharded).run()
@@ -119,9 +119,9 @@ class Trainer:
             torch.optim.lr_scheduler.LambdaLR(each, lambda step: rate(step, config.steps, config.optimizer))
             for each in self.optimizers
         ]
-        # A step whose clips lack a modality, or of sound alone, does not reach every weight.
+        # A step whose clips lack a modality, of sound alone, or of voices does not reach every weight.
         lacking = any(not (entry.has_video and entry.has_sound) for entry in shards.entries)
-        unused = lacking or config.objective.kind == AUDIO_ALONE
+        unused = lacking or config.objective.kind == AUDIO_ALONE or models.config.starts_from_picture
         accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=unused)  # pyright: ignore[reportAttributeAccessIssue] (it says None)
         # Of a model that is shared out already it sets the precision alone.
         self.prepared: Any = accelerator.prepare_model(self.model, evaluation_mode=sharded)

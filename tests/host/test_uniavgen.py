@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load
 
 from harmony_core.checkpoints import load_bundle
-from harmony_core.checkpoints.bundle import Bundle
+from harmony_core.checkpoints.bundle import Bundle, save_transformer
 from harmony_core.checkpoints.files import load_transformer
 from harmony_core.checkpoints.parts import load_audio_vae, load_video_vae
 from harmony_core.media import VideoClip, read_audio, read_picture
@@ -31,6 +31,7 @@ pytestmark = pytest.mark.host
 STEPS, SEED, SIDE = 2, 5, 64
 FRAMES, CUT = 81, 40  # of a film, and where it becomes its negative
 SHARDS, ONE_FILE = "uniavgen_toy-0000{}-of-00002.safetensors", "uniavgen_toy.safetensors"
+TRAINED = "uniavgen_trained.safetensors"
 VOCODER, VIDEO_VAE = "uniavgen_toy_vocoder.safetensors", "uniavgen_toy_wan.safetensors"
 WORDS = {"prompt": "a woman speaks", "transcript": "Hi there"}
 OFF = {f"{stream}_{kind}_scale": 1.0 for stream in ("video", "audio") for kind in ("sync", "text", "negative")}
@@ -164,6 +165,19 @@ def test_clips_are_the_command_lines(toy: Toy, task: str, scales: dict[str, floa
     for found, expected in ((ours["video"], theirs.latents_video), (ours["audio"], theirs.latents_audio)):
         assert expected.std() > 0.1
         torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_what_a_run_saves_makes_the_same_clip(toy: Toy) -> None:
+    """A checkpoint of `harmony train` is in Harmony's layout, with its settings, in bfloat16."""
+    path = toy.server.base / "models" / "diffusion_models" / TRAINED
+    save_transformer(path, toy.pipeline.config, toy.pipeline.transformer, torch.bfloat16, {})
+    prompt = graph("voice", OFF)
+    prompt["load"]["inputs"]["model_name"] = TRAINED
+    ours, theirs = toy.sample(prompt, "uniavgen_trained"), toy.pipeline(request("voice", OFF))
+    path.unlink()
+    assert theirs.latents_audio is not None
+    for found, expected in ((ours["video"], theirs.latents_video), (ours["audio"], theirs.latents_audio)):
+        assert (found - expected).norm() < 0.03 * expected.norm()
 
 
 def test_sync_passes_see_their_own_times(toy: Toy) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from harmony_core.checkpoints.parts import PartFiles
 from harmony_core.config import SpeechConfig
-from harmony_core.media import AudioClip, VideoClip, has_audio, read_video
+from harmony_core.media import VideoClip, has_audio, read_video
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.speech import ABSENT
 from harmony_core.pipelines import HarmonyPipeline
@@ -25,8 +25,7 @@ from tests.checkpoints.uniavgen_cases import FIXTURES
 from tests.commands.errors import assert_error
 from tests.media.files import write_audio
 from tests.published import TEXT_DIM
-
-PICTURE = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+from tests.uniavgen_toy import PICTURE, sound
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +65,6 @@ def files(parts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="module")
 def pipeline(files: PartFiles) -> HarmonyPipeline:
     return HarmonyPipeline.from_parts(files)
-
-
-def sound(seconds: float) -> AudioClip:
-    return AudioClip(np.sin(np.arange(int(24000 * seconds)) / 9, dtype=np.float32)[None] / 2, 24000)
 
 
 def film() -> VideoClip:

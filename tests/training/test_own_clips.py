@@ -31,6 +31,7 @@ from harmony_core.training.data.buckets import Buckets
 from harmony_core.training.data.encode import encode_dataset
 from harmony_core.training.data.shards import Shards
 from harmony_core.training.losses import row_losses
+from harmony_core.training.sections import ObjectiveConfig
 from harmony_core.training.start import Models, choose_trained, start_models
 from harmony_core.training.tasks import draw_levels, noise_rows, task_rows
 from harmony_core.training.trainer import run
@@ -244,11 +245,11 @@ def test_harmony_from_wan_starts_with_wans_own_loss(tmp_path: Path) -> None:
 def test_clips_of_other_models_are_refused(shards: Path) -> None:
     bundle = load_bundle("harmony-tiny")
     models = Models(bundle.config, bundle.transformer, bundle.text_encoder, bundle.video_vae, bundle.audio_vae)
-    models.check(Shards(shards))
+    models.check(Shards(shards), ObjectiveConfig())
     with torch.no_grad():
         next(bundle.video_vae.parameters()).mul_(1.5)
     with pytest.raises(ValueError, match="were encoded with video_autoencoder"):
-        models.check(Shards(shards))
+        models.check(Shards(shards), ObjectiveConfig())
 
 
 def test_half_precision_is_computed_in_and_the_weights_stay_whole(shards: Path, tmp_path: Path) -> None:

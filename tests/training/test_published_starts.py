@@ -8,22 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from accelerate import PartialState
 
 from harmony_core.checkpoints import load_transformer
-from harmony_core.checkpoints.bundle import save_transformer
 from harmony_core.checkpoints.lora import apply_lora
 from harmony_core.media import write_video
-from harmony_core.model import HarmonyTransformer
 from harmony_core.pipelines import GenerateRequest, HarmonyPipeline, PartFiles
 from harmony_core.toyworld import render, sample_scene
 from harmony_core.training.data.buckets import Buckets
 from harmony_core.training.data.encode import encode_dataset
 from harmony_core.training.data.shards import Shards
 from harmony_core.training.trainer import run
-from tests.checkpoints.uniavgen_cases import toy_config
 
 
 def files_of(parts: dict[str, Path], name: str) -> PartFiles:
@@ -114,7 +110,3 @@ def test_what_is_not_trained_here_is_refused_with_what_is(parts: dict[str, Path]
     encode(parts, "harmony", tmp_path)
     with pytest.raises(ValueError, match="a video model alone is not trained here; set preset to harmony-5b"):
         run(write(tmp_path, {"model": str(parts["wan"])}), tmp_path / "run", resume=False)
-    config = toy_config()
-    save_transformer(tmp_path / "u.safetensors", config, HarmonyTransformer(config), torch.float32, {})
-    with pytest.raises(ValueError, match="UniAVGen's own tasks, which begin with a picture, are not"):
-        run(write(tmp_path, {"model": str(tmp_path / "u.safetensors")}), tmp_path / "other", resume=False)

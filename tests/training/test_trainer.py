@@ -262,7 +262,8 @@ def test_a_step_moves_its_batch_to_the_model(finished: Path):
     model = TrainedModel(HarmonyTransformer(config.transformer), encoder)
     seen = []
 
-    def forward(batch, *inputs: torch.Tensor):
+    def forward(batch, *inputs: torch.Tensor, voices: tuple):
+        assert voices == ()
         tensors = [*batch.noisy, *batch.sigmas, *batch.masks, *batch.velocity, *inputs]
         seen.extend(tensor.device.type for tensor in tensors)
         raise StopIteration
