@@ -75,6 +75,13 @@ class SpeechEncoder(nn.Module):
         return torch.cat([pad(row, (0, 0, 0, longest - row.shape[1])) for row in rows])
 
 
+def own_lengths(ids_BS: Tensor) -> tuple[int, ...]:
+    """Tokens of each transcript that is read at its own length. Without values (the meta device) none are ABSENT."""
+    if ids_BS.is_meta:
+        return (ids_BS.shape[1],) * len(ids_BS)
+    return tuple((ids_BS != ABSENT).sum(dim=1).tolist())
+
+
 def _sinusoid(length: int, dim: int) -> Tensor:
     """Absolute positions, [cos | sin]. [S, E]."""
     frequencies = 10000.0 ** (-torch.arange(0, dim, 2)[: dim // 2] / dim)

@@ -24,7 +24,7 @@ from .interaction import Meeting
 from .interactions import KINDS
 from .roles import JOINT, RowGroups, put_rows
 from .rope import audio_stream_rope, text_rope, to_device, video_rope
-from .speech import ABSENT, SpeechEncoder
+from .speech import SpeechEncoder, own_lengths
 
 ALL_JOINT = Rows()
 
@@ -193,7 +193,7 @@ class HarmonyTransformer(Branch):
         times = self.audio.embed_time(audio.sigma.amin(1, keepdim=True).expand(-1, latents.shape[2]), x_BLD.dtype)
         rope = audio_stream_rope(audio, self.config)
         assert audio.transcript is not None
-        lengths = tuple((audio.transcript != ABSENT).sum(dim=1).tolist())
+        lengths = own_lengths(audio.transcript)
         text = self.speech.encode_rows(audio.transcript, lengths, x_BLD.dtype)
         reading = Reading(rope, text_rope(text.shape[1], self.config, text.device), lengths)
         return Stream(x_BLD, *times, text, rope, reading)

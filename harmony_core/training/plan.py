@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..config import HarmonyConfig
 from ..geometry import ClipGeometry, as_fraction
 from ..model import HarmonyTransformer
-from ..model.inputs import AudioInput, Rows, VideoInput
-from ..model.roles import AUDIO_GIVEN, ISOLATED, JOINT, VIDEO_GIVEN
+from ..model.inputs import AudioInput, Rows, VideoInput, picture_before
+from ..model.roles import AUDIO_GIVEN, ISOLATED, JOINT, VIDEO_GIVEN, role_with_voice
+from . import uniavgen
 from .config import BFLOAT16, TrainingConfig
 from .data.shards import INDEX, Shards
 from .optim import matrices_and_rest
@@ -118,6 +119,9 @@ def make_plan(config: TrainingConfig, clip: ClipShape | None = None, processes: 
     again = 1 if config.activation_checkpointing else 0
     factor = 1 + 1 + share + again  # forward, gradients of what passes through and of what is trained, and again
     count = sum(trained.values())
+    largest = {shape}
+    if not models.config.voice_hears_video:  # a joint row behind a voice runs less than one without
+        largest.add(replace(shape, reference=0))
     audio_tokens = shape.audio[1] + shape.reference
     tokens = models.config.grid((1, *shape.video))
     return Plan(
@@ -126,12 +130,13 @@ def make_plan(config: TrainingConfig, clip: ClipShape | None = None, processes: 
         rows=rows,
         forward_flops=flops,
         step_flops=round(factor * sum(rows[role] * flops[role] for role in flops)),
-        tokens=sum(rows.values()) * (tokens[0] * tokens[1] * tokens[2] + audio_tokens),
+        tokens=sum(rows.values())
+        * ((tokens[0] + models.config.starts_from_picture) * tokens[1] * tokens[2] + audio_tokens),
         weights=sum(each.numel() * each.element_size() for each in model.parameters()) // shards,
         gradients=4 * count // shards,
         optimizer=optimizer_bytes(list(model.trained()), config) // shards,
         average=4 * count // shards,
-        activations=own_rows * activation_bytes(models.transformer, shape, config),
+        activations=own_rows * max(activation_bytes(models.transformer, each, config) for each in largest),
     )
 
 
@@ -142,8 +147,12 @@ def own_clip(config: HarmonyConfig, training: TrainingConfig) -> ClipShape:
     _, *video = geometry.video_shape(1, config.video_channels)
     if training.objective.kind == AUDIO_ALONE:
         video[2:] = config.patch_size[1:]
-    objective = training.objective
-    reference = objective.reference_latents[1] if objective.reference_share else 0
+    reference = training.objective.reference_latents[1]
+    if config.reads_transcript_across:  # a voice is heard whole
+        seconds = as_fraction(config.reference_seconds) + as_fraction(config.reference_silence)
+        reference = int(seconds * as_fraction(config.audio_latent_rate))
+    if not training.objective.reference_share:
+        reference = 0
     return ClipShape(tuple(video), (config.audio_channels, geometry.num_audio_latents), reference)
 
 
@@ -159,7 +168,14 @@ def stored_clip(config: TrainingConfig) -> ClipShape | None:
     video = [settings.video_channels, frames, *settings.patch_size[1:]]
     if largest.has_video and objective.kind != AUDIO_ALONE:
         video = largest.shapes["video"]
-    reference = objective.reference_latents[1] if objective.reference_share else 0
+    reference = objective.reference_latents[1]
+    if settings.spoken_references:
+        voices = [
+            entry.shapes[part] for entry in shards.entries for part in ("voice", "reference") if part in entry.shapes
+        ]
+        reference = max((length for _, length in voices), default=0)
+    if not objective.reference_share:
+        reference = 0
     return ClipShape(tuple(video), (settings.audio_channels, largest.audio_latents), reference)
 
 
@@ -188,18 +204,26 @@ def optimizer_bytes(trained: list[tuple[str, nn.Parameter]], config: TrainingCon
     return total
 
 
-def _inputs(config: HarmonyConfig, shape: ClipShape, dtype: torch.dtype) -> tuple[VideoInput, AudioInput]:
+def _inputs(
+    config: HarmonyConfig, shape: ClipShape, dtype: torch.dtype, follows: bool
+) -> tuple[VideoInput, AudioInput]:
+    """Of a row; `follows`: a reference. A transcript that is read across is as short as they come."""
     options: dict[str, Any] = {"device": "meta", "dtype": dtype}
     latents = torch.empty(1, *shape.video, **options), torch.empty(1, *shape.audio, **options)
     sigmas = torch.empty(1, shape.video[1], device="meta"), torch.empty(1, shape.audio[1], device="meta")
     text = torch.empty(1, config.text_len, config.text_dim, **options)
-    reference = torch.empty(1, shape.audio[0], shape.reference, **options) if shape.reference else None
-    return VideoInput(latents[0], sigmas[0], text), AudioInput(latents[1], sigmas[1], text, None, reference)
+    picture = picture_before(latents[0]) if config.starts_from_picture else None
+    reference = torch.empty(1, shape.audio[0], shape.reference, **options) if follows else None
+    return VideoInput(latents[0], sigmas[0], text, picture), AudioInput(latents[1], sigmas[1], text, None, reference)
 
 
 def _forward(transformer: HarmonyTransformer, shape: ClipShape, role: str) -> tuple[Tensor, ...]:
     dtype = transformer.patch_embedding.weight.dtype
-    found = transformer(*_inputs(transformer.config, shape, dtype), Rows((role,)))
+    config = transformer.config
+    follows = shape.reference > 0 and (role in uniavgen.LED or not config.starts_from_picture)
+    if follows:
+        role = role_with_voice(role, config)
+    found = transformer(*_inputs(config, shape, dtype, follows), Rows((role,)))
     return tuple(each for each in found if each is not None)
 
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from harmony_core.diffusion.latents import AVLatents
+from harmony_core.presets import preset
 from harmony_core.training.config import TrainingConfig
 from harmony_core.training.optim import make_optimizers
-from harmony_core.training.plan import GIB, ClipShape, kept_storages, make_plan
+from harmony_core.training.plan import GIB, ClipShape, kept_storages, make_plan, own_clip
 from harmony_core.training.start import Models, TrainedModel, choose_trained, fresh, start_models
 from harmony_core.training.tasks import TaskRow, draw_levels, noise_rows
 
@@ -118,3 +119,17 @@ def test_a_lora_of_the_papers_model_on_a_card_of_24_gib() -> None:
     assert 30 * 16 * 880 * 3072 * 2 < plan.activations < 12 * GIB  # more than the video blocks' inputs alone
     assert plan.lines(24)[-1].startswith("a card of 24 GiB: fits")
     assert plan.lines(22)[-1].startswith("a card of 22 GiB: does not fit")
+
+
+def test_uniavgens_tasks() -> None:
+    """A joint row behind a voice is deaf to the picture, a driven one hears no voice, and padding is never trained."""
+    values = {"preset": "uniavgen", "data": {"shards": "x"}, "precision": "bfloat16", "optimizer": {"kind": "adamw"}}
+    values |= {"model": {"num_layers": 2, "interaction_layers": [0]}, "activation_checkpointing": True}
+    values |= {"objective": {"first_frame_share": 1, "prefix_share": 0}}
+    voiced, plain = (make_plan(config_of(**values), ClipShape((48, 3, 46, 80), (80, 57), each)) for each in (60, 0))
+    assert sum(plain.parameters.values()) - sum(plain.trained.values()) == 1536
+    assert voiced.rows == {"joint": 1, "audio_given": 1, "video_given": 1, "isolated": 0}
+    for role in ("audio_given", "video_given"):
+        assert voiced.forward_flops[role] == plain.forward_flops[role] < plain.forward_flops["joint"]
+    assert voiced.forward_flops["joint"] != plain.forward_flops["joint"]
+    assert own_clip(preset("uniavgen"), config_of(**values)).reference == 1030
