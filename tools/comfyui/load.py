@@ -220,18 +220,7 @@ def hang_up(server: ComfyServer, prompt: Prompt) -> dict[str, Any]:
     socket = websocket.create_connection(f"ws://127.0.0.1:{server.port}/ws?clientId={client}", timeout=5)
     queued = server.post("/prompt", {"prompt": prompt, "client_id": client})["prompt_id"]
     socket.close()
-    return wait_for(server, queued)
-
-
-def wait_for(server: ComfyServer, prompt_id: str, timeout_s: float = 600) -> dict[str, Any]:
-    """A prompt's history, once it has one. Raises TimeoutError."""
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        history = server.get(f"/history/{prompt_id}")
-        if prompt_id in history:
-            return history[prompt_id]
-        time.sleep(0.2)
-    raise TimeoutError(f"Prompt {prompt_id} did not end within {timeout_s} s.")
+    return server.wait(queued, timeout_s=600)
 
 
 def left_over(base: Path) -> list[str]:

@@ -9,8 +9,6 @@ import socket
 import subprocess
 import time
 import urllib.error
-import urllib.parse
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .client import ComfyClient
 from .install import ensure_python
 from .pack import install_pack
 
@@ -54,20 +53,17 @@ class Run:
         return [(int(data["value"]), int(data["max"])) for data in messages if data.get("node") == node_id]
 
 
-class ComfyServer:
+class ComfyServer(ComfyClient):
     """One ComfyUI process over a base directory of its own."""
 
     def __init__(self, tree: Path, base: Path, python: Path, arguments: tuple[str, ...] = ()) -> None:
         self.tree, self.base, self.python, self.arguments = tree, base, python, arguments
         self.port = _free_port()
+        super().__init__(f"http://127.0.0.1:{self.port}")
         self.log_path = base / "server.log"
         self.process: subprocess.Popen[bytes] | None = None
         for name in ("custom_nodes", "input", "output", "models"):
             (base / name).mkdir(parents=True, exist_ok=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> str:
@@ -108,30 +104,6 @@ class ComfyServer:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-
-    def get_bytes(self, path: str) -> bytes:
-        with urllib.request.urlopen(self.url + path, timeout=60) as response:
-            return response.read()
-
-    def get(self, path: str) -> Any:
-        return json.loads(self.get_bytes(path))
-
-    def post(self, path: str, data: dict[str, Any]) -> Any:
-        """POST JSON. Raises ValueError with the server's answer on a 4xx."""
-        request = urllib.request.Request(
-            self.url + path, json.dumps(data).encode(), {"Content-Type": "application/json"}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=60) as response:
-                body = response.read()
-        except urllib.error.HTTPError as error:
-            raise ValueError(f"{path} answered {error.code}: {error.read().decode(errors='replace')}") from error
-        return json.loads(body) if body else None
-
-    def view(self, output: dict[str, str]) -> bytes:
-        """The bytes of one saved output, as history lists it."""
-        query = {name: output[name] for name in ("filename", "subfolder", "type")}
-        return self.get_bytes(f"/view?{urllib.parse.urlencode(query)}")
 
     def saved_file(self, run: Run, node_id: str) -> bytes:
         """The bytes of the one file that a save node reported."""
