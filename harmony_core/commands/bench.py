@@ -272,7 +272,7 @@ def clips(
 
     from ..benchmarks.clip_page import write_page
     from ..benchmarks.clip_table import score_folder, write_table
-    from ..benchmarks.scorers import ScorerOptions, open_scorers
+    from ..benchmarks.scorers import ScorerOptions, open_scorers, read_commands
     from ..outputs import check_overwrites, prepare_output
 
     check_seconds("--seconds", seconds)
@@ -283,7 +283,7 @@ def clips(
     check_overwrites({"-o": table, "-o's page": page}, [prompts] if prompts else [], overwrite)
     for path in (table, page):
         prepare_output(path)
-    options = ScorerOptions(syncnet, whisper, _commands(scorer or []), find_device(device).type)
+    options = ScorerOptions(syncnet, whisper, read_commands(scorer or []), find_device(device).type)
     scorers, missing = open_scorers(options)
     for title, reason in missing.items():
         say(f"{title} does not run: {reason}")
@@ -293,14 +293,3 @@ def clips(
     embedded = write_page(page, folder.name, rows, scorers, missing)
     print(table)
     print(f"{page} ({'the clips are within it' if embedded else 'it needs the clips where they are'})")
-
-
-def _commands(given: list[str]) -> dict[str, str]:
-    """NAME -> COMMAND. Raises ValueError for a scorer that is not written so."""
-    commands = {}
-    for text in given:
-        name, equals, command = text.partition("=")
-        if not equals or not name.isidentifier() or not command.strip():
-            raise ValueError(f"--scorer is {text!r}, but must be like desync='python score.py'.")
-        commands[name] = command
-    return commands

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,17 @@ class ScorerOptions:
     whisper: Path | None = None
     commands: Mapping[str, str] = field(default_factory=dict)
     device: str = "cpu"
+
+
+def read_commands(given: Sequence[str]) -> dict[str, str]:
+    """NAME -> COMMAND. Raises ValueError for a scorer that is not written NAME=COMMAND."""
+    commands = {}
+    for text in given:
+        name, equals, command = text.partition("=")
+        if not equals or not name.isidentifier() or not command.strip():
+            raise ValueError(f"--scorer is {text!r}, but must be like desync='python score.py'.")
+        commands[name] = command
+    return commands
 
 
 def open_scorers(options: ScorerOptions) -> tuple[list[Scorer], dict[str, str]]:
