@@ -34,6 +34,23 @@ class Way:
 
     scales: tuple[tuple[str, float], ...] = ()
 
+    @classmethod
+    def of(cls, name: str) -> Way:
+        """The way of a name. Raises ValueError."""
+        if name == NONE:
+            return cls()
+        try:
+            scales = [(guidance, float(scale)) for guidance, scale in (part.split() for part in name.split(" + "))]
+        except ValueError:
+            scales = []
+        known = [guidance for guidance, _ in scales if guidance in GUIDANCES]
+        if not scales or len(set(known)) < len(scales) or any(scale == 1 for _, scale in scales):
+            raise ValueError(
+                f"{name!r} is no way; write {NONE!r}, or of {', '.join(GUIDANCES)} each at most once, with a scale "
+                "that is not 1: 'text 2 + sync 1.5'."
+            )
+        return cls(tuple(scales))
+
     @property
     def name(self) -> str:
         return " + ".join(f"{name} {scale:g}" for name, scale in self.scales) or NONE
@@ -163,7 +180,7 @@ def shimmer(video: np.ndarray, is_ball: bool) -> float:
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean with a 95 % bootstrap interval of every way, budget and metric, and the mean difference to `none` at the
-    same budget, scene by scene, with its interval."""
+    same budget, scene by scene, with its interval: None where no scene has both."""
     values: dict[tuple[str, int, str], dict[int, float]] = {}
     facts: dict[tuple[str, int], dict[str, int]] = {}
     for row in rows:
@@ -172,12 +189,14 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         facts[way, budget] = {"steps": int(row["steps"]), "passes": int(row["passes"])}
     table = []
     for (way, budget, metric), found in values.items():
-        plain = values[NONE, budget, metric]
+        plain = values.get((NONE, budget, metric), {})
         differences = [found[seed] - plain[seed] for seed in found if seed in plain]
         mean, (low, high) = float(np.mean([*found.values()])), bootstrap_interval([*found.values()], seed=0)
-        more_low, more_high = bootstrap_interval(differences, seed=0)
         line = {"way": way, "budget": budget, **facts[way, budget], "metric": metric, "scenes": len(found)}
         line |= {"mean": mean, "low": low, "high": high}
-        line |= {"more": float(np.mean(differences)), "more_low": more_low, "more_high": more_high}
+        line |= {"more": None, "more_low": None, "more_high": None}
+        if differences:
+            more_low, more_high = bootstrap_interval(differences, seed=0)
+            line |= {"more": float(np.mean(differences)), "more_low": more_low, "more_high": more_high}
         table.append({name: round(x, 4) if isinstance(x, float) else x for name, x in line.items()})
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,25 @@ def test_passes_of_a_step_are_those_of_the_plan() -> None:
     assert passes["text 1.5"] == passes["isolated 3"] == 2
     assert passes["sync 3"] == passes["text 2 + isolated 1.5"] == 3
     assert passes["text 2 + isolated 1.5 + sync 1.5"] == 5
+
+
+def test_a_way_is_made_of_its_name() -> None:
+    assert [Way.of(way.name) for way in WAYS] == list(WAYS)
+    for name in ("", "loud 2", "text", "text 2 + text 3", "text 1", "text 2, sync 1.5"):
+        with pytest.raises(ValueError, match=re.escape(f"{name!r} is no way")):
+            Way.of(name)
+
+
+def row(way: str, seed: int, metric: str, value: float) -> dict[str, object]:
+    return {"way": way, "budget": 4, "steps": 1, "passes": 3, "seed": seed, "metric": metric, "value": value}
+
+
+def test_a_clip_without_a_value_is_left_out_and_no_zero() -> None:
+    rows = [row(NONE, 0, "wer", 0.5), row("sync 1.5", 0, "wer", 0.25), row("sync 1.5", 1, "wer", 0.75)]
+    lines = {(line["way"], line["metric"]): line for line in summary([*rows, row("sync 1.5", 1, "lag", 3.0)])}
+    assert lines["sync 1.5", "wer"]["mean"] == 0.5
+    assert lines["sync 1.5", "wer"]["more"] == -0.25  # of the one clip that both have
+    assert lines["sync 1.5", "lag"]["more"] is None
 
 
 def test_no_way_has_more_passes_than_its_budget_and_a_run_goes_on(pipeline: HarmonyPipeline) -> None:
