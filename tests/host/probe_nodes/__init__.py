@@ -107,7 +107,9 @@ class HarmonyProbePasses(io.ComfyNode):
         seen = []
 
         def watch(executor: Any, x: Any, timestep: Any, *args: Any, **kwargs: Any) -> Any:
-            seen.append(list(zip(*(level[:, -1].tolist() for level in timestep), strict=True)))
+            levels = timestep if isinstance(timestep, list | tuple) else [timestep]  # LTX-2 may have one for both
+            last = (level.reshape(len(level), -1)[:, -1].tolist() for level in levels)
+            seen.append(list(zip(*last, strict=True)))
             (Path(folder_paths.get_output_directory()) / f"{name}.json").write_text(json.dumps(seen))
             return executor(x, timestep, *args, **kwargs)
 
