@@ -13,7 +13,7 @@ from ..quoting import quoted, shortened
 from ..strict import build
 from .adapters import LoraConfig
 from .autoencoders import AutoencoderTraining
-from .frozen import BFLOAT16, FLOAT32, STORED
+from .frozen import BFLOAT16, DEVICE, FLOAT32, HOST, STORED
 from .sections import (
     AUDIO_ALONE,
     DataConfig,
@@ -56,6 +56,7 @@ class TrainingConfig:
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     precision: str = FLOAT32  # bfloat16: computed in it, the weights that are trained stay float32
     frozen: str = FLOAT32  # beside a lora, how the linear layers are stored: float32, bfloat16 or float8
+    frozen_on: str = DEVICE  # or host, from which a layer is copied whenever it is computed with
     accumulation: int = 1  # parts of a batch that are run one after the other
     activation_checkpointing: bool = False
     log_every: int = 20
@@ -69,13 +70,23 @@ class TrainingConfig:
             raise ValueError(f"threads is {self.threads}, but must be at most {MOST_THREADS}.")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}, but must be from 0 to {2**32 - 1}.")
-        for name, known in (("train", BRANCHES), ("precision", PRECISIONS), ("frozen", tuple(STORED))):
+        for name, known in (
+            ("train", BRANCHES),
+            ("precision", PRECISIONS),
+            ("frozen", tuple(STORED)),
+            ("frozen_on", (DEVICE, HOST)),
+        ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {quoted(getattr(self, name))}, but must be one of {', '.join(known)}.")
         if self.frozen != FLOAT32 and self.lora is None:
             raise ValueError(
                 f"frozen is {self.frozen}, but what is not trained is saved with the checkpoint; leave frozen out, or "
                 "train a lora, whose file holds what is trained alone."
+            )
+        if self.frozen_on == HOST and self.frozen == FLOAT32:
+            raise ValueError(
+                f"frozen_on is {HOST}, but frozen is {FLOAT32}, of which nothing is stored apart; set frozen to "
+                f"{BFLOAT16} or float8, or leave frozen_on out."
             )
         if self.lora is not None and self.train != ALL:
             raise ValueError(f"train is {self.train}, but a LoRA says what it trains by lora.targets; leave train out.")

@@ -30,6 +30,7 @@ from ..model.roles import AUDIO_GIVEN, ISOLATED, JOINT, VIDEO_GIVEN, role_with_v
 from . import uniavgen
 from .config import BFLOAT16, TrainingConfig
 from .data.shards import INDEX, Shards
+from .frozen import bytes_on_host
 from .optim import matrices_and_rest
 from .sections import ADAMW_8BIT, AUDIO_ALONE, THREE_PASS
 from .start import branch_of_parameter, choose_trained, planned_models
@@ -60,6 +61,7 @@ class Plan:
     step_flops: int
     tokens: int  # of a step: of every row, both streams
     weights: int
+    host: int  # of weights that stay in the host's memory
     gradients: int
     optimizer: int
     average: int
@@ -77,6 +79,8 @@ class Plan:
         ]
         for name in ("weights", "gradients", "optimizer", "average", "activations", "total"):
             lines.append(f"{name}: {getattr(self, name) / GIB:.3g} GiB a process")
+        if self.host:
+            lines.append(f"on the host: {self.host / GIB:.3g} GiB a process")
         rows = ", ".join(f"{count} {role}" for role, count in self.rows.items() if count)
         forward = ", ".join(f"{role} {self.forward_flops[role] / 1e12:.3g}" for role, n in self.rows.items() if n)
         lines.append(f"a step: rows {rows}; forward TFLOP of a row: {forward}")
@@ -118,7 +122,7 @@ def make_plan(config: TrainingConfig, clip: ClipShape | None = None, processes: 
     share = sum(trained.values()) / sum(parameters.values())
     again = 1 if config.activation_checkpointing else 0
     factor = 1 + 1 + share + again  # forward, gradients of what passes through and of what is trained, and again
-    count = sum(trained.values())
+    count, host = sum(trained.values()), bytes_on_host(model)
     largest = {shape}
     if not models.config.voice_hears_video:  # a joint row behind a voice runs less than one without
         largest.add(replace(shape, reference=0))
@@ -132,7 +136,8 @@ def make_plan(config: TrainingConfig, clip: ClipShape | None = None, processes: 
         step_flops=round(factor * sum(rows[role] * flops[role] for role in flops)),
         tokens=sum(rows.values())
         * ((tokens[0] + models.config.starts_from_picture) * tokens[1] * tokens[2] + audio_tokens),
-        weights=sum(each.numel() * each.element_size() for each in model.parameters()) // shards,
+        weights=(sum(each.nbytes for each in model.parameters()) - host) // shards,
+        host=host,
         gradients=4 * count // shards,
         optimizer=optimizer_bytes(list(model.trained()), config) // shards,
         average=4 * count // shards,

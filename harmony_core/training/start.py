@@ -214,7 +214,7 @@ def choose_trained(models: Models, config: TrainingConfig, ids: bool) -> Trained
             read = not name.endswith(UNREAD)
             parameter.requires_grad_(read and config.train in (ALL, branch_of_parameter(name)))
     if config.frozen != FLOAT32:
-        store_frozen(model, config.frozen)
+        store_frozen(model, config.frozen, config.frozen_on)
     return model.train()
 
 

@@ -60,6 +60,8 @@ def step_losses(
     empty = batches.shards.empty_text()
     for part in range(config.accumulation):
         taken = places[part :: config.accumulation]
+        if not taken:  # of three passes, a clip that lacks a modality has one
+            continue
         rows = [draws.rows[place] for place in taken]
         clips = [own.index(row.clip) for row in rows]
         seeds = [seed_of(config.seed, step, place) for place in taken]

@@ -26,6 +26,7 @@ from .sections import AUDIO_ALONE, SPLIT_BATCH, THREE_PASS, ObjectiveConfig
 
 # Named for the clean side; `alone` is a clip that lacks the other modality, or whose other is not trained.
 TASKS = {"joint": JOINT, "audio_driven": AUDIO_GIVEN, "video_driven": VIDEO_GIVEN, "alone": ISOLATED}
+PASSES = JOINT, AUDIO_GIVEN, VIDEO_GIVEN  # of `three_pass`
 
 
 class TaskRow(NamedTuple):
@@ -47,7 +48,7 @@ def task_rows(present: Sequence[tuple[bool, bool]], objective: ObjectiveConfig) 
     if objective.kind == AUDIO_ALONE:
         return [TaskRow(clip, ISOLATED, False, True) for clip, (_, sound) in enumerate(present) if sound]
     if objective.kind == THREE_PASS:
-        roles = [(role, clip) for role in (JOINT, AUDIO_GIVEN, VIDEO_GIVEN) for clip in whole]
+        roles = [(role, clip) for role in PASSES for clip in whole]
     else:
         roles = list(zip(split_roles(len(whole), objective), whole, strict=True))
     return [TaskRow(clip, role, role != VIDEO_GIVEN, role != AUDIO_GIVEN) for role, clip in roles] + parts
@@ -162,10 +163,13 @@ def check_batch(config: TrainingConfig, processes: int) -> None:
         raise ValueError(
             f"batch_size is {config.batch_size}, which {processes} processes cannot share evenly; choose a multiple."
         )
-    if config.batch_size // processes < config.accumulation:
+    # With others each part needs a clip of its own, so that all reach the same weights.
+    rows = len(PASSES) if config.objective.kind == THREE_PASS and processes == 1 else 1
+    most = rows * (config.batch_size // processes)
+    if most < config.accumulation:
         raise ValueError(
-            f"accumulation is {config.accumulation}, but each of {processes} process(es) has only "
-            f"{config.batch_size // processes} clips of a batch; lower it, or raise batch_size."
+            f"accumulation is {config.accumulation}, but a batch of {config.batch_size} has at most {most} parts in "
+            f"each of {processes} process(es); lower it, or raise batch_size."
         )
     if config.objective.kind != SPLIT_BATCH:
         return

@@ -8,7 +8,14 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from harmony_core.training.adapters import LoraConfig, add_lora
-from harmony_core.training.frozen import STORED, StoredLinear, dequantised_linear_naive, store_frozen
+from harmony_core.training.frozen import (
+    HOST,
+    STORED,
+    StoredLinear,
+    bytes_on_host,
+    dequantised_linear_naive,
+    store_frozen,
+)
 from tests.model.test_transformer import call, inputs, random_model, small_config
 
 
@@ -42,6 +49,21 @@ def test_what_is_kept_for_the_gradient_is_what_is_stored() -> None:
         layer(torch.randn(4, 32, requires_grad=True))
     assert set(kept) == {torch.float8_e4m3fn, torch.float32}  # and its scales
     assert kept.count(torch.float32) == 1
+
+
+@pytest.mark.parametrize("stored", ["bfloat16", "float8"])
+def test_a_weight_on_the_host_stays_there(stored: str) -> None:
+    model = nn.Sequential(nn.Linear(5, 3), nn.LayerNorm(3)).requires_grad_(False)
+    store_frozen(model, stored, HOST)
+    kept = model[0].weight
+    model.to("meta")
+    assert model[0].weight is kept
+    assert kept.device.type == "cpu"
+    assert bytes_on_host(model) == kept.nbytes
+    assert {each.device.type for each in (model[0].bias, *model[1].parameters(), *model.buffers())} == {"meta"}
+    assert model(torch.zeros(2, 5, device="meta")).device.type == "meta"  # the weight was copied to its inputs
+    store_frozen(device := nn.Sequential(nn.Linear(5, 3)).requires_grad_(False), stored)
+    assert bytes_on_host(device) == 0
 
 
 @pytest.mark.parametrize("stored", ["bfloat16", "float8"])

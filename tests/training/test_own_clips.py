@@ -126,7 +126,8 @@ def test_a_branch_alone_is_trained_and_sound_alone_reads_no_picture(shards: Path
 
 def test_parts_of_a_batch_add_up_and_layers_may_be_computed_again(shards: Path, tmp_path: Path) -> None:
     """Accumulation and activation checkpointing change how much is held, and nothing else."""
-    for name, changes in (("whole", {}), ("parts", {"accumulation": 2}), ("again", {"activation_checkpointing": True})):
+    # Six parts of two clips: a task each, of which the mute film has one.
+    for name, changes in (("whole", {}), ("parts", {"accumulation": 6}), ("again", {"activation_checkpointing": True})):
         run(write(tmp_path / f"{name}.yaml", shards, **changes), tmp_path / name, resume=False)
     whole, parts, again = (
         [{key: value for key, value in line.items() if "/" in key} for line in lines(tmp_path / name)]
@@ -167,7 +168,9 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(shards: Path, tmp_path: Path
         ({"frozen": "float8"}, "frozen is float8, but what is not trained is saved with the checkpoint"),
         ({"frozen": "int4", "lora": {}}, "frozen is 'int4', but must be one of float32, bfloat16, float8"),
         ({"samples": {"every": 5}}, "samples.every is 5, but there are no samples.prompts"),
-        ({"accumulation": 3}, "accumulation is 3, but each of 1 process"),
+        ({"accumulation": 7}, "accumulation is 7, but a batch of 2 has at most 6 parts in each of 1 process"),
+        ({"frozen_on": "host", "lora": {}}, "frozen_on is host, but frozen is float32"),
+        ({"frozen_on": "disk", "lora": {}}, "frozen_on is 'disk', but must be one of device, host"),
         ({"start": None}, "preset is empty, but start is left out as well"),
         ({"start": None, "preset": "harmony-tiny"}, "ids of words for a small text encoder"),
         ({"start": {"model": "nothing.safetensors"}}, "There is no checkpoint file nothing.safetensors"),

@@ -109,7 +109,8 @@ SHAPE_5B = ClipShape((48, 3, 44, 80), (20, 14), 0)
 
 @pytest.mark.slow
 def test_a_lora_of_the_papers_model_on_a_card_of_24_gib() -> None:
-    """Half of its own clip of 5 seconds fits, with frozen weights of a byte each and a scale a row."""
+    """Half of its own clip of 5 seconds fits, with frozen weights of a byte each and a scale a row, and all of it with
+    these on the host."""
     frozen = {"lora": {"rank": 16}, "frozen": "float8", "optimizer": {"kind": "adamw_8bit"}, "precision": "bfloat16"}
     values = LORA | {"preset": "harmony-5b", "activation_checkpointing": True, **frozen}
     plan = make_plan(config_of(**values), ClipShape((48, 16, 44, 80), (20, 80), 0))
@@ -119,6 +120,11 @@ def test_a_lora_of_the_papers_model_on_a_card_of_24_gib() -> None:
     assert 30 * 16 * 880 * 3072 * 2 < plan.activations < 12 * GIB  # more than the video blocks' inputs alone
     assert plan.lines(24)[-1].startswith("a card of 24 GiB: fits")
     assert plan.lines(22)[-1].startswith("a card of 22 GiB: does not fit")
+    joint = {"kind": "split_batch", "audio_driven_share": 0.0, "video_driven_share": 0.0}
+    plan = make_plan(config_of(**values | {"batch_size": 1, "frozen_on": "host", "objective": joint}))
+    assert plan.host == pytest.approx(13.3e9, rel=0.01)
+    assert plan.weights < GIB / 2
+    assert plan.lines(24)[-1].startswith("a card of 24 GiB: fits")
 
 
 def test_uniavgens_tasks() -> None:

@@ -16,8 +16,10 @@ from safetensors.torch import load_file
 
 from harmony_core.checkpoints.bundle import TRANSFORMER
 from harmony_core.pipelines import GenerateRequest, HarmonyPipeline
+from harmony_core.presets import preset
+from harmony_core.training.adapters import LoraConfig
 from harmony_core.training.config import TrainingConfig
-from harmony_core.training.sections import ObjectiveConfig, OptimizerConfig
+from harmony_core.training.sections import DataConfig, ObjectiveConfig, OptimizerConfig, StartConfig
 from harmony_core.training.sharding import check_sharing, take_sharding
 from harmony_core.training.state import read_average
 from harmony_core.training.tasks import check_batch
@@ -159,13 +161,17 @@ def test_every_part_of_a_batch_reaches_all_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
+    ("changes", "model", "processes", "message"),
     [
-        ("adamw", "set to FSDP, but there is 1 process, with nobody to share with; start more"),
-        ("adamw_8bit", "adamw_8bit, whose moments cannot be shared out; set it to adamw"),
+        ({}, "harmony-tiny", 1, "set to FSDP, but there is 1 process, with nobody to share with; start more"),
+        ({"optimizer": OptimizerConfig(kind="adamw_8bit")}, "harmony-tiny", 2, "whose moments cannot be shared out"),
+        ({"objective": ObjectiveConfig(reference_share=0.5)}, "uniavgen", 2, "voices of several lengths"),
+        ({"lora": LoraConfig(), "frozen": "float8", "frozen_on": "host"}, "harmony-tiny", 2, "frozen_on is host"),
     ],
 )
-def test_what_cannot_be_shared_is_refused(kind: str, message: str) -> None:
-    config = TrainingConfig(steps=1, batch_size=2, preset="harmony-tiny", optimizer=OptimizerConfig(kind=kind))
+def test_what_cannot_be_shared_is_refused(changes: dict, model: str, processes: int, message: str) -> None:
+    config = TrainingConfig(
+        steps=1, batch_size=2, start=StartConfig(model="harmony-tiny"), data=DataConfig(shards="x"), **changes
+    )
     with pytest.raises(ValueError, match=message):
-        check_sharing(config, processes=1 if kind == "adamw" else 2)
+        check_sharing(config, preset(model), processes)
