@@ -68,8 +68,6 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
         project_dir=output,
     )
     check_accelerator(config, accelerator)
-    if sharded:
-        check_sharing(config, accelerator.num_processes)
     check_batch(config, accelerator.num_processes)
     check_optimizer(config)
     if accelerator.is_main_process:
@@ -85,6 +83,8 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
             models.check(shards, config.objective)
         else:
             models, shards = procedural_models(config, output, accelerator, progress)
+        if sharded:
+            check_sharing(config, models.config, accelerator.num_processes)
         return Trainer(config, output, models, shards, accelerator, progress, sharded).run()
 
 
@@ -132,8 +132,8 @@ class Trainer:
         if saved:
             load_state(accelerator, self.trained, saved[-1])
             for optimizer, schedule in zip(self.optimizers, self.schedules, strict=True):
-                for group, last in zip(optimizer.param_groups, schedule.get_last_lr(), strict=True):
-                    group["lr"] = last
+                for group, full in zip(optimizer.param_groups, schedule.base_lrs, strict=True):
+                    group["lr"] = full * rate(self.state.step, config.steps, config.optimizer)
         self.log = Log(output / "log.jsonl", config.log_every) if accelerator.is_main_process else None
         self.samples = None
         if config.samples.prompts and (sharded or accelerator.is_main_process):

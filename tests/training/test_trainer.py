@@ -208,6 +208,16 @@ def test_a_tracker_that_would_be_passed_over_is_an_error(finished: Path, tmp_pat
         run(finished / "small.yaml", tmp_path / "run", resume=False, overrides=[f"trackers=[{name}]"])
 
 
+def test_a_run_that_is_made_longer_goes_on_at_its_new_rate(finished: Path, tmp_path: Path):
+    """The old end's rate was zero."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished / "run", folder)
+    before = read_average(folder / "state-00000006")
+    run(finished / "small.yaml", folder, resume=True, overrides=["steps=7"])
+    after = read_average(folder / "state-00000007")
+    assert any(not torch.equal(each, after[name]) for name, each in before.items())
+
+
 def test_how_long_and_how_often_may_change(finished: Path, tmp_path: Path):
     config = TrainingConfig.from_yaml(finished / "small.yaml", [])
     same_settings(config, 1, tmp_path / "config.json")
