@@ -16,8 +16,7 @@ import numpy as np
 from ..diffusion.guidance import Guidance, Isolated, SyncCFG, TextCFG
 from ..pipelines import GenerateRequest, HarmonyPipeline
 from ..toyworld import BallScene
-from ..toyworld.measures.impacts import ball_weight
-from ..toyworld.pictures import BALL_RADIUS, FLOOR_Y
+from ..toyworld.pictures import FLOOR_Y
 from .quality import Clip, HeldOut, bootstrap_interval, held_out, score
 
 NONE = "none"  # the way that the others are held against
@@ -147,28 +146,8 @@ def measures(scene: HeldOut, clip: Clip) -> dict[str, float]:
     values = {"sync": found["iou"] if is_ball else found["mouth_r"], "obedience": obedience}
     values["shimmer"] = shimmer(clip[0], is_ball)
     if is_ball:
-        values |= {"lag_s": found["mean_abs_lag_s"], "roundness": roundness(clip[0])}
+        values |= {"lag_s": found["mean_abs_lag_s"], "roundness": found["roundness"]}
     return values
-
-
-def roundness(video: np.ndarray) -> float:
-    """The ball's shorter axis over its longer one, the mean over the frames in which it is off the floor; 0 without a
-    ball. Axes are from the second moments of `ball_weight`."""
-    ratios = []
-    for weight_HW in ball_weight(video):
-        total = weight_HW.sum()
-        if total == 0:
-            continue
-        rows, columns = np.mgrid[: weight_HW.shape[0], : weight_HW.shape[1]]
-        points_2N = np.stack([rows.ravel(), columns.ravel()])
-        share_N = weight_HW.ravel() / total
-        centre_2 = points_2N @ share_N
-        if centre_2[0] > FLOOR_Y - BALL_RADIUS - 4:
-            continue
-        apart_2N = points_2N - centre_2[:, None]
-        low, high = np.linalg.eigvalsh((apart_2N * share_N) @ apart_2N.T)
-        ratios.append(np.sqrt(low / high))
-    return float(np.mean(ratios)) if ratios else 0.0
 
 
 def shimmer(video: np.ndarray, is_ball: bool) -> float:

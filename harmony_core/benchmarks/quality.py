@@ -41,7 +41,9 @@ from ..toyworld.measures.traits import (
     hair_colour,
     impact_material,
     nearest_voice,
+    roundness,
     shirt_colour,
+    steadiness,
 )
 from ..toyworld.measures.words import heard_words, word_accuracy, word_count
 
@@ -160,7 +162,7 @@ def without_style(pipeline: HarmonyPipeline) -> HarmonyPipeline:
 
 
 def score(scene: HeldOut, clip: Clip) -> dict[str, float]:
-    """All measurements that apply to the scene's kind; obedience is 1 or 0."""
+    """All measurements that apply to the scene's kind; obedience is 1 or 0, `steady_colour` a share of frames."""
     wanted, (frames, samples) = scene.clip.scene, clip
     if isinstance(wanted, BallScene):
         return {
@@ -168,6 +170,8 @@ def score(scene: HeldOut, clip: Clip) -> dict[str, float]:
             "colour": float(ball_colour(frames) == wanted.colour),
             "floor": float(floor_material(frames) == wanted.material),
             "impact_sound": float(impact_material(samples) == wanted.material),
+            "roundness": roundness(frames),
+            "steady_colour": steadiness(frames, ball_colour),
         }
     assert isinstance(wanted, FaceScene)
     return {
@@ -177,6 +181,7 @@ def score(scene: HeldOut, clip: Clip) -> dict[str, float]:
         "voice": float(nearest_voice(samples) == wanted.voice),
         "shirt": float(shirt_colour(frames) == wanted.shirt),
         "hair": float(hair_colour(frames) == wanted.hair),
+        "steady_colour": steadiness(frames, shirt_colour),
     }
 
 

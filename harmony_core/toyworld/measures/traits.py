@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from ..pictures import FLOOR_Y, PAINTS, scene_video
+from ..pictures import BALL_RADIUS, FLOOR_Y, PAINTS, scene_video
 from ..sample import sample_scene
 from ..scenes import Scene
 from ..sounds import scene_audio
@@ -34,6 +34,32 @@ def ball_colour(video: np.ndarray) -> str:
     if not weight_FHW.any():
         return ""
     return _nearest_paint(np.einsum("fhw,fhwc->c", weight_FHW, video[:, : int(FLOOR_Y)]) / weight_FHW.sum())
+
+
+def roundness(video: np.ndarray) -> float:
+    """The ball's shorter axis over its longer one, the mean over the frames in which it is off the floor; 0 without a
+    ball. Axes are from the second moments of `ball_weight`."""
+    ratios = []
+    for weight_HW in ball_weight(video):
+        total = weight_HW.sum()
+        if total == 0:
+            continue
+        rows, columns = np.mgrid[: weight_HW.shape[0], : weight_HW.shape[1]]
+        points_2N = np.stack([rows.ravel(), columns.ravel()])
+        share_N = weight_HW.ravel() / total
+        centre_2 = points_2N @ share_N
+        if centre_2[0] > FLOOR_Y - BALL_RADIUS - 4:
+            continue
+        apart_2N = points_2N - centre_2[:, None]
+        low, high = np.linalg.eigvalsh((apart_2N * share_N) @ apart_2N.T)
+        ratios.append(np.sqrt(low / high))
+    return float(np.mean(ratios)) if ratios else 0.0
+
+
+def steadiness(video: np.ndarray, colour_of: Callable[[np.ndarray], str]) -> float:
+    """The share of frames whose colour, by `ball_colour` or `shirt_colour`, is the whole clip's."""
+    whole = colour_of(video)
+    return float(np.mean([colour_of(frame[None]) == whole for frame in video]))
 
 
 def shirt_colour(video: np.ndarray) -> str:
