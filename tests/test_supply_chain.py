@@ -14,7 +14,7 @@ tomllib = pytest.importorskip("tomllib")  # Python 3.11 and newer
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {name: [Requirement(each) for each in found] for name, found in PROJECT["optional-dependencies"].items()}
-OUTSIDE = ("scorers", "adamw-8bit")  # of the lock: pyproject.toml says why
+OUTSIDE = ("scorers", "adamw-8bit", "trackers")  # of the lock: pyproject.toml says why
 FREE = ("torch", "torchvision", "torchaudio", "triton", "nvidia", "cuda")
 
 

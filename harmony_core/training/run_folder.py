@@ -63,7 +63,10 @@ def check_trackers(names: Iterable[str]) -> None:
         if name not in LOGGER_TYPE_TO_CLASS:
             raise ValueError(f"trackers has {quoted(name)}, but must be of {', '.join(LOGGER_TYPE_TO_CLASS)}.")
         if name not in available:
-            raise ValueError(f"trackers has {name}, which is not installed; pip install {name}, or leave it out.")
+            raise ValueError(
+                f"trackers has {name}, which is not installed; pip install {name}, or the extra trackers, or leave it "
+                "out."
+            )
 
 
 def flat(settings: dict[str, Any], where: str = "") -> dict[str, Any]:
