@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
@@ -91,16 +90,16 @@ def _room_for(found: Any, parameter: Tensor) -> Any:
 
 
 def _load(places: dict[str, Any], reader: FileSystemReader) -> None:
-    with _alone_or_together() as alone:
-        load(places, storage_reader=reader, no_dist=alone)
+    with _quietly_alone():
+        load(places, storage_reader=reader)
 
 
 @contextmanager
-def _alone_or_together() -> Iterator[bool]:
-    """Whether there is one process, of which torch warns even if it is told."""
+def _quietly_alone() -> Iterator[None]:
+    """Without the warning that there is one process."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")
-        yield not dist.is_initialized()
+        yield
 
 
 def read_average(state: Path) -> dict[str, Tensor]:
@@ -121,8 +120,8 @@ def save_state(accelerator: Accelerator, trained: Trained, output: Path, step: i
     part = output / "state.part"
     accelerator.save_state(str(part))
     accelerator.wait_for_everyone()
-    with _alone_or_together() as alone:
-        save(trained.tensors(), storage_writer=FileSystemWriter(part / TENSORS), no_dist=alone)
+    with _quietly_alone():
+        save(trained.tensors(), storage_writer=FileSystemWriter(part / TENSORS))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         part.rename(output / f"state-{step:08}")
