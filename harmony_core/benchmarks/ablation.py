@@ -80,6 +80,7 @@ PARTS = {  # what a part is judged by: the row with it, and the row without
     "CTS, equal joint samples": ("cts", "rope"),
     "CTS, equal compute": ("cts_equal_compute", "rope"),
 }
+SYNC_CFG = "SyncCFG, on CTS"
 LOSS_METRICS = "video_loss", "audio_loss"
 REFERENCES = "ground_truth", "shuffled", "round_trip"  # beside the rows in a table
 
@@ -314,7 +315,7 @@ def differences(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     pairs = [
         (title, case, with_part, without, case) for title, (with_part, without) in PARTS.items() for case in TESTED
     ]
-    pairs.append(("SyncCFG, on CTS", "joint_synccfg", "cts", "cts", "joint"))
+    pairs.append((SYNC_CFG, "joint_synccfg", "cts", "cts", "joint"))
     table = []
     for title, case, with_part, without, other in pairs:
         for metric in (*LOSS_METRICS, *METRICS):

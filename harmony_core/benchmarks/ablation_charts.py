@@ -8,33 +8,45 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from ..sync.plot import FAINT, GRID, INK, PANEL, PAPER, _font
-from .ablation import CURVES, PARTS, ROWS
+from .ablation import CURVES, PARTS, ROWS, SYNC_CFG
 from .charts import COLOURS
 
 Line = dict[str, Any]  # of `ablation.summary` or `ablation.differences`
-PANELS = {
+Panels = dict[tuple[str, str], str]  # titles of cases and metrics
+LOSSES: Panels = {
     ("joint", "video_loss"): "picture, joint",
     ("joint", "audio_loss"): "sound, joint",
     ("audio_to_video", "video_loss"): "picture, sound given",
     ("video_to_audio", "audio_loss"): "sound, film given",
 }
+CLIPS: Panels = {
+    ("joint", "ball_iou"): "impacts, joint",
+    ("joint", "mouth_r"): "mouth, joint",
+    ("audio_to_video", "mouth_r"): "mouth, sound given",
+    ("video_to_audio", "mouth_r"): "mouth, film given",
+}
 LEFT, WIDTH, ROW, TOP, GAP = 330, 180, 34, 84, 56
 
 
-def changes_chart(changes: Sequence[Line]) -> Image.Image:
-    """A panel a loss; of each part the mean change and its 95 % interval. Left of the line is better."""
-    found = {(each["part"], each["case"], each["metric"]): each for each in changes}
-    shown = [part for part in PARTS if any((part, *panel) in found for panel in PANELS)]
-    drawn = [each for each in changes if (each["case"], each["metric"]) in PANELS]
-    reach = max((abs(float(each[end])) for each in drawn for end in ("low", "high")), default=1.0) * 1.1
+def changes_chart(changes: Sequence[Line], panels: Panels, what: str) -> Image.Image:
+    """A panel a measure, with a scale of its own; of each part the mean change and its 95 % interval.
+
+    Args:
+        what: is measured, and which side is better.
+    """
+    # Guided clips are beside unguided ones of the same case.
+    found = {(each["part"], str(each["case"]).removesuffix("_synccfg"), each["metric"]): each for each in changes}
+    shown = [part for part in (*PARTS, SYNC_CFG) if any((part, *panel) in found for panel in panels)]
     height = TOP + ROW * len(shown)
-    image = Image.new("RGB", (LEFT + (WIDTH + GAP) * len(PANELS), height + 48), PAPER)
+    image = Image.new("RGB", (LEFT + (WIDTH + GAP) * len(panels), height + 48), PAPER)
     draw = ImageDraw.Draw(image)
-    draw.text((16, 14), "What each part changes: held-out loss, mean and 95 % interval; left is better", INK, _font(18))
+    draw.text((16, 14), f"What each part changes: {what}; mean and 95 % interval", INK, _font(18))
     for index, part in enumerate(shown):
         draw.text((LEFT - 12, TOP + ROW * (index + 0.5)), part, INK, _font(14), anchor="rm")
-    for panel, ((case, metric), title) in enumerate(PANELS.items()):
+    for panel, ((case, metric), title) in enumerate(panels.items()):
         left = LEFT + panel * (WIDTH + GAP)
+        drawn = [each for part in shown if (each := found.get((part, case, metric))) is not None]
+        reach = max((abs(float(each[end])) for each in drawn for end in ("low", "high")), default=1.0) * 1.1
         middle, scale = left + WIDTH / 2, WIDTH / 2 / reach
         draw.rectangle((left, TOP, left + WIDTH, height), PANEL)
         draw.text((left, TOP - 8), title, FAINT, _font(14), anchor="ls")

@@ -231,7 +231,7 @@ def ablation(
 ) -> None:
     """Train the method's parts one by one on the hard toy world, and score what each adds."""
     from ..benchmarks.ablation import ROWS, AblationOptions, differences, markdown, run_ablation, summary
-    from ..benchmarks.ablation_charts import changes_chart, steps_chart
+    from ..benchmarks.ablation_charts import CLIPS, LOSSES, changes_chart, steps_chart
     from ..benchmarks.quality import write_rows
     from ..outputs import whole_file
 
@@ -243,7 +243,12 @@ def ablation(
     for name, table in (("ablation_clips", rows), ("ablation", lines), ("ablation_changes", changes)):
         if table:
             write_rows(output / f"{name}.csv", table)
-    for name, picture in (("ablation", changes_chart(changes)), ("ablation_steps", steps_chart(lines))):
+    pictures = {
+        "ablation": changes_chart(changes, CLIPS, "sampled clips, right is better"),
+        "ablation_losses": changes_chart(changes, LOSSES, "held-out losses, left is better"),
+        "ablation_steps": steps_chart(lines),
+    }
+    for name, picture in pictures.items():
         with whole_file(output / f"{name}.png") as part:
             picture.save(part, "PNG")
     print(markdown(lines, changes))

@@ -18,7 +18,8 @@ from harmony_core.benchmarks.ablation import (
     markdown,
     summary,
 )
-from harmony_core.benchmarks.ablation_charts import changes_chart, steps_chart
+from harmony_core.benchmarks.ablation_charts import CLIPS, LOSSES, ROW, changes_chart, steps_chart
+from harmony_core.benchmarks.charts import COLOURS
 from harmony_core.benchmarks.hard_quality import KINDS, METRICS, score_hard
 from harmony_core.benchmarks.quality import ground_truth, held_out, read_rows, shuffled
 from harmony_core.presets import preset
@@ -103,7 +104,9 @@ def test_changes_are_taken_scene_by_scene_and_drawn() -> None:
     assert change["part"] == "CTS, equal joint samples"
     assert (change["seeds"], change["pairs"]) == (3, 150)
     assert -0.012 < change["low"] < change["mean"] < change["high"] < -0.008
-    assert changes_chart([change]).width > 500
+    drawn, without = changes_chart([change], LOSSES, "loss"), changes_chart([change], CLIPS, "clips")
+    assert drawn.height - without.height == ROW  # a line for the part, where it has such a measure
+    assert COLOURS[2] in {colour for _, colour in drawn.getcolors(10_000)}  # the third panel's, the picture's loss
     assert steps_chart(summary(rows)).width > 500
 
 
