@@ -17,6 +17,7 @@ from tests.published import TEXT_DIM
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
 RATE = 24000
+SPEECH = SpeechConfig(vocab="f5-characters", reading="cross", min_len=10, max_len=4096, dim=16, num_blocks=1)
 TOY = preset("uniavgen").with_(  # heads of 128, so that the file tells its sizes
     dim=256,
     ffn_dim=96,
@@ -28,7 +29,7 @@ TOY = preset("uniavgen").with_(  # heads of 128, so that the file tells its size
     interaction_layers=(0, 2),
     freq_dim=32,
     text_dim=TEXT_DIM,
-    speech=SpeechConfig(vocab="f5-characters", reading="cross", min_len=10, max_len=4096, dim=16, num_blocks=1),
+    speech=SPEECH,
 )
 
 
@@ -36,8 +37,13 @@ def toy_files(parts: dict[str, Path], folder: Path) -> PartFiles:
     """A file as it is published, without settings, and the parts."""
     path = folder / "uniavgen.safetensors"
     save_uniavgen(TOY, [path])
+    return files_with(path, parts)
+
+
+def files_with(model: Path, parts: dict[str, Path]) -> PartFiles:
+    """A transformer's file and the parts that go with it."""
     return PartFiles(
-        model=[path],
+        model=[model],
         video_vae=parts["video_vae"],
         audio_vae=[FIXTURES / "vocoder_weights.safetensors"],
         text_encoder=parts["text_encoder"],

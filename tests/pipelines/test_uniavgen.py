@@ -13,7 +13,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from harmony_core.checkpoints.parts import PartFiles
-from harmony_core.config import SpeechConfig
 from harmony_core.media import VideoClip, has_audio, read_video
 from harmony_core.model import HarmonyTransformer
 from harmony_core.model.speech import ABSENT
@@ -21,11 +20,10 @@ from harmony_core.pipelines import HarmonyPipeline
 from harmony_core.presets import preset
 from harmony_core.request import GenerateRequest
 from harmony_core.text.transcripts import tokenize_across
-from tests.checkpoints.uniavgen_cases import FIXTURES
 from tests.commands.errors import assert_error
 from tests.media.files import write_audio
 from tests.published import TEXT_DIM
-from tests.uniavgen_toy import PICTURE, sound
+from tests.uniavgen_toy import PICTURE, SPEECH, files_with, sound
 
 
 @pytest.fixture(scope="module")
@@ -46,20 +44,14 @@ def files(parts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> P
         height=32,
         width=32,
         steps=2,
-        speech=SpeechConfig(vocab="f5-characters", reading="cross", min_len=10, max_len=4096, dim=16, num_blocks=1),
+        speech=SPEECH,
     )
     torch.manual_seed(0)
     model = HarmonyTransformer(config)
     tensors = {key: 0.1 * torch.randn_like(value) for key, value in model.state_dict().items()}
     path = tmp_path_factory.mktemp("uniavgen") / "model.safetensors"
     save_file(tensors, path, metadata={"config": json.dumps({"transformer": config.to_dict()})})
-    return PartFiles(
-        model=[path],
-        video_vae=parts["video_vae"],
-        audio_vae=[FIXTURES / "vocoder_weights.safetensors"],
-        text_encoder=parts["text_encoder"],
-        tokenizer=parts["tokenizer"],
-    )
+    return files_with(path, parts)
 
 
 @pytest.fixture(scope="module")
