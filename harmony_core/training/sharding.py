@@ -20,7 +20,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from .frozen import HOST
-from .sections import ADAMW_8BIT
+from .sections import ADAMW_8BIT, ObjectiveConfig
 from .shares import whole
 
 if TYPE_CHECKING:
@@ -69,16 +69,10 @@ def _is_true(value: str | None) -> bool:
     return value is not None and value.lower() in ("true", "1")
 
 
-def check_sharing(config: TrainingConfig, model: HarmonyConfig, processes: int) -> None:
-    """Raises ValueError for a run whose weights so many processes cannot share out."""
+def check_sharing(config: TrainingConfig, processes: int) -> None:
+    """Raises ValueError for settings with which so many processes cannot share weights out."""
     if processes == 1:
         raise ValueError("accelerate is set to FSDP, but there is 1 process, with nobody to share with; start more.")
-    if model.starts_from_picture and config.objective.reference_share:
-        raise ValueError(
-            f"accelerate is set to FSDP, but objective.reference_share is {config.objective.reference_share:g}, and "
-            "UniAVGen's voices of several lengths go through the model one after the other, in one process more often "
-            "than in another; set it to 0, or choose multi-GPU."
-        )
     if config.frozen_on == HOST:
         raise ValueError(
             f"accelerate is set to FSDP, but frozen_on is {HOST}, which shares nothing; leave frozen_on out."
@@ -87,6 +81,16 @@ def check_sharing(config: TrainingConfig, model: HarmonyConfig, processes: int) 
         raise ValueError(
             f"accelerate is set to FSDP, but optimizer.kind is {ADAMW_8BIT}, whose moments cannot be shared out; set "
             "it to adamw."
+        )
+
+
+def check_passes(model: HarmonyConfig, objective: ObjectiveConfig) -> None:
+    """Raises ValueError for a model of which processes that share it out would make different numbers of passes."""
+    if model.starts_from_picture and objective.reference_share:
+        raise ValueError(
+            f"accelerate is set to FSDP, but objective.reference_share is {objective.reference_share:g}, and "
+            "UniAVGen's voices of several lengths go through the model one after the other, in one process more often "
+            "than in another; set it to 0, or choose multi-GPU."
         )
 
 

@@ -33,7 +33,7 @@ from .procedural import procedural_models
 from .run_folder import Log, ProgressBar, check_accelerator, check_trackers, flat, same_settings
 from .samples import Samples
 from .sections import AUDIO_ALONE
-from .sharding import check_sharing, gather, shard, take_sharding
+from .sharding import check_passes, check_sharing, gather, shard, take_sharding
 from .start import Models, choose_trained, start_models
 from .state import RunState, Trained, keep_tensors_apart, load_state, save_state
 from .step import step_losses
@@ -68,6 +68,8 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
         project_dir=output,
     )
     check_accelerator(config, accelerator)
+    if sharded:
+        check_sharing(config, accelerator.num_processes)
     check_batch(config, accelerator.num_processes)
     check_optimizer(config)
     if accelerator.is_main_process:
@@ -84,7 +86,7 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
         else:
             models, shards = procedural_models(config, output, accelerator, progress)
         if sharded:
-            check_sharing(config, models.config, accelerator.num_processes)
+            check_passes(models.config, config.objective)
         return Trainer(config, output, models, shards, accelerator, progress, sharded).run()
 
 

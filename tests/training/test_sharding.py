@@ -20,7 +20,7 @@ from harmony_core.presets import preset
 from harmony_core.training.adapters import LoraConfig
 from harmony_core.training.config import TrainingConfig
 from harmony_core.training.sections import DataConfig, ObjectiveConfig, OptimizerConfig, StartConfig
-from harmony_core.training.sharding import check_sharing, take_sharding
+from harmony_core.training.sharding import check_passes, check_sharing, take_sharding
 from harmony_core.training.state import read_average
 from harmony_core.training.tasks import check_batch
 from harmony_core.training.trainer import run
@@ -161,17 +161,35 @@ def test_every_part_of_a_batch_reaches_all_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "model", "processes", "message"),
+    ("changes", "processes", "message"),
     [
-        ({}, "harmony-tiny", 1, "set to FSDP, but there is 1 process, with nobody to share with; start more"),
-        ({"optimizer": OptimizerConfig(kind="adamw_8bit")}, "harmony-tiny", 2, "whose moments cannot be shared out"),
-        ({"objective": ObjectiveConfig(reference_share=0.5)}, "uniavgen", 2, "voices of several lengths"),
-        ({"lora": LoraConfig(), "frozen": "float8", "frozen_on": "host"}, "harmony-tiny", 2, "frozen_on is host"),
+        ({}, 1, "set to FSDP, but there is 1 process, with nobody to share with; start more"),
+        ({"optimizer": OptimizerConfig(kind="adamw_8bit")}, 2, "whose moments cannot be shared out"),
+        ({"lora": LoraConfig(), "frozen": "float8", "frozen_on": "host"}, 2, "frozen_on is host"),
     ],
 )
-def test_what_cannot_be_shared_is_refused(changes: dict, model: str, processes: int, message: str) -> None:
+def test_what_cannot_be_shared_is_refused(changes: dict, processes: int, message: str) -> None:
     config = TrainingConfig(
         steps=1, batch_size=2, start=StartConfig(model="harmony-tiny"), data=DataConfig(shards="x"), **changes
     )
     with pytest.raises(ValueError, match=message):
-        check_sharing(config, preset(model), processes)
+        check_sharing(config, processes)
+
+
+def test_voices_of_several_lengths_cannot_be_shared() -> None:
+    with pytest.raises(ValueError, match="voices of several lengths"):
+        check_passes(preset("uniavgen"), ObjectiveConfig(reference_share=0.5))
+    check_passes(preset("uniavgen"), ObjectiveConfig(reference_share=0))
+    check_passes(preset("harmony-tiny"), ObjectiveConfig(reference_share=0.5))
+
+
+def test_what_is_refused_leaves_no_folder(
+    shards: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in FSDP2.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="there is 1 process"):
+        run(write(tmp_path / "a.yaml", shards), tmp_path / "run", resume=False)
+    assert not (tmp_path / "run").exists()
