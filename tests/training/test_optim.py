@@ -6,13 +6,15 @@ from copy import deepcopy
 from dataclasses import replace
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 import torch
 
 from harmony_core.training import optim
 from harmony_core.training.adapters import LoraConfig
 from harmony_core.training.config import TrainingConfig
-from harmony_core.training.muon import Muon
+from harmony_core.training.gradients import drop_zero_gradients
+from harmony_core.training.muon import Muon, orthogonalize
 from harmony_core.training.optim import check_optimizer, make_optimizers, rate
 from harmony_core.training.sections import OPTIMIZERS, DataConfig, OptimizerConfig, StartConfig
 
@@ -120,3 +122,43 @@ def test_a_rate_warms_up_stays_and_decays() -> None:
     assert [rate(step, 20, config) for step in (0, 3, 10, 15, 19)] == [0.25, 1.0, 1.0, 0.5, 0.1]
     constant = OptimizerConfig(warmup_steps=0, decay_share=0)
     assert {rate(step, 20, constant) for step in range(20)} == {1.0}
+
+
+@pytest.mark.parametrize("shape", [(2, 9, 9), (1, 5, 13), (3, 17, 4)])
+def test_orthogonalize_brings_singular_values_near_one(shape: tuple[int, ...]):
+    values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
+    assert values.max() < 1.3
+    assert values.min() > 0.3
+
+
+def test_muon_descends():
+    torch.manual_seed(0)
+    target, parameter = torch.randn(8, 6), torch.nn.Parameter(torch.zeros(8, 6))
+    optimizer = Muon([parameter], lr=0.05)
+    losses = []
+    for _ in range(60):
+        loss = (parameter - target).square().mean()
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < 0.2 * losses[0]
+    assert np.isfinite(losses).all()
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_what_a_step_did_not_use_is_not_moved(kind: str):
+    """Style alignment in a step without a reference: its gradients are zero, its momentum is not."""
+    used, unused = (torch.nn.Parameter(torch.randn(6, 4)) for _ in range(2))
+    optimizer = (
+        Muon([used, unused], lr=0.1) if kind == "muon" else torch.optim.AdamW([used, unused], lr=0.1, weight_decay=0.1)
+    )
+    moved = []
+    for share in (1.0, 0.0, 0.0, 1.0):
+        before = used.detach().clone(), unused.detach().clone()
+        (used.square().sum() + share * unused.square().sum()).backward()
+        drop_zero_gradients([used, unused])
+        optimizer.step()
+        optimizer.zero_grad()
+        moved.append((not torch.equal(used, before[0]), not torch.equal(unused, before[1])))
+    assert moved == [(True, True), (True, False), (True, False), (True, True)]

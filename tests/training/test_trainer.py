@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -26,8 +25,6 @@ from harmony_core.training import trainer
 from harmony_core.training.config import TrainingConfig
 from harmony_core.training.data.loader import Batches
 from harmony_core.training.data.shards import Shards
-from harmony_core.training.gradients import drop_zero_gradients
-from harmony_core.training.muon import Muon, orthogonalize
 from harmony_core.training.run_folder import same_settings
 from harmony_core.training.sections import ObjectiveConfig
 from harmony_core.training.start import TrainedModel
@@ -308,28 +305,6 @@ def test_the_shipped_checkpoint_is_what_its_config_says_and_the_default_objectiv
     assert (default.kind, default.lambda_v, default.lambda_a) == ("three_pass", 0.1, 0.3)
 
 
-@pytest.mark.parametrize("shape", [(2, 9, 9), (1, 5, 13), (3, 17, 4)])
-def test_orthogonalize_brings_singular_values_near_one(shape: tuple[int, ...]):
-    values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
-    assert values.max() < 1.3
-    assert values.min() > 0.3
-
-
-def test_muon_descends():
-    torch.manual_seed(0)
-    target, parameter = torch.randn(8, 6), torch.nn.Parameter(torch.zeros(8, 6))
-    optimizer = Muon([parameter], lr=0.05)
-    losses = []
-    for _ in range(60):
-        loss = (parameter - target).square().mean()
-        losses.append(loss.item())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert losses[-1] < 0.2 * losses[0]
-    assert np.isfinite(losses).all()
-
-
 def test_damaged_latents_are_made_anew(finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     folder = prepared(finished, tmp_path / "run")
     (path,) = (folder / "shards" / "shards").glob("*.safetensors")
@@ -385,21 +360,3 @@ def test_a_run_that_stays_not_finite_stops_with_its_step_and_its_last_good_state
     (state,) = folder.glob("state-*")
     tensors = read_average(state)
     assert all(tensor.isfinite().all() for tensor in tensors.values())
-
-
-@pytest.mark.parametrize("kind", ["muon", "adamw"])
-def test_what_a_step_did_not_use_is_not_moved(kind: str):
-    """Style alignment in a step without a reference: its gradients are zero, its momentum is not."""
-    used, unused = (torch.nn.Parameter(torch.randn(6, 4)) for _ in range(2))
-    optimizer = (
-        Muon([used, unused], lr=0.1) if kind == "muon" else torch.optim.AdamW([used, unused], lr=0.1, weight_decay=0.1)
-    )
-    moved = []
-    for share in (1.0, 0.0, 0.0, 1.0):
-        before = used.detach().clone(), unused.detach().clone()
-        (used.square().sum() + share * unused.square().sum()).backward()
-        drop_zero_gradients([used, unused])
-        optimizer.step()
-        optimizer.zero_grad()
-        moved.append((not torch.equal(used, before[0]), not torch.equal(unused, before[1])))
-    assert moved == [(True, True), (True, False), (True, False), (True, True)]
