@@ -7,6 +7,8 @@ import signal
 import sys
 from types import FrameType
 
+from .outputs import remove_unfinished
+
 # Packages that some commands need, and the extra that brings each; all others are in `standalone`.
 EXTRAS = {"accelerate": "train", "yaml": "train", "pypinyin": "chinese", "jieba": "chinese"}
 EXTRAS |= {"diffusers": "weights", "transformers": "weights", "sentencepiece": "weights"}
@@ -42,6 +44,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     """
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            remove_unfinished()
             os._exit(128 + number)
         frame = frame.f_back
     if number == signal.SIGINT:

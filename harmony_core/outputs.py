@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 SYNC_PLOT = "sync plot of harmony_core"  # in the picture's metadata
 PART = ".harmony-*.part"  # what is being written, under a name that no other process has
+_unfinished: dict[Path, int] = {}  # what is being written, and the process that writes it
 
 
 class OutputError(ValueError):
@@ -33,7 +34,7 @@ def prepare_output(path: str | Path) -> Path:
             raise OutputError(f"Cannot write {path} ({what}); choose another output with -o.")
         part, keeper = _new_part(path.parent)
         keeper.close()
-        part.unlink()
+        _remove(part)
     except OSError as error:
         raise _cannot_write(path, error) from error
     return path
@@ -98,8 +99,21 @@ def write_numbered(path: Path, is_free: Callable[[Path], bool], write: Callable[
     with _private(path) as (part, place):
         write(part)
         free = next(candidate for candidate in numbered(path) if is_free(candidate) and _claim(candidate))
-        place(free)
+        try:
+            place(free)
+        finally:
+            if not free.stat().st_size:  # its name was taken and nothing could be put there
+                free.unlink()
     return free
+
+
+@atexit.register
+def remove_unfinished() -> None:
+    """Remove what this process did not finish: a signal may stop it between any two lines, a cleanup's too."""
+    for part, process in list(_unfinished.items()):
+        if process == os.getpid():
+            with suppress(OSError):
+                _remove(part)
 
 
 @contextmanager
@@ -127,19 +141,27 @@ def _private(path: Path) -> Iterator[tuple[Path, Callable[[Path], None]]]:
         raise _cannot_write(path, error) from error
     finally:
         keeper.close()
-        part.unlink(missing_ok=True)
+        _remove(part)
 
 
 def _new_part(folder: Path) -> tuple[Path, BinaryIO]:
     """A new private file, held for as long as it is open. Raises OSError."""
     while True:
-        part = folder / PART.replace("*", f"{os.getpid()}-{secrets.token_hex(4)}")
+        part = folder / PART.replace("*", f"{os.getpid()}-{os.urandom(4).hex()}")
+        _unfinished[part] = os.getpid()
         keeper = part.open("xb")
         with suppress(OSError):  # a file system without locks, on which nothing is swept either
             _hold(keeper, wait=True)
         if part.exists():  # no other process took it for a dead one's in between
             return part, keeper
         keeper.close()
+        _remove(part)
+
+
+def _remove(part: Path) -> None:
+    """Remove a private file, if it is there still. Raises OSError."""
+    part.unlink(missing_ok=True)
+    _unfinished.pop(part, None)
 
 
 def _sweep(folder: Path) -> None:

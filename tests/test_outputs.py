@@ -6,11 +6,22 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
-from harmony_core.outputs import OutputError, check_overwrites, numbered, prepare_output, whole_file, write_numbered
+from harmony_core.outputs import (
+    OutputError,
+    check_overwrites,
+    numbered,
+    prepare_output,
+    remove_unfinished,
+    whole_file,
+    write_numbered,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -105,6 +116,46 @@ def test_what_a_killed_process_left_is_swept_and_a_living_one_s_is_not(tmp_path:
     assert living.wait() == 0
     assert names(tmp_path) == ["b.txt", "c.txt"]
     assert (tmp_path / "b.txt").read_text() == "whole"
+
+
+def stopped_at(line: int, work: Callable[[], object]) -> bool:
+    """Do the work, broken off as by Ctrl-C before the line of this number that runs; False if it ends before."""
+    left = line
+
+    def trace(_frame: FrameType, event: str, _argument: Any) -> Any:
+        nonlocal left
+        if event == "line":
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+def test_a_run_that_is_stopped_at_any_line_leaves_nothing_half_written(tmp_path: Path) -> None:
+    path = tmp_path / "out" / "a.txt"
+
+    def write() -> None:
+        prepare_output(path)
+        with whole_file(path) as part, part.open("w") as file:
+            file.write("whole")
+
+    line = 1
+    while stopped_at(line, write):
+        remove_unfinished()  # as the end of a process does
+        assert [text.read_text() for text in path.parent.glob("*")] in ([], ["whole"]), line
+        path.unlink(missing_ok=True)
+        line += 1
+    assert line > 100  # of the standard library's too
+    assert names(path.parent) == ["a.txt"]
 
 
 def test_names_are_numbered_and_never_taken_twice(tmp_path: Path) -> None:
