@@ -101,9 +101,10 @@ def write_numbered(path: Path, is_free: Callable[[Path], bool], write: Callable[
         free = next(candidate for candidate in numbered(path) if is_free(candidate) and _claim(candidate))
         try:
             place(free)
-        finally:
-            if not free.stat().st_size:  # its name was taken and nothing could be put there
+        except BaseException:
+            if not free.stat().st_size:  # its name was taken and nothing was put there
                 free.unlink()
+            raise
     return free
 
 

@@ -158,6 +158,32 @@ def test_a_run_that_is_stopped_at_any_line_leaves_nothing_half_written(tmp_path:
     assert names(path.parent) == ["a.txt"]
 
 
+STOPPED = """
+import signal, sys
+from pathlib import Path
+from harmony_core.cli import _stop
+from harmony_core.outputs import whole_file
+signal.signal(signal.SIGTERM, _stop)
+with whole_file(Path(sys.argv[1])) as part:
+    part.write_text("half")
+    import stops_itself
+"""
+
+
+def test_a_run_that_is_stopped_in_an_import_leaves_nothing_half_written(tmp_path: Path) -> None:
+    (tmp_path / "stops_itself.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
+    command = [sys.executable, "-c", STOPPED, str(tmp_path / "out" / "a.txt")]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    assert subprocess.run(command, env=environment).returncode == 128 + signal.SIGTERM
+    assert names(tmp_path / "out") == []
+
+
+def test_a_name_that_cannot_be_filled_is_given_back(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"a\.mp4"):
+        write_numbered(tmp_path / "a.mp4", lambda _: True, Path.unlink)  # what was written is lost
+    assert names(tmp_path) == []
+
+
 def test_names_are_numbered_and_never_taken_twice(tmp_path: Path) -> None:
     stem = tmp_path / "a.mp4"
     found = numbered(stem)
