@@ -37,6 +37,7 @@ from ..toyworld.measures.impacts import impact_scores
 from ..toyworld.measures.mouths import mouth_correlation
 from ..toyworld.measures.traits import (
     ball_colour,
+    disc_overlap,
     floor_material,
     hair_colour,
     impact_material,
@@ -171,6 +172,7 @@ def score(scene: HeldOut, clip: Clip) -> dict[str, float]:
             "floor": float(floor_material(frames) == wanted.material),
             "impact_sound": float(impact_material(samples) == wanted.material),
             "roundness": roundness(frames),
+            "disc_overlap": disc_overlap(frames),
             "steady_colour": steadiness(frames, ball_colour),
         }
     assert isinstance(wanted, FaceScene)
