@@ -106,7 +106,12 @@ class TrainingConfig:
     def _check_procedural(self) -> None:
         """What the procedural world needs, which has its own small autoencoders, is checked now, not after an hour."""
         if self.start is not None:
-            raise ValueError("start goes with clips of yours; name the folder that harmony encode made by data.shards.")
+            if self.autoencoders:
+                raise ValueError(
+                    f"autoencoders is {quoted(self.autoencoders)}, but {quoted(self.start.model)} brings its own and "
+                    "they are not trained again; leave autoencoders out, or start."
+                )
+            return
         transformer, _ = self.transformer, self.autoencoder_training
         channels = "video_channels", "audio_channels"
         tiny = preset("harmony-tiny")
@@ -116,6 +121,10 @@ class TrainingConfig:
                 f"trained here: it needs video_channels {tiny.video_channels} and audio_channels "
                 f"{tiny.audio_channels}, as harmony-tiny has. To train on clips of yours, name data.shards."
             )
+        self.check_references(transformer)
+
+    def check_references(self, transformer: HarmonyConfig) -> None:
+        """Raises ValueError where clips of the procedural world hold shorter references than the objective draws."""
         held = int(as_fraction(self.data.reference_seconds) * as_fraction(transformer.audio_latent_rate))
         if self.objective.reference_share and self.objective.reference_latents[1] > held:
             raise ValueError(

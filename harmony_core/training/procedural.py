@@ -1,4 +1,5 @@
-"""What a run on the procedural world makes first, in its own folder: small autoencoders, then encoded clips."""
+"""What a run on the procedural world makes first, in its own folder: small autoencoders, where it starts from nothing,
+then encoded clips."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from ..checkpoints.write import write_safetensors
+from ..quoting import quoted
 from ..text.tiny_encoder import TinyTextEncoder
 from ..toyworld import HELD_OUT_SEED, VOCABULARY
 from .autoencoders import reconstruction_report, train_audio_vae, train_video_vae
@@ -19,7 +21,7 @@ from .config import TrainingConfig
 from .data.shards import Shards
 from .data.toyworld import render_clips, write_toy_shards
 from .run_folder import ProgressBar
-from .start import Models, fresh
+from .start import Models, fresh, start_models
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -33,21 +35,42 @@ logger = logging.getLogger(__name__)
 def procedural_models(
     config: TrainingConfig, output: Path, accelerator: Accelerator, progress: ProgressBar
 ) -> tuple[Models, Shards]:
-    """Models with trained autoencoders and a transformer with its first weights, and the clips they encoded. What
-    `output` holds of it is taken from there."""
-    video_vae, audio_vae = _autoencoders(config, output, accelerator, progress)
-    torch.manual_seed(config.seed)  # after the autoencoders, so that a resumed run starts from the same weights
+    """The models of the run and the clips that their autoencoders encoded. What `output` holds of it is taken from
+    there.
+
+    Raises:
+        ValueError: weights to start from without the procedural world's autoencoders or text encoder; CheckpointError
+            for weights that do not fit.
+    """
     from accelerate import PartialState
 
+    models = _new_models(config, output, accelerator, progress) if config.start is None else start_models(config)
+    video_vae, audio_vae, text_encoder = models.video_vae, models.audio_vae, models.text_encoder
+    if not (
+        isinstance(video_vae, TinyVideoVAE)
+        and isinstance(audio_vae, TinyAudioVAE)
+        and isinstance(text_encoder, TinyTextEncoder)
+    ):
+        named = config.preset if config.start is None else config.start.model
+        raise ValueError(
+            f"Clips of the procedural world are made with harmony-tiny's kinds of autoencoders and text encoder, and "
+            f"{quoted(named)} brings none; name the folder that harmony encode made of your clips by data.shards."
+        )
+    config.check_references(models.config)
+    clips, parts = config.data, (video_vae, audio_vae, text_encoder)
+    how_many = clips.clips, clips.reference_seconds
+    shards = write_toy_shards(output / SHARDS, *how_many, models.config, *parts, PartialState(), progress, clips.world)
+    models.check(shards, config.objective)
+    return models, shards
+
+
+def _new_models(config: TrainingConfig, output: Path, accelerator: Accelerator, progress: ProgressBar) -> Models:
+    """Trained autoencoders, and a transformer and a text encoder with their first weights."""
+    video_vae, audio_vae = _autoencoders(config, output, accelerator, progress)
+    torch.manual_seed(config.seed)  # after the autoencoders, so that a resumed run starts from the same weights
     size = config.transformer
     text_encoder = TinyTextEncoder(VOCABULARY, size.text_len, size.text_dim)
-    parts = video_vae, audio_vae, text_encoder
-    world = config.data
-    shards = write_toy_shards(
-        output / SHARDS, world.clips, world.reference_seconds, size, *parts, PartialState(), progress, world.world
-    )
-    models = Models(size, fresh(config), text_encoder, video_vae, audio_vae)
-    return models, shards
+    return Models(size, fresh(config), text_encoder, video_vae, audio_vae)
 
 
 def _autoencoders(
