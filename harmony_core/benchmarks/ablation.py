@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,60 +29,17 @@ from ..training.data.toyworld import render_clips, write_toy_shards
 from ..training.procedural import AUTOENCODERS, SHARDS
 from ..training.state import read_average
 from ..training.trainer import run
-from .hard_quality import KINDS, METRICS, score_hard
+from .ablation_rows import APART, CASES, CURVES, FRAMEWISE, JOINT_ONLY, LADDER, REFERENCES, ROWS, SMALL
+from .hard_quality import KINDS, score_hard
 from .held_out_losses import loss_rows
-from .quality import Generated, HeldOut, ground_truth, held_out, read_rows, round_trip, shuffled, write_rows
+from .quality import HeldOut, ground_truth, held_out, read_rows, round_trip, shuffled, write_rows
 
 AUTOENCODER_SOURCE = "harmony-tiny"
 REFERENCE_SECONDS = 0.48
-SMALL = {"dim": 96, "ffn_dim": 288, "num_heads": 3, "num_layers": 4, "speech": None}
-APART = {"interaction": "none", "style_alignment": False, "style_pooling": "none"}
-GLOBAL = APART | {"interaction": "global", "rope_alignment": "ovi", "cross_rope_scale": 1.0}
-FRAMEWISE = {"style_pooling": "frame"}
-JOINT_ONLY = {"kind": "split_batch", "audio_driven_share": 0.0, "video_driven_share": 0.0}
-AUDIO_DRIVEN = JOINT_ONLY | {"audio_driven_share": 1.0}
-EQUAL_COMPUTE = {"kind": "split_batch", "audio_driven_share": 0.125, "video_driven_share": 0.125}
 SCORES, LOSSES = "scores.csv", "losses.csv"  # in a run's folder
 STATES = 4  # of a run, evenly spaced, that losses are taken at
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One training run: what differs from the paper's model and objective, and how its clips are made."""
-
-    title: str
-    model: dict[str, Any] = field(default_factory=lambda: FRAMEWISE)
-    objective: dict[str, Any] = field(default_factory=lambda: {"kind": "three_pass"})
-    cases: tuple[str, ...] = ("joint",)
-
-
-TESTED = "joint", "audio_to_video", "video_to_audio"
-ROWS = {
-    "global": Row("global cross-attention", GLOBAL, JOINT_ONLY),
-    "framewise": Row("frame-wise, style alignment", FRAMEWISE | {"rope_alignment": "none"}, JOINT_ONLY, TESTED),
-    "rope": Row("+ RoPE alignment", FRAMEWISE, JOINT_ONLY, TESTED),
-    "cts": Row("+ CTS, equal joint samples", cases=(*TESTED, "joint_synccfg")),
-    "cts_equal_compute": Row("+ CTS, equal compute", FRAMEWISE, EQUAL_COMPUTE, TESTED),
-    "audio_driven": Row("+ RoPE alignment, audio-driven alone", FRAMEWISE, AUDIO_DRIVEN, ("audio_to_video",)),
-}
-CASES = {
-    "joint": Generated(guided=False, kinds=KINDS),
-    "joint_synccfg": Generated(kinds=KINDS),
-    "audio_to_video": Generated(given="audio", guided=False, kinds=KINDS),
-    "video_to_audio": Generated(given="video", guided=False, kinds=KINDS),
-}
-CURVES = "audio_driven", "rope", "cts"  # whose losses on the way are kept: the rows of the paper's figure 3
-PARTS = {  # what a part is judged by: the row with it, and the row without
-    "frame-wise interaction and style alignment": ("framewise", "global"),
-    "RoPE alignment": ("rope", "framewise"),
-    "CTS, equal joint samples": ("cts", "rope"),
-    "CTS, equal compute": ("cts_equal_compute", "rope"),
-}
-SYNC_CFG = "SyncCFG, on CTS"
-LOSS_METRICS = "video_loss", "audio_loss"
-REFERENCES = "ground_truth", "shuffled", "round_trip"  # beside the rows in a table
 
 
 @dataclass(frozen=True)
@@ -94,7 +51,7 @@ class AblationOptions:
     autoencoder is trained on for the hard world's rooms.
     """
 
-    rows: tuple[str, ...] = tuple(ROWS)
+    rows: tuple[str, ...] = tuple(LADDER)
     seeds: int = 3
     steps: int = 600
     batch_size: int = 16
@@ -128,10 +85,10 @@ def run_ablation(folder: Path, options: AblationOptions, progress: Progress) -> 
     score_references(branches, folder / SCORES, scenes)
     for name, seed in runs:
         progress(f"losses of {name}, seed {seed}")
-        lose_run(folder / f"{name}-{seed}", name, seed, options.steps, options.loss_clips)
+        lose_run(folder / f"{name}-{seed}", name, seed, ROWS[name].steps(options.steps), options.loss_clips)
     for name, seed in runs:
         progress(f"clips of {name}, seed {seed}")
-        score_run(folder / f"{name}-{seed}", name, seed, options.steps, scenes)
+        score_run(folder / f"{name}-{seed}", name, seed, ROWS[name].steps(options.steps), scenes)
     return read_rows([folder / SCORES, *sorted(folder.glob(f"*/{LOSSES}")), *sorted(folder.glob(f"*/{SCORES}"))])
 
 
@@ -203,10 +160,10 @@ def train_row(folder: Path, name: str, seed: int, branches: Path, options: Ablat
         "preset": "harmony-tiny",
         "model": SMALL | row.model,
         "start": {"model": str(branches)},
-        "steps": options.steps,
+        "steps": row.steps(options.steps),
         "data": {"shards": str(folder / SHARDS)},
         "keep": STATES,
-        **_common(options, seed, row.objective, options.steps),
+        **_common(options, seed, row.objective, row.steps(options.steps)),
     }
     (place / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     run(place / "config.yaml", place / "run", resume=True)
@@ -275,92 +232,3 @@ def _rows(where: dict[str, Any], made: Any) -> Iterator[dict[str, Any]]:
     for scene, clip in made:
         for metric, value in score_hard(scene, clip).items():
             yield where | {"scene": scene.seed, "metric": metric, "value": round(float(value), 5)}
-
-
-def interval(values: dict[str, list[float]]) -> tuple[float, float, float]:
-    """Mean, and the 95 % bootstrap interval of values by training seed: seeds are drawn again, then their scenes."""
-    rng = np.random.default_rng(0)
-    groups = [np.array(each) for each in values.values()]
-    means = []
-    for _ in range(2000):
-        drawn = [groups[index] for index in rng.integers(len(groups), size=len(groups))]
-        means.append(np.mean([rng.choice(each, len(each)).mean() for each in drawn]))
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(np.mean([each.mean() for each in groups])), float(low), float(high)
-
-
-def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of every row, step, case and metric: how many seeds and clips, the mean and its interval."""
-    groups: dict[tuple[str, ...], dict[str, list[float]]] = {}
-    for row in rows:
-        key = tuple(str(row[name]) for name in ("row", "step", "case", "metric"))
-        groups.setdefault(key, {}).setdefault(str(row["seed"]), []).append(float(row["value"]))
-    table = []
-    for key, values in groups.items():
-        mean, low, high = (round(each, 4) for each in interval(values))
-        line = dict(zip(("row", "step", "case", "metric"), key, strict=True))
-        counts = {"seeds": len(values), "clips": sum(map(len, values.values()))}
-        table.append(line | counts | {"mean": mean, "low": low, "high": high})
-    return table
-
-
-def differences(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What each part changes, at the last step: the mean over pairs of one seed and scene, and its interval."""
-    last = max(int(row["step"]) for row in rows)
-    values = {
-        (row["row"], row["case"], row["metric"], str(row["seed"]), str(row["scene"])): float(row["value"])
-        for row in rows
-        if int(row["step"]) == last
-    }
-    pairs = [
-        (title, case, with_part, without, case) for title, (with_part, without) in PARTS.items() for case in TESTED
-    ]
-    pairs.append((SYNC_CFG, "joint_synccfg", "cts", "cts", "joint"))
-    table = []
-    for title, case, with_part, without, other in pairs:
-        for metric in (*LOSS_METRICS, *METRICS):
-            found: dict[str, list[float]] = {}
-            for row, own_case, own_metric, seed, scene in values:
-                before = without, other, metric, seed, scene
-                if (row, own_case, own_metric) == (with_part, case, metric) and before in values:
-                    change = values[row, case, metric, seed, scene] - values[before]
-                    found.setdefault(seed, []).append(change)
-            if found:
-                mean, low, high = (round(each, 5) for each in interval(found))
-                counts = {"seeds": len(found), "pairs": sum(map(len, found.values()))}
-                where = {"part": title, "case": case, "metric": metric}
-                table.append(where | counts | {"mean": mean, "low": low, "high": high})
-    return table
-
-
-def markdown(lines: Sequence[dict[str, Any]], changes: Sequence[dict[str, Any]]) -> str:
-    """A table of every case's last step, and one of what each part changes."""
-    last = max(int(line["step"]) for line in lines)
-    texts = []
-    for case in dict.fromkeys(line["case"] for line in lines if line["case"]):
-        here = [line for line in lines if line["case"] == case and int(line["step"]) == last]
-        beside = [line for line in lines if line["case"] == ""]
-        for metrics, shown in ((LOSS_METRICS, here), (METRICS, beside + here)):
-            if any(line["metric"] in metrics for line in here):
-                cells = {(line["row"], line["metric"]): _cell(line) for line in shown}
-                titles = {name: ROWS[name].title if name in ROWS else name for name in (*REFERENCES, *ROWS)}
-                texts.append(_table(case, titles, metrics, cells))
-    for metrics in (LOSS_METRICS, METRICS):
-        cells = {(f"{each['part']}: {each['case']}", each["metric"]): _cell(each) for each in changes}
-        titles = {name: name for name, metric in cells if metric in metrics}
-        if titles:
-            texts.append(_table("change", titles, metrics, cells))
-    return "\n\n".join(texts)
-
-
-def _cell(line: dict[str, Any]) -> str:
-    return f"{float(line['mean']):.3f} ({float(line['low']):.3f} to {float(line['high']):.3f})"
-
-
-def _table(corner: str, titles: dict[str, str], metrics: Sequence[str], cells: dict[tuple[str, str], str]) -> str:
-    text = [f"| {corner} | " + " | ".join(metrics) + " |", "|---" * (len(metrics) + 1) + "|"]
-    for name, title in titles.items():
-        found = [cells.get((name, metric), "") for metric in metrics]
-        if any(found):
-            text.append(f"| {title} | " + " | ".join(found) + " |")
-    return "\n".join(text)

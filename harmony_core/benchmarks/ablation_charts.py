@@ -8,10 +8,10 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from ..sync.plot import FAINT, GRID, INK, PANEL, PAPER, _font
-from .ablation import CURVES, PARTS, ROWS, SYNC_CFG
+from .ablation_rows import CURVES, PARTS, ROWS, SYNC_CFG
 from .charts import COLOURS
 
-Line = dict[str, Any]  # of `ablation.summary` or `ablation.differences`
+Line = dict[str, Any]  # of `ablation_tables.summary` or `differences`
 Panels = dict[tuple[str, str], str]  # titles of cases and metrics
 LOSSES: Panels = {
     ("joint", "video_loss"): "picture, joint",

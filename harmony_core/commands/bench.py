@@ -219,7 +219,7 @@ def quality(
 @bench.command()
 def ablation(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the runs; those that are there are kept.")],
-    row: Annotated[list[str] | None, typer.Option(help="Which rows, once for each; default: all.")] = None,
+    row: Annotated[list[str] | None, typer.Option(help="Which rows, once for each; default: the paper's.")] = None,
     seeds: Annotated[int, typer.Option(help="Training seeds of each row.")] = 3,
     steps: Annotated[int, typer.Option(help="Steps of each run.")] = 600,
     batch_size: Annotated[int, typer.Option(help="Clips a step.")] = 16,
@@ -230,13 +230,15 @@ def ablation(
     video_steps: Annotated[int, typer.Option(help="Steps that the video autoencoder is trained on first.")] = 600,
 ) -> None:
     """Train the method's parts one by one on the hard toy world, and score what each adds."""
-    from ..benchmarks.ablation import ROWS, AblationOptions, differences, markdown, run_ablation, summary
+    from ..benchmarks.ablation import AblationOptions, run_ablation
     from ..benchmarks.ablation_charts import CLIPS, LOSSES, changes_chart, steps_chart
+    from ..benchmarks.ablation_rows import LADDER
+    from ..benchmarks.ablation_tables import differences, markdown, summary
     from ..benchmarks.quality import write_rows
     from ..outputs import whole_file
 
     options = AblationOptions(
-        tuple(row or ROWS), seeds, steps, batch_size, train_clips, scenes, loss_clips, branch_steps, video_steps
+        tuple(row or LADDER), seeds, steps, batch_size, train_clips, scenes, loss_clips, branch_steps, video_steps
     )
     rows = run_ablation(output, options, say)
     lines, changes = summary(rows), differences(rows)

@@ -8,17 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harmony_core.benchmarks.ablation import (
-    LOSS_METRICS,
-    ROWS,
-    SMALL,
-    AblationOptions,
-    differences,
-    interval,
-    markdown,
-    summary,
-)
+from harmony_core.benchmarks.ablation import AblationOptions
 from harmony_core.benchmarks.ablation_charts import CLIPS, LOSSES, ROW, changes_chart, steps_chart
+from harmony_core.benchmarks.ablation_rows import LADDER, LOSS_METRICS, QUESTIONS, ROWS, SMALL
+from harmony_core.benchmarks.ablation_tables import differences, interval, markdown, summary
 from harmony_core.benchmarks.charts import COLOURS
 from harmony_core.benchmarks.hard_quality import KINDS, METRICS, score_hard
 from harmony_core.benchmarks.quality import ground_truth, held_out, read_rows, shuffled
@@ -32,7 +25,7 @@ FIRST = ("--branch-steps", 1, "--video-steps", 1)
 
 
 def test_rows_see_the_same_joint_samples_and_cts_once_more_the_same_compute() -> None:
-    tasks = {name: Counter(row.role for row in _rows_of(name)) for name in ROWS}
+    tasks = {name: Counter(row.role for row in _rows_of(name)) for name in LADDER}
     for name in ("global", "framewise", "rope"):
         assert tasks[name] == {"joint": 8}
     assert tasks["cts"] == {"joint": 8, "audio_given": 8, "video_given": 8}
@@ -49,6 +42,24 @@ def test_each_row_adds_one_part() -> None:
     assert models["global"]["interaction"] == "global"
     assert {key for key in models["rope"] if models["rope"][key] != models["framewise"][key]} == {"rope_alignment"}
     assert models["rope"] == models["cts"] == models["cts_equal_compute"] == models["audio_driven"]
+
+
+def test_each_question_changes_one_thing_of_the_row_it_is_asked_of() -> None:
+    models = {name: preset("harmony-tiny").with_(**SMALL | row.model).to_dict() for name, row in ROWS.items()}
+    changed = {
+        name: {key for key, value in models[name].items() if value != models["cts_equal_compute"][key]}
+        for name in QUESTIONS
+    }
+    assert changed == {
+        "no_style": {"style_alignment", "style_pooling"},
+        "not_isolated": {"driver_isolation"},
+        "index": {"rope_alignment"},
+        "window_0": {"a2v_window", "v2a_window"},
+        "window_3": {"a2v_window", "v2a_window"},
+        "three_pass_equal_time": set(),
+    }
+    assert Counter(row.role for row in _rows_of("three_pass_equal_time")).total() == 24
+    assert ROWS["three_pass_equal_time"].steps(1000) == 400
 
 
 def test_a_small_ablation_is_whole_goes_on_and_can_be_rerun(harmony, tmp_path: Path) -> None:
@@ -108,6 +119,20 @@ def test_changes_are_taken_scene_by_scene_and_drawn() -> None:
     assert drawn.height - without.height == ROW  # a line for the part, where it has such a measure
     assert COLOURS[2] in {colour for _, colour in drawn.getcolors(10_000)}  # the third panel's, the picture's loss
     assert steps_chart(summary(rows)).width > 500
+
+
+def test_rows_are_compared_at_their_own_last_steps() -> None:
+    rows = [
+        {"row": row, "seed": 0, "step": step, "case": "joint", "scene": 0, "metric": "video_loss", "value": value}
+        for row, step, value in (
+            ("three_pass_equal_time", 4, 0.5),
+            ("cts_equal_compute", 5, 0.9),
+            ("cts_equal_compute", 10, 0.4),
+        )
+    ]
+    (change,) = differences(rows)
+    assert (change["part"], change["mean"]) == ("a task a clip, not three passes, in equal time", -0.1)
+    assert markdown(summary(rows), [change]).count("0.500") == 3  # mean and interval of the shorter row
 
 
 def test_interval_is_wider_where_training_seeds_differ() -> None:
