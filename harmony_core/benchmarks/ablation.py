@@ -1,4 +1,4 @@
-"""The parts of the method, one by one: the paper's ablation in miniature, on the hard procedural world.
+"""The parts of the method, one by one: the paper's ablation in miniature, on a hard procedural world.
 
 As in the paper, a picture and a sound branch are trained apart first; every row then starts from these with new
 interactions of its own, and is a training run from a config that stays in its folder. Rows see the same clips and the
@@ -23,7 +23,7 @@ from ..checkpoints.bundle import load_companions
 from ..checkpoints.write import write_safetensors
 from ..pipelines import HarmonyPipeline
 from ..presets import preset
-from ..toyworld import HARD, HELD_OUT_SEED
+from ..toyworld import HARD, HELD_OUT_SEED, UNSEEN
 from ..training.autoencoders import AutoencoderTraining, reconstruction_report, train_video_vae
 from ..training.data.toyworld import render_clips, write_toy_shards
 from ..training.procedural import AUTOENCODERS, SHARDS
@@ -47,6 +47,7 @@ class AblationOptions:
     """How much is run: training seeds, optimiser steps and clips of each run, held-out scenes that are made and
     held-out clips that losses are taken of.
 
+    `world` is the hard one, or the one that also has a ball outside the picture.
     `branch_steps` is how long the branches are trained apart, `video_steps` how long the embedded checkpoint's video
     autoencoder is trained on for the hard world's rooms.
     """
@@ -60,14 +61,17 @@ class AblationOptions:
     loss_clips: int = 96
     branch_steps: int = 2000
     video_steps: int = 600
+    world: str = HARD
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.rows if name not in ROWS]
         if unknown:
             raise ValueError(f"Unknown row {unknown[0]!r}. Rows: {', '.join(ROWS)}.")
         for name, value in vars(self).items():
-            if name != "rows" and value < 1:
+            if name not in ("rows", "world") and value < 1:
                 raise ValueError(f"{name} is {value}, but must be 1 or more.")
+        if self.world not in (HARD, UNSEEN):
+            raise ValueError(f"world is {self.world!r}, but must be {HARD} or {UNSEEN}.")
         if self.scenes < 2 * len(KINDS):
             raise ValueError(f"scenes is {self.scenes}, but a shuffled pair of each kind needs {2 * len(KINDS)}.")
 
@@ -81,11 +85,11 @@ def run_ablation(folder: Path, options: AblationOptions, progress: Progress) -> 
     for name, seed in runs:
         progress(f"{name}, seed {seed}")
         train_row(folder, name, seed, branches, options)
-    scenes = held_out(options.scenes, REFERENCE_SECONDS, HARD, KINDS)
+    scenes = held_out(options.scenes, REFERENCE_SECONDS, options.world, KINDS)
     score_references(branches, folder / SCORES, scenes)
     for name, seed in runs:
         progress(f"losses of {name}, seed {seed}")
-        lose_run(folder / f"{name}-{seed}", name, seed, ROWS[name].steps(options.steps), options.loss_clips)
+        lose_run(folder / f"{name}-{seed}", name, seed, options)
     for name, seed in runs:
         progress(f"clips of {name}, seed {seed}")
         score_run(folder / f"{name}-{seed}", name, seed, ROWS[name].steps(options.steps), scenes)
@@ -109,7 +113,7 @@ def train_branches(folder: Path, options: AblationOptions, progress: Progress) -
             "preset": "harmony-tiny",
             "model": SMALL | APART,
             "steps": options.branch_steps,
-            "data": {"world": HARD, "clips": options.clips, "reference_seconds": REFERENCE_SECONDS},
+            "data": {"world": options.world, "clips": options.clips, "reference_seconds": REFERENCE_SECONDS},
             **_common(options, 0, JOINT_ONLY, options.branch_steps),
         }
         (place / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -135,15 +139,15 @@ def prepare_clips(folder: Path, options: AblationOptions, progress: Progress) ->
     progress("clips")
     config = preset("harmony-tiny").with_(**SMALL, **FRAMEWISE)
     parts = video_vae, audio_vae, text_encoder, PartialState(cpu=True)
-    write_toy_shards(folder / SHARDS, options.clips, REFERENCE_SECONDS, config, *parts, lambda *_: None, HARD)
+    write_toy_shards(folder / SHARDS, options.clips, REFERENCE_SECONDS, config, *parts, lambda *_: None, options.world)
 
 
 def _train_on(video_vae: TinyVideoVAE, audio_vae: TinyAudioVAE, folder: Path, options: AblationOptions) -> None:
     """Teach the video autoencoder rooms, and note how well held-out clips survive both."""
     video_vae.requires_grad_(True)
-    clips = render_clips(min(options.clips, 400), 0, REFERENCE_SECONDS, lambda *_: None, HARD)
+    clips = render_clips(min(options.clips, 400), 0, REFERENCE_SECONDS, lambda *_: None, options.world)
     train_video_vae(AutoencoderTraining(video_steps=options.video_steps), clips.videos, video_vae)
-    held = render_clips(min(options.clips, 32), HELD_OUT_SEED, REFERENCE_SECONDS, lambda *_: None, HARD)
+    held = render_clips(min(options.clips, 32), HELD_OUT_SEED, REFERENCE_SECONDS, lambda *_: None, options.world)
     report = reconstruction_report(video_vae, audio_vae, held.videos, held.sounds.astype(np.float32))
     (folder / "autoencoders.json").write_text(json.dumps(report, indent=1))
 
@@ -192,18 +196,19 @@ def score_references(branches: Path, kept: Path, scenes: Sequence[HeldOut]) -> N
     write_rows(kept, rows)
 
 
-def lose_run(place: Path, name: str, seed: int, steps: int, clips: int) -> None:
+def lose_run(place: Path, name: str, seed: int, options: AblationOptions) -> None:
     """A run's losses on held-out clips, kept in its folder; of the first seed at earlier states as well."""
     if (place / LOSSES).exists():
         return
+    steps, measured = ROWS[name].steps(options.steps), (options.loss_clips, options.world)
     checkpoint = place / "run" / "checkpoint.safetensors"
-    rows = [{"row": name, "seed": seed, "step": steps, **row} for row in loss_rows(load_bundle(checkpoint), clips)]
+    rows = [{"row": name, "seed": seed, "step": steps, **row} for row in loss_rows(load_bundle(checkpoint), *measured)]
     if seed == 0 and name in CURVES:
         for state in sorted((place / "run").glob("state-*")):
             step = int(state.name.removeprefix("state-"))
             if step < steps:
                 bundle = averaged(load_bundle(checkpoint), state)
-                rows += [{"row": name, "seed": seed, "step": step, **row} for row in loss_rows(bundle, clips)]
+                rows += [{"row": name, "seed": seed, "step": step, **row} for row in loss_rows(bundle, *measured)]
     write_rows(place / LOSSES, rows)
 
 

@@ -10,7 +10,7 @@ from ..toyworld.scenes import BallScene
 from .quality import Clip, HeldOut
 
 KINDS = tuple(HARD_SHARES)
-METRICS = ("ball_iou", "ball_lag_s", "attribution", "mouth_r", "room_agrees", "colours")
+METRICS = ("ball_iou", "ball_lag_s", "attribution", "unseen_answered", "mouth_r", "room_agrees", "colours")
 
 
 def score_hard(scene: HeldOut, clip: Clip) -> dict[str, float]:
@@ -20,6 +20,7 @@ def score_hard(scene: HeldOut, clip: Clip) -> dict[str, float]:
     scores = {"room_agrees": room_agrees(frames, samples)}
     if wanted.materials:
         asked = tuple(ball.colour for ball in wanted.parts if isinstance(ball, BallScene))
-        scores |= ball_scores(frames, samples, wanted.materials, FPS, SAMPLE_RATE)
+        unseen = wanted.unseen.material if wanted.unseen else ""
+        scores |= ball_scores(frames, samples, wanted.materials, FPS, SAMPLE_RATE, unseen)
         return scores | {"colours": float(ball_colours(frames) == asked)}
     return scores | {"mouth_r": mouth_correlation(frames, samples, FPS)}

@@ -1,4 +1,4 @@
-"""What a model knows of one stream from the other, without sampling: its losses on held-out clips of the hard world.
+"""What a model knows of one stream from the other, without sampling: its losses on held-out clips of a world.
 
 Every model is given the same clips under the same noise, so that differences between models are taken clip by clip and
 tell apart what sampled clips of short runs cannot.
@@ -32,7 +32,7 @@ WHOLE = ObjectiveConfig(first_frame_share=0.0, prefix_share=0.0, shift=3.0)
 
 
 @torch.no_grad()
-def loss_rows(bundle: Bundle, clips: int) -> Iterator[dict[str, Any]]:
+def loss_rows(bundle: Bundle, clips: int, world: str = HARD) -> Iterator[dict[str, Any]]:
     """Rows of case, scene, metric and value: the mean squared error of the velocity of a clip's picture and sound, with
     both noised, each alone, or the other given."""
     video_vae, audio_vae, text_encoder = bundle.video_vae, bundle.audio_vae, bundle.text_encoder
@@ -42,7 +42,7 @@ def loss_rows(bundle: Bundle, clips: int) -> Iterator[dict[str, Any]]:
     model = TrainedModel(bundle.transformer, text_encoder).eval()
     for first in range(0, clips, CHUNK):
         count = min(CHUNK, clips - first)
-        rendered = render_clips(count, HELD_OUT_SEED + first, 0.48, lambda *_: None, HARD)
+        rendered = render_clips(count, HELD_OUT_SEED + first, 0.48, lambda *_: None, world)
         tensors = encode_clips(rendered, video_vae, audio_vae, text_encoder, None)
         clean = AVLatents(tensors["video"].float(), tensors["audio"].float())
         for case, role in ROLES.items():

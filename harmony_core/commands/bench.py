@@ -228,8 +228,9 @@ def ablation(
     loss_clips: Annotated[int, typer.Option(help="Held-out clips that losses are taken of.")] = 96,
     branch_steps: Annotated[int, typer.Option(help="Steps that picture and sound are trained apart first.")] = 2000,
     video_steps: Annotated[int, typer.Option(help="Steps that the video autoencoder is trained on first.")] = 600,
+    world: Annotated[str, typer.Option(help="hard, or unseen: with a ball outside the picture as well.")] = "hard",
 ) -> None:
-    """Train the method's parts one by one on the hard toy world, and score what each adds."""
+    """Train the method's parts one by one on a hard toy world, and score what each adds."""
     from ..benchmarks.ablation import AblationOptions, run_ablation
     from ..benchmarks.ablation_charts import CLIPS, LOSSES, changes_chart, steps_chart
     from ..benchmarks.ablation_rows import LADDER
@@ -238,7 +239,16 @@ def ablation(
     from ..outputs import whole_file
 
     options = AblationOptions(
-        tuple(row or LADDER), seeds, steps, batch_size, train_clips, scenes, loss_clips, branch_steps, video_steps
+        tuple(row or LADDER),
+        seeds,
+        steps,
+        batch_size,
+        train_clips,
+        scenes,
+        loss_clips,
+        branch_steps,
+        video_steps,
+        world,
     )
     rows = run_ablation(output, options, say)
     lines, changes = summary(rows), differences(rows)

@@ -1,7 +1,7 @@
 """A small world made by formulas: bouncing balls and speaking faces, each with its sound, captions and transcript.
 
-Training draws scenes from the seeds 0, 1, 2, ...; evaluation from HELD_OUT_SEED on. There are two worlds, the plain one
-and a harder one (hard.py).
+Training draws scenes from the seeds 0, 1, 2, ...; evaluation from HELD_OUT_SEED on. There are three worlds: the
+plain one, a harder one, and that with sounds from outside the picture (hard.py).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .hard import HardScene, hard_audio, hard_video, sample_hard_scene
+from .hard import HardScene, hard_audio, hard_video, sample_hard_scene, sample_unseen_scene
 from .pictures import scene_video
 from .rooms import reverberate
 from .sample import sample_scene
@@ -28,6 +28,7 @@ __all__ = [
     "PLAIN",
     "SAMPLE_RATE",
     "SIZE",
+    "UNSEEN",
     "VOCABULARY",
     "WORLDS",
     "BallScene",
@@ -39,10 +40,11 @@ __all__ = [
     "render",
     "sample_hard_scene",
     "sample_scene",
+    "sample_unseen_scene",
 ]
 
-PLAIN, HARD = "plain", "hard"
-WORLDS = {PLAIN: sample_scene, HARD: sample_hard_scene}
+PLAIN, HARD, UNSEEN = "plain", "hard", "unseen"
+WORLDS = {PLAIN: sample_scene, HARD: sample_hard_scene, UNSEEN: sample_unseen_scene}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A harder world beside the plain one: two balls of two materials, free speech, and rooms that are seen and heard.
 
 Who hits when, on what, and in which room is told by no caption: sound and picture must agree about it by themselves.
+A third world, `unseen`, is this one with a ball outside the picture beside the two, which only the sound tells of.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .pictures import PAINTS, as_pixels, backdrop, ball_heights, draw_ball, draw
 from .rooms import ROOMS, draw_room, reverberate
 from .sample import WORD_GAP, draw_bounces, draw_kind, pick, sample_scene, uniform
 from .scenes import BACKGROUNDS, SECONDS, SIZE, BallScene, FaceScene
-from .sounds import scene_audio
+from .sounds import TAIL_S, scene_audio
 from .vocabulary import COLOURS, MATERIALS
 from .words import word_seconds
 
@@ -28,6 +29,7 @@ _BALLS = (
     "{} ball on {} and {} ball on {}",
 )
 _HITS = ("a ball hits {} and a ball hits {}", "hits on {} and {}", "a ball on {} and a ball on {}")
+_THREE_HITS = "hits on {} and {} and {}"
 _FACES = (
     "a {person} with {hair} hair in a {shirt} shirt speaks",
     "a {person} with {hair} hair and a {shirt} shirt talks",
@@ -36,7 +38,10 @@ _FACES = (
 
 @dataclass(frozen=True, kw_only=True)
 class HardScene:
-    """A room with two balls, the left one first, or with one face; JSON-able. `kind` is one of HARD_SHARES."""
+    """A room with two balls, the left one first, or with one face; JSON-able. `kind` is one of HARD_SHARES.
+
+    `unseen` is a ball that is heard and not in the picture.
+    """
 
     kind: str
     room: str
@@ -44,6 +49,7 @@ class HardScene:
     parts: tuple[BallScene, ...] | tuple[FaceScene, ...]
     video_caption: str
     audio_caption: str
+    unseen: BallScene | None = None
 
     @property
     def transcript(self) -> str:
@@ -82,6 +88,24 @@ def sample_hard_scene(rng: np.random.Generator, kind: str | None = None) -> Hard
         video_caption=with_article(video),
         audio_caption=f"a {face.person} speaks",
     )
+
+
+def sample_unseen_scene(rng: np.random.Generator, kind: str | None = None) -> HardScene:
+    """A hard scene, with a ball that is not in the picture beside two that are. Raises as `sample_hard_scene`."""
+    scene = sample_hard_scene(rng, kind)
+    if scene.kind != "two balls":
+        return scene
+    heard = np.array([at for part in scene.parts if isinstance(part, BallScene) for at in part.impact_times])
+    while True:
+        bounces = draw_bounces(rng)
+        apart = tuple(t for t in bounces if 0 <= t < SECONDS - TAIL_S and np.abs(heard - t).min() >= IMPACT_GAP)
+        if apart:
+            break
+    material = pick(rng, tuple(each for each in MATERIALS if each not in scene.materials))
+    pitch = uniform(rng, 0.94, 1.06)
+    unseen = replace(scene.parts[0], x=0.0, material=material, pitch=pitch, bounce_times=bounces, impact_times=apart)
+    caption = _THREE_HITS.format(*scene.materials, material)
+    return replace(scene, unseen=unseen, audio_caption=caption)
 
 
 def _two_balls(rng: np.random.Generator, background: str) -> tuple[BallScene, BallScene]:
@@ -143,5 +167,6 @@ def hard_video(scene: HardScene) -> np.ndarray:
 
 def hard_audio(scene: HardScene) -> np.ndarray:
     """Everything that is heard in the room: float32 [32000]."""
-    dry = np.stack([scene_audio(part) for part in scene.parts]).sum(axis=0, dtype=np.float64)
+    heard = (*scene.parts, *([scene.unseen] if scene.unseen else []))
+    dry = np.stack([scene_audio(part) for part in heard]).sum(axis=0, dtype=np.float64)
     return np.clip(reverberate(dry, scene.room), -1, 1).astype(np.float32)

@@ -16,7 +16,7 @@ from harmony_core.benchmarks.charts import COLOURS
 from harmony_core.benchmarks.hard_quality import KINDS, METRICS, score_hard
 from harmony_core.benchmarks.quality import ground_truth, held_out, read_rows, shuffled
 from harmony_core.presets import preset
-from harmony_core.toyworld import HARD
+from harmony_core.toyworld import HARD, UNSEEN
 from harmony_core.training.sections import ObjectiveConfig
 from harmony_core.training.tasks import task_rows
 
@@ -69,7 +69,7 @@ def test_a_small_ablation_is_whole_goes_on_and_can_be_rerun(harmony, tmp_path: P
     assert "ground_truth" in printed
     lines = read_rows([folder / "ablation.csv"])
     assert {line["step"] for line in lines if line["row"] == "audio_driven"} == {"1", "2", "3", "4"}
-    assert {line["metric"] for line in lines} == {*METRICS, *LOSS_METRICS}
+    assert {line["metric"] for line in lines} == {*METRICS, *LOSS_METRICS} - {"unseen_answered"}
     assert (folder / "ablation.png").exists()
     assert (folder / "ablation_steps.png").exists()
     checkpoint = folder / "audio_driven-0" / "run" / "checkpoint.safetensors"
@@ -100,6 +100,13 @@ def test_truth_and_chance_are_told_apart_and_drawn() -> None:
     text = markdown(lines, differences(rows))
     assert "equal joint samples" in text
     assert "ground_truth" in text
+
+
+def test_scenes_with_a_sound_from_outside_are_scored_for_it() -> None:
+    scenes = held_out(4, 0.48, UNSEEN, KINDS)
+    scored = [score_hard(scene, clip) for scene, clip in ground_truth(scenes)]
+    assert [each.get("unseen_answered") for each in scored] == [0, None, 0, None]
+    assert {name for each in scored for name in each} == set(METRICS)
 
 
 def test_changes_are_taken_scene_by_scene_and_drawn() -> None:
@@ -150,3 +157,5 @@ def test_wrong_options_are_named() -> None:
         AblationOptions(seeds=0)
     with pytest.raises(ValueError, match="scenes is 2"):
         AblationOptions(scenes=2)
+    with pytest.raises(ValueError, match="world is 'plain', but must be hard or unseen"):
+        AblationOptions(world="plain")

@@ -23,6 +23,7 @@ from harmony_core.toyworld import (
     render,
     sample_hard_scene,
     sample_scene,
+    sample_unseen_scene,
 )
 from harmony_core.toyworld.hard import HALF, HARD_SHARES, IMPACT_GAP
 from harmony_core.toyworld.rooms import ROOMS, reverberate
@@ -118,6 +119,23 @@ def test_a_room_carries_the_whole_sound_and_a_hall_for_longer() -> None:
     reference = reference_audio(scene, 0.48, np.random.default_rng(1))
     assert reference.shape == (7680,)
     assert reference.any()
+
+
+def test_the_unseen_world_is_the_hard_one_with_a_ball_that_only_the_sound_has() -> None:
+    for seed in range(40):
+        hard, unseen = (make(np.random.default_rng(seed)) for make in (sample_hard_scene, sample_unseen_scene))
+        one, other = render(hard), render(unseen)
+        assert one.video.tobytes() == other.video.tobytes()
+        assert (unseen.unseen is None) == (unseen.kind == "speech")
+        assert (one.audio.tobytes() == other.audio.tobytes()) == (unseen.kind == "speech")
+        if unseen.unseen is not None:
+            assert unseen.unseen.material not in unseen.materials
+            assert unseen.audio_caption.split()[-1] == unseen.unseen.material
+            assert unseen.unseen.material not in unseen.video_caption.split()
+            assert {*unseen.audio_caption.split()} <= set(VOCABULARY)
+            seen = [at for ball in unseen.parts if isinstance(ball, BallScene) for at in ball.impact_times]
+            assert min(abs(at - other) for at in unseen.unseen.impact_times for other in seen) >= IMPACT_GAP
+            assert json.loads(json.dumps(asdict(unseen)))["unseen"]["material"] == unseen.unseen.material
 
 
 def test_unknown_kind_is_an_error() -> None:

@@ -20,20 +20,30 @@ _BEFORE_S, _AFTER_S = 0.03, 0.07  # of an onset, compared for what it adds
 
 
 def ball_scores(
-    video: np.ndarray, audio: np.ndarray, materials: tuple[str, ...], fps: float | str, sample_rate: int
+    video: np.ndarray,
+    audio: np.ndarray,
+    materials: tuple[str, ...],
+    fps: float | str,
+    sample_rate: int,
+    unseen: str = "",
 ) -> dict[str, float]:
     """How well each ball agrees with the sounds of its own material.
 
     Each half of the picture is a ball, whose impacts are paired with the onsets that sound more like its own of the two
-    `materials` than like the other's, as `impact_scores` pairs them; both balls together:
+    `materials` than like the other's, as `impact_scores` pairs them. Onsets that sound most like `unseen`, the material
+    of a ball outside the picture, belong to neither. Both balls together:
         ball_lag_s: mean over the pairs and what is left over, which counts as LAG_CAP_S
         ball_iou: pairs within 1 / fps over all distinct events
         attribution: of the onsets within 1 / fps of an impact of either ball, the share whose material is that ball's;
             left out where there is none
+        unseen_answered: of the onsets of `unseen`, the share within 1 / fps of an impact of either ball, of which truth
+            has none; left out where there is none
     """
     seen = [impacts_from_video(video[:, :, side * HALF : (side + 1) * HALF], fps) for side in range(2)]
     onsets = onsets_from_audio(audio, sample_rate)
-    heard_as = np.array([onset_material(audio, at, materials) for at in onsets])
+    among = (*materials, unseen) if unseen else materials
+    heard_as = np.array([onset_material(audio, at, among) for at in onsets], dtype=object)
+    outside, onsets, heard_as = onsets[heard_as == unseen], onsets[heard_as != unseen], heard_as[heard_as != unseen]
     lags, total = [], len(onsets) + sum(map(len, seen))
     for material, impacts in zip(materials, seen, strict=True):
         lags += match_lags(impacts, onsets[heard_as == material])
@@ -45,7 +55,9 @@ def ball_scores(
     }
     owners = _owners(seen, onsets, 1 / float(fps))
     met = [heard_as[index] == materials[side] for index, side in owners]
-    return scores | ({"attribution": float(np.mean(met))} if met else {})
+    scores |= {"attribution": float(np.mean(met))} if met else {}
+    answered = len(_owners(seen, outside, 1 / float(fps)))
+    return scores | ({"unseen_answered": answered / len(outside)} if len(outside) else {})
 
 
 def _owners(seen: list[np.ndarray], onsets: np.ndarray, within: float) -> list[tuple[int, int]]:

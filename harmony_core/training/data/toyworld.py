@@ -22,7 +22,7 @@ from ...geometry import ClipGeometry
 from ...pixels import from_pixels
 from ...text.tiny_encoder import TinyTextEncoder
 from ...text.transcripts import tokenize_transcript
-from ...toyworld import HARD, PLAIN, WORLDS, reference_audio, render
+from ...toyworld import PLAIN, WORLDS, reference_audio, render
 from .buckets import bucket_name
 from .encode import settings_of
 from .shards import EMPTY, Entry, Shards
@@ -115,7 +115,7 @@ def write_toy_shards(
     geometry = ClipGeometry.from_seconds(config.seconds, config.fps, config.height, config.width, config)
     bucket = bucket_name(geometry, has_video=True)
     if state.is_main_process:
-        name = "hard procedural world" if world == HARD else "procedural world"
+        name = "procedural world" if world == PLAIN else f"{world} procedural world"
         source = f"{name}, {reference_seconds:g} s of reference"
         begin(folder, settings_of(source, config, video_vae, audio_vae, text_encoder, (bucket,)))
     state.wait_for_everyone()

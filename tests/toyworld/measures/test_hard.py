@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from harmony_core.toyworld import FPS, HELD_OUT_SEED, SAMPLE_RATE, HardScene, ToyClip, render, sample_hard_scene
+from harmony_core.toyworld import (
+    FPS,
+    HELD_OUT_SEED,
+    SAMPLE_RATE,
+    HardScene,
+    ToyClip,
+    render,
+    sample_hard_scene,
+    sample_unseen_scene,
+)
 from harmony_core.toyworld.measures.hard import ball_colours, ball_scores, onset_material, room_heard, room_seen
 from harmony_core.toyworld.measures.mouths import mouth_correlation
 from harmony_core.toyworld.scenes import BallScene
@@ -56,6 +66,27 @@ def test_silence_has_no_attribution() -> None:
     scores = ball_scores(clip.video, np.zeros_like(clip.audio), clip.scene.materials, FPS, SAMPLE_RATE)
     assert scores == {"ball_lag_s": 0.5, "ball_iou": 0}
     assert room_heard(np.zeros_like(clip.audio)) == ""
+
+
+def test_a_ball_outside_the_picture_is_told_from_those_inside() -> None:
+    rendered = [
+        render(sample_unseen_scene(np.random.default_rng(HELD_OUT_SEED + seed), "two balls")) for seed in range(16)
+    ]
+
+    def scores(picture: ToyClip, sound: ToyClip) -> dict[str, float]:
+        scene = picture.scene
+        assert isinstance(scene, HardScene)
+        assert scene.unseen is not None
+        return ball_scores(picture.video, sound.audio, scene.materials, FPS, SAMPLE_RATE, scene.unseen.material)
+
+    truth = [scores(clip, clip) for clip in rendered]
+    shuffled = [scores(one, other) for one, other in pairwise(rendered)]
+    assert means(truth, "ball_iou") > 0.95  # though a third of what is heard is not seen
+    assert means(truth, "attribution") > 0.95
+    assert means(truth, "unseen_answered") < 0.05
+    assert len([each for each in truth if "unseen_answered" in each]) == 16
+    assert means(shuffled, "unseen_answered") > 0.4
+    assert means(shuffled, "ball_iou") < 0.3
 
 
 def test_each_impact_sounds_of_its_floor() -> None:
