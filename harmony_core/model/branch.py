@@ -6,7 +6,8 @@ K distinct noise levels, D width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -106,6 +107,12 @@ class Stream:
     rope: RopeTable
     reading: Reading | None = None  # of a context that has positions
 
+    def rows(self, take: Callable[[Tensor], Tensor]) -> Stream:
+        """Some of its rows, as `take` takes them from a tensor."""
+        batch = {name: take(getattr(self, name)) for name in ("x_BLD", "e_BTD", "e_BT6D", "context_BSD")}
+        cos, sin = (take(each) if len(each) > 1 else each for each in self.rope)  # one row may stand for all
+        return replace(self, **batch, rope=(cos, sin))
+
     def through(self, block: nn.Module, attention: Attention) -> None:
         """Through a whole block."""
         text = {"context_BSD": self.context_BSD, "reading": self.reading}
@@ -118,3 +125,47 @@ class Stream:
     def finish(self, block: nn.Module, attention: Attention, beside: Beside) -> None:
         """Through the second half."""
         self.x_BLD = block(self.x_BLD, self.e_BT6D, attention, context_BSD=self.context_BSD, beside=beside)
+
+    def add(self, residual_BLD: Tensor) -> None:
+        """What it meets behind a block."""
+        self.x_BLD = self.x_BLD + residual_BLD
+
+
+class StoppedStream:
+    """A stream with neighbouring rows that no gradient passes through, which are run apart from the others."""
+
+    def __init__(self, stream: Stream, stopped: slice) -> None:
+        self.e_BTD, self._stopped = stream.e_BTD, stopped
+        self._still, self._moving = stream.rows(self._take_still), stream.rows(self._take_moving)
+
+    @property
+    def x_BLD(self) -> Tensor:  # noqa: N802 (as a stream's)
+        before, behind = self._moving.x_BLD.tensor_split([self._stopped.start])
+        return torch.cat((before, self._still.x_BLD, behind))
+
+    def through(self, block: nn.Module, attention: Attention) -> None:
+        self._moving.through(block, attention)
+        with torch.no_grad():
+            self._still.through(block, attention)
+
+    def attend(self, block: nn.Module, attention: Attention) -> None:
+        self._moving.attend(block, attention)
+        with torch.no_grad():
+            self._still.attend(block, attention)
+
+    def finish(self, block: nn.Module, attention: Attention, beside: Beside) -> None:
+        assert beside.residual_BLD is not None
+        self._moving.finish(block, attention, Beside(self._take_moving(beside.residual_BLD)))
+        with torch.no_grad():
+            self._still.finish(block, attention, Beside(self._take_still(beside.residual_BLD)))
+
+    def add(self, residual_BLD: Tensor) -> None:
+        self._moving.add(self._take_moving(residual_BLD))
+        with torch.no_grad():
+            self._still.add(self._take_still(residual_BLD))
+
+    def _take_still(self, x: Tensor) -> Tensor:
+        return x[self._stopped]
+
+    def _take_moving(self, x: Tensor) -> Tensor:
+        return torch.cat((x[: self._stopped.start], x[self._stopped.stop :]))

@@ -77,12 +77,14 @@ class Rows:
         drivers: per row, a name of its driver under which `cache` keeps it; empty = none.
         cache: keys and values of drivers; a driver found there is not run.
         skip_layers: layers that pass both streams through unchanged (skip-layer guidance).
+        stop_drivers: whether gradients end where a stream reads a driver, in training.
     """
 
     roles: tuple[str, ...] = ()
     drivers: tuple[Hashable, ...] = ()
     cache: DriverCache | None = None
     skip_layers: frozenset[int] = frozenset()
+    stop_drivers: bool = False
 
 
 def picture_before(latents: Tensor) -> Tensor:

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from ..config import HarmonyConfig
 from . import layers
 from .blocks import Attention, Reading, torch_attention
-from .branch import AudioBranch, Branch, Stream
+from .branch import AudioBranch, Branch, StoppedStream, Stream
 from .inputs import AudioInput, Rows, VideoInput, pick_rows
 from .interaction import Meeting
 from .interactions import KINDS
-from .roles import JOINT, RowGroups, put_rows
+from .roles import AUDIO_GIVEN, JOINT, VIDEO_GIVEN, RowGroups, put_rows
 from .rope import audio_stream_rope, text_rope, to_device, video_rope
 from .speech import SpeechEncoder, own_lengths
 
@@ -95,6 +95,10 @@ class HarmonyTransformer(Branch):
                 frames = self.config.grid(video.latents.shape)[0]
                 e_video = video.latents.new_empty(0) if video_stream is None else video_stream.e_BTD
                 meeting = Meeting(groups.groups, rows.cache, attention, geometry, target, frames, e_video)
+        if rows.stop_drivers:
+            spans = {group.role: (group.video, group.audio) for group in groups.groups}
+            video_stream = _stopped(video_stream, spans.get(VIDEO_GIVEN, (None, None))[0])
+            audio_stream = _stopped(audio_stream, spans.get(AUDIO_GIVEN, (None, None))[1])
         for index in range(self.config.num_layers):
             if index not in rows.skip_layers:
                 self.layer(index, video_stream, audio_stream, attention, meeting)
@@ -108,8 +112,8 @@ class HarmonyTransformer(Branch):
     def layer(
         self,
         index: int,
-        video: Stream | None,
-        audio: Stream | None,
+        video: Stream | StoppedStream | None,
+        audio: Stream | StoppedStream | None,
         attention: Attention,
         meeting: Meeting | None,
     ) -> None:
@@ -128,7 +132,7 @@ class HarmonyTransformer(Branch):
         if interaction.after_block:
             for (stream, _), beside in zip(streams, into, strict=True):
                 if stream is not None:
-                    stream.x_BLD = stream.x_BLD + beside.residual_BLD
+                    stream.add(beside.residual_BLD)
             return
         for (stream, block), beside in zip(streams, into, strict=True):
             if stream is not None:
@@ -205,7 +209,7 @@ class HarmonyTransformer(Branch):
             num_reference = audio.reference.shape[2]
         return slice(num_reference, num_reference + audio.latents.shape[2])
 
-    def _video_velocity(self, stream: Stream | None, latents: Tensor, rows: tuple[int, ...]) -> Tensor:
+    def _video_velocity(self, stream: Stream | StoppedStream | None, latents: Tensor, rows: tuple[int, ...]) -> Tensor:
         """Head and unpatchify (patch axes first, channel last in the head's output), rows in the caller's order."""
         if stream is None:
             return torch.zeros_like(latents)
@@ -218,8 +222,14 @@ class HarmonyTransformer(Branch):
         out = out.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(len(out), *latents.shape[1:])
         return put_rows(out, rows, len(latents))
 
-    def _audio_velocity(self, stream: Stream | None, latents: Tensor, target: slice, rows: tuple[int, ...]) -> Tensor:
+    def _audio_velocity(
+        self, stream: Stream | StoppedStream | None, latents: Tensor, target: slice, rows: tuple[int, ...]
+    ) -> Tensor:
         if stream is None:
             return torch.zeros_like(latents)
         out = self.audio.head(stream.x_BLD[:, target], stream.e_BTD[:, target])
         return put_rows(out.transpose(1, 2), rows, len(latents))
+
+
+def _stopped(stream: Stream | None, drivers: slice | None) -> Stream | StoppedStream | None:
+    return stream if stream is None or drivers is None else StoppedStream(stream, drivers)

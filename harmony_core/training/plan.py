@@ -26,7 +26,7 @@ from ..config import HarmonyConfig
 from ..geometry import ClipGeometry, as_fraction
 from ..model import HarmonyTransformer
 from ..model.inputs import AudioInput, Rows, VideoInput, picture_before
-from ..model.roles import AUDIO_GIVEN, ISOLATED, JOINT, VIDEO_GIVEN, role_with_voice
+from ..model.roles import AUDIO_GIVEN, GIVEN, ISOLATED, JOINT, VIDEO_GIVEN, role_with_voice
 from . import uniavgen
 from .config import BFLOAT16, TrainingConfig
 from .data.shards import INDEX, Shards
@@ -59,6 +59,7 @@ class Plan:
     rows: dict[str, int]  # of a batch, by role
     forward_flops: dict[str, int]  # of a row, by role
     step_flops: int
+    joint_flops: int  # of them, those of the joint rows
     tokens: int  # of a step: of every row, both streams
     weights: int
     host: int  # of weights that stay in the host's memory
@@ -85,10 +86,8 @@ class Plan:
         forward = ", ".join(f"{role} {self.forward_flops[role] / 1e12:.3g}" for role, n in self.rows.items() if n)
         lines.append(f"a step: rows {rows}; forward TFLOP of a row: {forward}")
         lines.append(f"a step: {self.step_flops / 1e12:.4g} TFLOP with gradients, {self.tokens:,} tokens")
-        if self.rows[JOINT]:
-            alone = self.rows[JOINT] * self.forward_flops[JOINT]
-            every = sum(count * self.forward_flops[role] for role, count in self.rows.items() if count)
-            lines.append(f"a step: {every / alone:.3g} times the forward pass of its joint rows alone")
+        if self.joint_flops:
+            lines.append(f"a step: {self.step_flops / self.joint_flops:.3g} times its joint rows alone")
         if card_gib is not None:
             left = card_gib - self.total / GIB
             verdict = f"fits, {left:.3g} GiB left" if left > 0 else f"does not fit: {-left:.3g} GiB are missing"
@@ -123,6 +122,10 @@ def make_plan(config: TrainingConfig, clip: ClipShape | None = None, processes: 
     again = 1 if config.activation_checkpointing else 0
     factor = 1 + 1 + share + again  # forward, gradients of what passes through and of what is trained, and again
     count, host = sum(trained.values()), bytes_on_host(model)
+    costs = {role: rows[role] * round(factor * each) for role, each in flops.items()}
+    if config.objective.stop_drivers:
+        for role in flops.keys() & GIVEN.values():
+            costs[role] -= rows[role] * round((factor - 1) * driver_flops(models.transformer, shape, role))
     largest = {shape}
     if not models.config.voice_hears_video:  # a joint row behind a voice runs less than one without
         largest.add(replace(shape, reference=0))
@@ -133,7 +136,8 @@ def make_plan(config: TrainingConfig, clip: ClipShape | None = None, processes: 
         trained=dict(trained),
         rows=rows,
         forward_flops=flops,
-        step_flops=round(factor * sum(rows[role] * flops[role] for role in flops)),
+        step_flops=sum(costs.values()),
+        joint_flops=costs.get(JOINT, 0),
         tokens=sum(rows.values())
         * ((tokens[0] + models.config.starts_from_picture) * tokens[1] * tokens[2] + audio_tokens),
         weights=(sum(each.nbytes for each in model.parameters()) - host) // shards,
@@ -238,6 +242,16 @@ def forward_flops(transformer: HarmonyTransformer, shape: ClipShape, role: str) 
     with FlopCounterMode(display=False) as counter:
         _forward(transformer, shape, role)
     return counter.get_total_flops()
+
+
+@torch.no_grad()
+def driver_flops(transformer: HarmonyTransformer, shape: ClipShape, role: str) -> int:
+    """Of a driven row, those of its driver's blocks."""
+    with FlopCounterMode(display=False) as counter:
+        _forward(transformer, shape, role)
+    blocks = "HarmonyTransformer.audio.blocks" if role == AUDIO_GIVEN else "HarmonyTransformer.blocks"
+    counts = counter.get_flop_counts()
+    return sum(flops for name, each in counts.items() if name.rpartition(".")[0] == blocks for flops in each.values())
 
 
 def activation_bytes(transformer: HarmonyTransformer, shape: ClipShape, config: TrainingConfig) -> int:

@@ -21,6 +21,9 @@ class ObjectiveConfig:
     `three_pass` is the paper's: joint, audio-driven and video-driven losses on the same clips, weighted 1, lambda_v,
     lambda_a. `split_batch` gives each clip one task by share, at a third of the cost. `audio` trains the sound alone
     (the paper's first two stages): no picture is read.
+
+    `stop_drivers` ends the gradients of the driven tasks where the driver's tokens are read, so that it is run forward
+    alone: cheaper, and not what the paper says.
     """
 
     kind: str = THREE_PASS
@@ -35,6 +38,7 @@ class ObjectiveConfig:
     reference_latents: tuple[int, int] = (8, 12)  # shortest and longest reference
     first_frame_share: float = 0.1  # of rows with the first video latent given
     prefix_share: float = 0.05  # of rows with a random prefix of both modalities given
+    stop_drivers: bool = False
 
     @property
     def references(self) -> ReferenceRule | None:
@@ -57,6 +61,8 @@ class ObjectiveConfig:
                     f"objective.{one} {getattr(self, one):g} and {other} {getattr(self, other):g} are more than all "
                     "clips together; lower one."
                 )
+        if self.stop_drivers and self.kind == AUDIO_ALONE:
+            raise ValueError(f"objective.stop_drivers is true, but kind {AUDIO_ALONE} has no driver; leave it out.")
         if not 0 < self.shift < math.inf:
             raise ValueError(f"objective.shift is {self.shift:g}, but must be a number above 0.")
         if self.reference not in (SAME_CLIP, OTHER_CLIP):

@@ -64,6 +64,9 @@ class Models:
         """Whether these are the models that the clips were encoded for, and can be trained so. Raises ValueError; see
         `Shards.check`."""
         found = shards.settings
+        if objective.stop_drivers and (self.config.interaction == "global" or self.config.reads_transcript_across):
+            kind = "UniAVGen's transcript" if self.config.reads_transcript_across else "interaction 'global'"
+            raise ValueError(f"objective.stop_drivers is true, but rows with {kind} cannot be run apart; leave it out.")
         if self.config.starts_from_picture:
             uniavgen.check_objective(objective)
         if not self.config.audio:
@@ -91,8 +94,11 @@ class Models:
 class TrainedModel(nn.Module):
     """What accelerate prepares: the transformer, and its text encoder where texts come as ids."""
 
-    def __init__(self, transformer: HarmonyTransformer, text_encoder: TinyTextEncoder | None) -> None:
+    def __init__(
+        self, transformer: HarmonyTransformer, text_encoder: TinyTextEncoder | None, stop_drivers: bool = False
+    ) -> None:
         super().__init__()
+        self.stop_drivers = stop_drivers
         self.transformer = transformer
         self.text_encoder = text_encoder
 
@@ -114,7 +120,7 @@ class TrainedModel(nn.Module):
         audio = AudioInput(batch.noisy.sound, batch.sigmas.sound, texts[1], transcript, reference)
         if self.transformer.config.reads_transcript_across:
             return uniavgen.velocities(self.transformer, AVInput(video, audio), batch.roles, voices)
-        return AVLatents(*self.transformer(video, audio, Rows(batch.roles)))
+        return AVLatents(*self.transformer(video, audio, Rows(batch.roles, stop_drivers=self.stop_drivers)))
 
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The parameters that are not frozen, by name."""
@@ -202,7 +208,7 @@ def choose_trained(models: Models, config: TrainingConfig, ids: bool) -> Trained
     """The model that is trained, everything else of it frozen. `ids`: its text encoder is part of it."""
     encoder = models.text_encoder if ids else None
     assert encoder is None or isinstance(encoder, TinyTextEncoder)
-    model = TrainedModel(models.transformer, encoder)
+    model = TrainedModel(models.transformer, encoder, config.objective.stop_drivers)
     if config.activation_checkpointing:
         checkpoint_layers(model.transformer)
     if config.lora is not None:

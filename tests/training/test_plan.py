@@ -96,9 +96,11 @@ def test_the_papers_model_at_full_size() -> None:
     assert plan.rows == {"joint": 8, "audio_given": 8, "video_given": 8, "isolated": 0}
     joint, *driven = (plan.forward_flops[role] for role in ("joint", "audio_given", "video_given"))
     assert all(0.85 * joint < each < joint for each in driven)
-    assert any(
-        "2.8" in line for line in plan.lines() if line.endswith("times the forward pass of its joint rows alone")
-    )
+    assert "a step: 2.84 times its joint rows alone" in plan.lines()
+    stage3["objective"] = {"kind": "three_pass", "stop_drivers": True}
+    stopped = make_plan(config_of(**stage3, optimizer={"kind": "adamw"}), SHAPE_5B, processes=8, sharded=True)
+    assert stopped.step_flops / stopped.joint_flops == pytest.approx(2.21, abs=0.01)
+    assert stopped.joint_flops == plan.joint_flops
     assert plan.weights + plan.gradients + plan.optimizer == pytest.approx(214e9 / 8, rel=0.02)  # 16 bytes each
     assert plan.lines(80)[-1].startswith("a card of 80 GiB: fits")
     assert plan.lines(24)[-1].startswith("a card of 24 GiB: does not fit")

@@ -52,6 +52,7 @@ def runs(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
         "batch_size": 4,
         "accumulation": 2,
         "data": {"shards": str(shards), "validation": 1},
+        "objective": {"reference_share": 0, "stop_drivers": True},
         "samples": {"prompts": str(prompts)},
     }
     sound = {"kind": "audio", "reference": "same_clip", "reference_share": 1, "reference_latents": [4, 8]}
@@ -67,7 +68,8 @@ def runs(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     return alone, shared
 
 
-@pytest.mark.parametrize(("name", "tolerance"), [("full", 1e-5), ("lora", 1e-5), ("sound", 1e-2)])
+# Of the LoRA, whose drivers are stopped, rows are run apart: as many of them as a process has.
+@pytest.mark.parametrize(("name", "tolerance"), [("full", 1e-5), ("lora", 1e-4), ("sound", 1e-2)])
 def test_losses_and_gradients_are_those_of_one_process(runs: tuple[Path, Path], name: str, tolerance: float) -> None:
     alone, shared = (
         [

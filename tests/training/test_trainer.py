@@ -131,6 +131,7 @@ def test_a_used_folder_and_unknown_settings_are_errors(finished: Path, tmp_path:
         ("objective.reference_latents=[20, 5]", r"objective.reference_latents is \[20, 5\]"),
         ("objective.reference_latents=[a, b]", "objective.reference_latents is 'a', but must be of type int"),
         ("objective.reference_latents=[8, 13]", r"data.reference_seconds 0.48 holds 12 latents"),
+        ("objective={kind: audio, stop_drivers: true}", "stop_drivers is true, but kind audio has no driver"),
         ("objective.lambda_a=.inf", "objective.lambda_a is inf"),
         ("objective.prefix_share=0.95", r"first_frame_share 0.1 and prefix_share 0.95 are more than all"),
         ("optimizer.kind=sgd", "optimizer.kind is 'sgd', but must be one of muon, adamw, adamw_8bit"),
