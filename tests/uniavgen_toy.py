@@ -17,6 +17,8 @@ from tests.published import TEXT_DIM
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
 RATE = 24000
+OBJECTIVE = {"first_frame_share": 1, "prefix_share": 0, "text_dropout": 0.3}  # that its tasks can be trained by
+GREETING = {"prompt": "a red ball", "transcript": "Hi there"}
 SPEECH = SpeechConfig(vocab="f5-characters", reading="cross", min_len=10, max_len=4096, dim=16, num_blocks=1)
 TOY = preset("uniavgen").with_(  # heads of 128, so that the file tells its sizes
     dim=256,

@@ -8,27 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from accelerate import PartialState
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from harmony_core.checkpoints import load_bundle, load_transformer
 from harmony_core.checkpoints.lora import apply_lora
 from harmony_core.diffusion.latents import AVLatents
-from harmony_core.media import write_video
 from harmony_core.model.inputs import VideoInput
 from harmony_core.pipelines import GenerateRequest, HarmonyPipeline
-from harmony_core.toyworld import FPS, SAMPLE_RATE, render, sample_scene
 from harmony_core.training.config import TrainingConfig
-from harmony_core.training.data.buckets import Buckets
-from harmony_core.training.data.encode import encode_dataset
 from harmony_core.training.data.shards import Shards
 from harmony_core.training.losses import row_losses
 from harmony_core.training.sections import ObjectiveConfig
@@ -38,22 +32,6 @@ from harmony_core.training.trainer import run
 from tests.checkpoints.test_wan import WAN, wan_config
 
 CLIPS = 5
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Films, one of them mute, and a sound."""
-    folder = tmp_path_factory.mktemp("clips")
-    rows = []
-    for number in range(CLIPS):
-        clip = render(sample_scene(np.random.default_rng(number), "ball"))
-        sound = np.atleast_2d(clip.audio).astype(np.float32) if number else None
-        write_video(folder / f"{number}.mp4", clip.video, Fraction(FPS), sound, SAMPLE_RATE)
-        rows.append({"video": f"{number}.mp4", "prompt": clip.scene.video_caption})
-    (folder / "clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    pipeline = HarmonyPipeline.from_file()
-    encode_dataset(folder / "clips.jsonl", folder / "shards", pipeline, Buckets.of(pipeline.config), PartialState())
-    return folder / "shards"
 
 
 def write(path: Path, shards: Path, **changes) -> Path:

@@ -25,7 +25,7 @@ from harmony_core.training.state import read_average
 from harmony_core.training.tasks import check_batch
 from harmony_core.training.trainer import run
 
-from .test_own_clips import lines, shards, write  # noqa: F401 (a fixture)
+from .test_own_clips import lines, write
 from .test_trainer import SMALL
 
 FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
@@ -40,7 +40,7 @@ def run_shared(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:  # noqa: F811
+def runs(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Folders of the same runs, by one process and by two that share weights out."""
     alone, shared = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("shared")
     prompts = alone / "prompts.jsonl"
@@ -186,7 +186,7 @@ def test_voices_of_several_lengths_cannot_be_shared() -> None:
 
 
 def test_what_is_refused_leaves_no_folder(
-    shards: Path,  # noqa: F811
+    shards: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
