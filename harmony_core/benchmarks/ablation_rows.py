@@ -44,7 +44,7 @@ LADDER = {  # the paper's: each adds a part to the one before
     "cts_equal_compute": Row("+ CTS, equal compute", FRAMEWISE, EQUAL_COMPUTE, TESTED),
     "audio_driven": Row("+ RoPE alignment, audio-driven alone", FRAMEWISE, AUDIO_DRIVEN, ("audio_to_video",)),
 }
-QUESTIONS = {  # our own: each changes one thing of `cts_equal_compute`
+QUESTIONS = {  # our own: each changes one thing of `cts_equal_compute`, the last of the row before it
     "no_style": Row(
         "without style alignment",
         FRAMEWISE | {"style_alignment": False, "style_pooling": "none"},
@@ -58,6 +58,9 @@ QUESTIONS = {  # our own: each changes one thing of `cts_equal_compute`
         "window of three neighbours", FRAMEWISE | {"a2v_window": 3, "v2a_window": 3}, EQUAL_COMPUTE, TESTED
     ),
     "three_pass_equal_time": Row("three passes, equal time", cases=TESTED, share=0.4),
+    "stopped_drivers": Row(
+        "the same, drivers stopped", objective={"kind": "three_pass", "stop_drivers": True}, cases=TESTED, share=0.4
+    ),
 }
 ROWS = LADDER | QUESTIONS
 CASES = {
@@ -78,6 +81,7 @@ PARTS = {  # what a part is judged by: the row with it, and the row without
     "a window of one neighbour, not of none": ("cts_equal_compute", "window_0"),
     "a window of one neighbour, not of three": ("cts_equal_compute", "window_3"),
     "a task a clip, not three passes, in equal time": ("cts_equal_compute", "three_pass_equal_time"),
+    "gradients through drivers, in equal steps": ("three_pass_equal_time", "stopped_drivers"),
 }
 SYNC_CFG = "SyncCFG, on CTS"
 LOSS_METRICS = "video_loss", "audio_loss"

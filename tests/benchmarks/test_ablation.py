@@ -57,6 +57,7 @@ def test_each_question_changes_one_thing_of_the_row_it_is_asked_of() -> None:
         "window_0": {"a2v_window", "v2a_window"},
         "window_3": {"a2v_window", "v2a_window"},
         "three_pass_equal_time": set(),
+        "stopped_drivers": set(),
     }
     assert Counter(row.role for row in _rows_of("three_pass_equal_time")).total() == 24
     assert ROWS["three_pass_equal_time"].steps(1000) == 400
