@@ -1,6 +1,6 @@
 """SyncCFG, isolation (LTX's modality guidance) and text CFG beside each other, each for the same number of passes.
 
-    python -m tools.compare_guidance embedded [--scenes 24] [--output benchmarks/guidance.csv]
+    python -m tools.compare_guidance embedded [--scenes 24] [--way 'sync 1.5 3' ...] [--output benchmarks/guidance.csv]
     python -m tools.compare_guidance comfyui GRAPH.json --prompts benchmarks/harmony_bench.jsonl --limit 24 -o FOLDER
     python -m tools.compare_guidance score FOLDER --syncnet WEIGHTS    # the same clips by other scorers
     python -m tools.compare_guidance report benchmarks/guidance.csv    # the table, and guidance.svg beside the CSV
@@ -44,7 +44,8 @@ def run_embedded(arguments: argparse.Namespace) -> None:
     def told(way: str, scene: int) -> None:
         print(f"scenes from {scene}: {way}", flush=True)
 
-    for made in compare(pipeline, arguments.scenes, arguments.budget or BUDGETS, done, progress=told):
+    ways = dict.fromkeys([Way(), *map(Way.of, arguments.way)]) if arguments.way else WAYS
+    for made in compare(pipeline, arguments.scenes, arguments.budget or BUDGETS, done, tuple(ways), told):
         append_csv(output, made)
 
 
@@ -92,7 +93,7 @@ def run_score(arguments: argparse.Namespace) -> None:
 
 
 # The columns of a report: the embedded comparison's measures, then those of scorers, then costs.
-FIRST_TOLD = ("sync", "obedience", "roundness", "shimmer")
+FIRST_TOLD = ("sync", "obedience", "roundness", "disc_overlap", "shimmer")
 COSTS = {"cpu_s": "CPU s", "server_s": "server s"}
 UNTOLD = ("lag_s", "lag_confidence")
 PLOTTED = {"sync": "Sync", "lse_c": "LSE-C", "av_align": "AV-Align"}
@@ -168,6 +169,7 @@ def main() -> None:
     embedded = commands.add_parser("embedded", help="the embedded checkpoint on the toy world")
     embedded.add_argument("--scenes", type=int, default=24)
     embedded.add_argument("--budget", type=int, action="append", help="passes a clip; may be repeated")
+    embedded.add_argument("--way", action="append", help="such as 'text 2 + sync 1.5 3'; may be repeated; default: 11")
     embedded.add_argument("--model", default="harmony-tiny")
     embedded.add_argument("--threads", type=int, default=1)
     embedded.add_argument("--output", type=Path, default=Path("benchmarks/guidance.csv"))

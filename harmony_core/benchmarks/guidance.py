@@ -29,30 +29,35 @@ FIELDS = ("way", "budget", "steps", "passes", "seed", "metric", "value")
 
 @dataclass(frozen=True)
 class Way:
-    """Guidances with a scale each, for video and sound alike. `name` is such as `text 2 + sync 1.5`."""
+    """Guidances with a scale each for the video and the sound: (guidance, of the video, of the sound).
 
-    scales: tuple[tuple[str, float], ...] = ()
+    `name` is such as `text 2 + sync 1.5`, or `sync 1.5 3` where both differ.
+    """
+
+    scales: tuple[tuple[str, float, float], ...] = ()
 
     @classmethod
     def of(cls, name: str) -> Way:
         """The way of a name. Raises ValueError."""
         if name == NONE:
             return cls()
+        words = [part.split() for part in name.split(" + ")]
         try:
-            scales = [(guidance, float(scale)) for guidance, scale in (part.split() for part in name.split(" + "))]
-        except ValueError:
-            scales = []
-        known = [guidance for guidance, _ in scales if guidance in GUIDANCES]
-        if not scales or len(set(known)) < len(scales) or any(scale == 1 for _, scale in scales):
+            scales = tuple((guidance, float(numbers[0]), float(numbers[-1])) for guidance, *numbers in words)
+        except (ValueError, IndexError):
+            scales = ()
+        known = {guidance for guidance, video, audio in scales if guidance in GUIDANCES and (video, audio) != (1, 1)}
+        if not scales or len(known) < len(words) or max(map(len, words)) > 3:
             raise ValueError(
                 f"{name!r} is no way; write {NONE!r}, or of {', '.join(GUIDANCES)} each at most once, with a scale "
-                "that is not 1: 'text 2 + sync 1.5'."
+                "that is not 1: 'text 2 + sync 1.5', or one for the video and one for the sound: 'sync 1.5 3'."
             )
-        return cls(tuple(scales))
+        return cls(scales)
 
     @property
     def name(self) -> str:
-        return " + ".join(f"{name} {scale:g}" for name, scale in self.scales) or NONE
+        parts = [f"{name} {video:g}" + ("" if video == audio else f" {audio:g}") for name, video, audio in self.scales]
+        return " + ".join(parts) or NONE
 
     @property
     def passes_per_step(self) -> int:
@@ -61,16 +66,21 @@ class Way:
         return 1 + len(negatives)
 
     def guidances(self) -> tuple[Guidance, ...]:
-        return tuple(GUIDANCES[name](video_scale=scale, audio_scale=scale) for name, scale in self.scales)
+        return tuple(GUIDANCES[name](video_scale=video, audio_scale=audio) for name, video, audio in self.scales)
 
 
-WAYS = (
-    Way(),
-    *(Way(((name, scale),)) for name in GUIDANCES for scale in (1.5, 3.0)),
-    Way((("text", 2.0), ("isolated", 1.5))),
-    Way((("text", 2.0), ("sync", 1.5))),
-    Way((("isolated", 1.5), ("sync", 1.5))),
-    Way((("text", 2.0), ("isolated", 1.5), ("sync", 1.5))),
+WAYS = tuple(
+    map(
+        Way.of,
+        (
+            NONE,
+            *(f"{name} {scale}" for name in GUIDANCES for scale in (1.5, 3)),
+            "text 2 + isolated 1.5",
+            "text 2 + sync 1.5",
+            "isolated 1.5 + sync 1.5",
+            "text 2 + isolated 1.5 + sync 1.5",
+        ),
+    )
 )
 
 
@@ -137,8 +147,8 @@ def measures(scene: HeldOut, clip: Clip) -> dict[str, float]:
     """Sync, obedience and quality of one clip.
 
     `sync` is 0..1: intersection over union of impacts and onsets, or the mouth's correlation with the loudness.
-    `obedience` is the mean of what the captions and transcript say that is so. `roundness` (balls) is `roundness`;
-    `shimmer` is the mean change from frame to frame, in grey levels, of what stands still.
+    `obedience` is the mean of what the captions and transcript say that is so. `roundness` and `disc_overlap` (balls)
+    are those; `shimmer` is the mean change from frame to frame, in grey levels, of what stands still.
     """
     found = score(scene, clip)
     obedience = float(np.mean([found[name] for name in OBEDIENCE if name in found]))
@@ -146,7 +156,8 @@ def measures(scene: HeldOut, clip: Clip) -> dict[str, float]:
     values = {"sync": found["iou"] if is_ball else found["mouth_r"], "obedience": obedience}
     values["shimmer"] = shimmer(clip[0], is_ball)
     if is_ball:
-        values |= {"lag_s": found["mean_abs_lag_s"], "roundness": found["roundness"]}
+        values["lag_s"] = found["mean_abs_lag_s"]
+        values |= {name: found[name] for name in ("roundness", "disc_overlap")}
     return values
 
 

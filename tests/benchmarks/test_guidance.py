@@ -10,6 +10,7 @@ import pytest
 
 from harmony_core.benchmarks.guidance import NONE, WAYS, Way, compare, measures, summary
 from harmony_core.benchmarks.quality import held_out
+from harmony_core.diffusion.guidance import SyncCFG
 from harmony_core.pipelines import HarmonyPipeline
 
 
@@ -28,7 +29,10 @@ def test_passes_of_a_step_are_those_of_the_plan() -> None:
 
 def test_a_way_is_made_of_its_name() -> None:
     assert [Way.of(way.name) for way in WAYS] == list(WAYS)
-    for name in ("", "loud 2", "text", "text 2 + text 3", "text 1", "text 2, sync 1.5"):
+    assert Way.of("sync 1.5 3").scales == (("sync", 1.5, 3.0),)
+    assert Way.of("text 2 + sync 1 3").name == "text 2 + sync 1 3"
+    assert Way.of("sync 1.5 3").guidances()[0] == SyncCFG(video_scale=1.5, audio_scale=3.0)
+    for name in ("", "loud 2", "text", "text 2 + text 3", "text 1", "text 1 1", "sync 1 2 3", "text 2, sync 1.5"):
         with pytest.raises(ValueError, match=re.escape(f"{name!r} is no way")):
             Way.of(name)
 
@@ -46,7 +50,7 @@ def test_a_clip_without_a_value_is_left_out_and_no_zero() -> None:
 
 
 def test_no_way_has_more_passes_than_its_budget_and_a_run_goes_on(pipeline: HarmonyPipeline) -> None:
-    ways = (Way(), Way((("sync", 1.5),)))
+    ways = (Way(), Way.of("sync 1.5"))
     rows = [row for made in compare(pipeline, 2, (4,), set(), ways) for row in made]
     assert {(row["way"], row["steps"], row["passes"]) for row in rows} == {(NONE, 4, 4), ("sync 1.5", 1, 3)}
     done = {(row["way"], row["budget"], row["seed"]) for row in rows}
@@ -58,7 +62,7 @@ def test_no_way_has_more_passes_than_its_budget_and_a_run_goes_on(pipeline: Harm
 
 def test_a_budget_below_a_step_is_an_error(pipeline: HarmonyPipeline) -> None:
     with pytest.raises(ValueError, match=r"2 passes.*takes 3"):
-        next(compare(pipeline, 2, (2,), set(), (Way((("sync", 1.5),)),)))
+        next(compare(pipeline, 2, (2,), set(), (Way.of("sync 1.5"),)))
 
 
 def test_ground_truth_is_round_and_still_and_an_egg_is_not() -> None:
@@ -66,6 +70,7 @@ def test_ground_truth_is_round_and_still_and_an_egg_is_not() -> None:
     video, audio = scene.clip.video, scene.clip.audio
     truth = measures(scene, (video, audio))
     assert truth["roundness"] > 0.9
+    assert truth["disc_overlap"] > 0.94
     assert truth["shimmer"] == 0
     squeezed = np.full_like(video, video[0, 0, 0])
     squeezed[:, :, 16:48] = video[:, :, ::2]

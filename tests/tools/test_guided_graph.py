@@ -81,6 +81,13 @@ def test_cores_guider_has_text_alone() -> None:
     assert [way.name for way in WAYS if not graph.lacks(way)] == ["none", "text 1.5", "text 3"]
     assert graph.clip(LINE, Way.of("text 3"), steps=5)["8"]["inputs"]["cfg"] == 3.0
     assert graph.clip(LINE, Way(), steps=5)["8"]["inputs"]["cfg"] == 1.0
+    assert graph.lacks(Way.of("text 3 2")).endswith("one scale of text for both streams; give one, not 3 and 2.")
+
+
+def test_the_streams_may_have_scales_of_their_own() -> None:
+    graph = GuidedGraph.of(api_workflow("text_to_audio_video"))
+    inputs = graph.clip(LINE, Way.of("sync 1.5 3"), steps=5)[graph.guider]["inputs"]
+    assert (inputs["video_sync_scale"], inputs["audio_sync_scale"], inputs["video_text_scale"]) == (1.5, 3.0, 1.0)
 
 
 def test_text_guidance_without_a_negative() -> None:

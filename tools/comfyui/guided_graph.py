@@ -126,9 +126,12 @@ class GuidedGraph:
         """What the graph lacks to be guided this way, and the fix; empty for nothing."""
         guider, text = self.prompt[self.guider], self.prompt[self.text]
         named = _named(self.prompt, self.guider)
-        for name, _ in way.scales:
-            if name not in GUIDERS[guider["class_type"]]:
+        for name, video, audio in way.scales:
+            inputs = GUIDERS[guider["class_type"]].get(name, ())
+            if not inputs:
                 return f"{named} has no input for the scale of {name}; put Harmony SyncCFG in its place."
+            if len(inputs) == 1 and video != audio:
+                return f"{named} has one scale of {name} for both streams; give one, not {video:g} and {audio:g}."
             if name == "text" and "negative" not in guider["inputs"] and CAPTION not in text["inputs"]:
                 return f"{named} has no negative, which text guidance pushes away from; connect one."
         return ""
@@ -143,7 +146,8 @@ class GuidedGraph:
         guider = made[self.guider]
         inputs = GUIDERS[guider["class_type"]]
         guider["inputs"] |= OFF[guider["class_type"]] | {name: 1.0 for names in inputs.values() for name in names}
-        guider["inputs"] |= {name: scale for guidance, scale in way.scales for name in inputs[guidance]}
+        for guidance, *scales in way.scales:
+            guider["inputs"] |= dict(zip(inputs[guidance], scales, strict=False))  # one input is for both
         noise = made[self.noise]["inputs"]
         noise["noise_seed" if "noise_seed" in noise else "seed"] = values["seed"]
         text = made[self.text]["inputs"]
