@@ -248,7 +248,7 @@ class Trainer:
         name = "checkpoint" if config.lora is None else "lora"
         path = self.output / f"{name}.safetensors"
         card = {
-            "name": self.output.name if config.data.shards else config.preset,
+            "name": self.output.name if config.data.shards or not config.preset else config.preset,
             "steps": config.steps,
             "batch_size": config.batch_size,
             "processes": self.accelerator.num_processes,
@@ -257,6 +257,8 @@ class Trainer:
             "skipped_steps": self.state.skipped,
             "training_seconds": round(self.state.seconds),
         }
+        if config.start is not None:
+            card["start"] = config.start.model
         if not config.data.shards:
             card["description"] = "Demonstration model of Harmony on a procedural world of balls and faces."
             card["license"] = "Apache-2.0"

@@ -34,6 +34,15 @@ def test_it_takes_autoencoders_and_weights_from_there(tmp_path: Path) -> None:
         old, new = (getattr(bundle, part).state_dict() for bundle in (before, after))
         assert all(torch.equal(value, new[name]) for name, value in old.items()), part
     assert not (tmp_path / "run" / "video_vae.safetensors").exists()
+    card = after.model_card
+    assert (card["name"], card["start"], card["steps"]) == ("run", "harmony-tiny", 1)
+
+
+def test_with_a_preset_all_of_its_weights_are_taken_too(tmp_path: Path) -> None:
+    path = run(write(tmp_path, "harmony-tiny", preset="harmony-tiny"), tmp_path / "run", resume=False)
+    before, after = (load_bundle(each).transformer.state_dict() for each in ("harmony-tiny", str(path)))
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert load_bundle(str(path)).model_card["name"] == "harmony-tiny"
 
 
 def test_autoencoders_are_not_trained_twice(tmp_path: Path) -> None:
