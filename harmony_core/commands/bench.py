@@ -178,7 +178,9 @@ def _draw(table: Path, curves: Curves, title: str, x_name: str, unit: str) -> Im
 @bench.command()
 def quality(
     cases: Annotated[list[str] | None, typer.Argument(help="Which cases; default: all.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV to write.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="CSV to write; its means are in NAME_summary.csv beside it.")
+    ] = None,
     overwrite: Overwrite = False,
     clips: Annotated[int, typer.Option(help="Held-out scenes, balls and faces in turn.")] = 144,
     batch: Annotated[int, typer.Option(help="Clips generated together.")] = 16,
@@ -196,7 +198,8 @@ def quality(
 
     if batch < 1:
         raise ValueError(f"--batch is {batch}, but must be a whole number from 1.")
-    check_overwrites({"-o": output}, merge or [], overwrite)
+    means = None if output is None else output.with_name(f"{output.stem}_summary{output.suffix}")
+    check_overwrites({"-o": output, "-o's summary": means}, merge or [], overwrite)
     if output is not None:
         prepare_output(output)
     rows = read_rows(merge or [])
@@ -210,9 +213,10 @@ def quality(
         rows += run_cases(
             PipelineOptions(model, device=device, dtype=dtype).load(), cases or list(CASES), clips, batch, progress
         )
-    if output is not None:
-        write_rows(output, rows)
     table = summary(rows)
+    if output is not None and means is not None:
+        write_rows(output, rows)
+        write_rows(means, [{k: round(v, 4) if isinstance(v, float) else v for k, v in line.items()} for line in table])
     print(json.dumps(table) if as_json else markdown(table))
 
 

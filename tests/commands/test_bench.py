@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harmony_core.benchmarks.quality import read_rows
 from harmony_core.benchmarks.timing import append_csv
 from tests.commands.errors import assert_error
 
@@ -28,6 +29,20 @@ def test_bench_appends_rows(harmony, random_checkpoint: Path, tmp_path: Path) ->
     append_csv(table, rows)
     assert list(csv.DictReader(table.open())) == rows * 2
     assert_error(harmony("bench", "sampling", "-m", random_checkpoint, "--repeats", 0), "repeats is 0")
+
+
+def test_bench_quality_writes_rows_and_their_means(harmony, random_checkpoint: Path, tmp_path: Path) -> None:
+    table = tmp_path / "quality.csv"
+    command = ("bench", "quality", "ground_truth", "shuffled", "-m", random_checkpoint, "--clips", 4, "-o", table)
+    code, _, err = harmony(*command)
+    assert code == 0, err
+    means = {(line["metric"], line["case"]): line for line in read_rows([tmp_path / "quality_summary.csv"])}
+    values = [row["value"] for row in read_rows([table]) if (row["metric"], row["case"]) == ("iou", "shuffled")]
+    assert float(means["iou", "shuffled"]["mean"]) == pytest.approx(sum(map(float, values)) / len(values), abs=1e-4)
+    assert means["iou", "ground_truth"]["of_the_way"] == "1.0"
+    assert_error(harmony(*command), f"-o {table} exists")
+    table.unlink()
+    assert_error(harmony(*command), f"-o's summary {tmp_path / 'quality_summary.csv'} exists")
 
 
 def test_bench_quality_needs_a_batch(harmony, random_checkpoint: Path) -> None:
