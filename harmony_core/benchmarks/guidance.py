@@ -61,8 +61,8 @@ class Way:
 
     @property
     def passes_per_step(self) -> int:
-        """The joint pass, and one for each negative of joint generation."""
-        negatives = {negative for guidance in self.guidances() for negative in guidance.negatives}
+        """The joint pass, and one for each negative of joint generation; a scale of 1 needs none."""
+        negatives = {name for guidance in self.guidances() for name in guidance.passes(True, True)}
         return 1 + len(negatives)
 
     def guidances(self) -> tuple[Guidance, ...]:

@@ -25,6 +25,7 @@ def test_passes_of_a_step_are_those_of_the_plan() -> None:
     assert passes["text 1.5"] == passes["isolated 3"] == 2
     assert passes["sync 3"] == passes["text 2 + isolated 1.5"] == 3
     assert passes["text 2 + isolated 1.5 + sync 1.5"] == 5
+    assert Way.of("sync 1 3").passes_per_step == Way.of("text 1 3").passes_per_step == 2
 
 
 def test_a_way_is_made_of_its_name() -> None:
