@@ -17,8 +17,8 @@ PREVIEWS = {  # pixels below the widgets
     "LoadImage": 240,
     "LoadVideo": 240,
     "LoadAudio": 60,
-    "SaveVideo": 340,
-    "SamplerCustomAdvanced": 250,
+    "SaveVideo": 310,
+    "SamplerCustomAdvanced": 205,
     "HarmonySampler": 240,
 }
 NOTE_LINE_CHARACTERS, NOTE_LINE = 36, 24
