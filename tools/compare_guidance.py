@@ -44,8 +44,8 @@ def run_embedded(arguments: argparse.Namespace) -> None:
     def told(way: str, scene: int) -> None:
         print(f"scenes from {scene}: {way}", flush=True)
 
-    ways = dict.fromkeys([Way(), *map(Way.of, arguments.way)]) if arguments.way else WAYS
-    for made in compare(pipeline, arguments.scenes, arguments.budget or BUDGETS, done, tuple(ways), told):
+    ways = named_ways(arguments.way) if arguments.way else WAYS
+    for made in compare(pipeline, arguments.scenes, arguments.budget or BUDGETS, done, ways, told):
         append_csv(output, made)
 
 
@@ -67,11 +67,16 @@ def run_comfyui(arguments: argparse.Namespace) -> None:
     run_score(arguments)
 
 
+def named_ways(names: Sequence[str]) -> list[Way]:
+    """The ways of names, each once, none first. Raises ValueError for what is no way."""
+    return list(dict.fromkeys([Way(), *map(Way.of, names)]))
+
+
 def ways_of(graph: GuidedGraph, names: Sequence[str] | None) -> list[Way]:
     """The ways that are asked for, or those of the embedded comparison that the graph can be guided by, none first.
     Raises ValueError for one that is asked for and cannot."""
     if names:
-        ways = list(dict.fromkeys([Way(), *map(Way.of, names)]))
+        ways = named_ways(names)
         for way in ways:
             if reason := graph.lacks(way):
                 raise ValueError(f"{way.name}: {reason}")
