@@ -82,9 +82,9 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
     with closing(ProgressBar(hidden=not accelerator.is_main_process)) as progress:
         if config.data.shards:
             shards, models = Shards(Path(config.data.shards)), start_models(config)
-            models.check(shards, config.objective)
         else:
             models, shards = procedural_models(config, output, accelerator, progress)
+        models.check(shards, config.objective)
         if sharded:
             check_passes(models.config, config.objective)
         return Trainer(config, output, models, shards, accelerator, progress, sharded).run()
