@@ -1,7 +1,8 @@
 """A small world made by formulas: bouncing balls and speaking faces, each with its sound, captions and transcript.
 
-Training draws scenes from the seeds 0, 1, 2, ...; evaluation from HELD_OUT_SEED on. There are three worlds: the
-plain one, a harder one, and that with sounds from outside the picture (hard.py).
+Training draws scenes from the seeds 0, 1, 2, ...; evaluation from HELD_OUT_SEED on. There are five worlds: the
+plain one; the same with speech that starts and pauses freely, and either of these by chance (sample.py); a harder one,
+and that with sounds from outside the picture (hard.py).
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import numpy as np
 from .hard import HardScene, hard_audio, hard_video, sample_hard_scene, sample_unseen_scene
 from .pictures import scene_video
 from .rooms import reverberate
-from .sample import sample_scene
-from .scenes import FPS, HELD_OUT_SEED, NUM_FRAMES, SIZE, BallScene, FaceScene, Scene
+from .sample import sample_free_speech, sample_mixed_scene, sample_scene
+from .scenes import FPS, HELD_OUT_SEED, NUM_FRAMES, SECONDS, SIZE, BallScene, FaceScene, Scene
 from .sounds import mouth_openness, scene_audio
 from .sounds import reference_audio as plain_reference_audio
 from .vocabulary import VOCABULARY
@@ -22,11 +23,14 @@ from .words import SAMPLE_RATE
 
 __all__ = [
     "FPS",
+    "FREE_SPEECH",
     "HARD",
     "HELD_OUT_SEED",
+    "MIXED",
     "NUM_FRAMES",
     "PLAIN",
     "SAMPLE_RATE",
+    "SECONDS",
     "SIZE",
     "UNSEEN",
     "VOCABULARY",
@@ -38,13 +42,21 @@ __all__ = [
     "ToyClip",
     "reference_audio",
     "render",
+    "sample_free_speech",
     "sample_hard_scene",
+    "sample_mixed_scene",
     "sample_scene",
     "sample_unseen_scene",
 ]
 
-PLAIN, HARD, UNSEEN = "plain", "hard", "unseen"
-WORLDS = {PLAIN: sample_scene, HARD: sample_hard_scene, UNSEEN: sample_unseen_scene}
+PLAIN, FREE_SPEECH, MIXED, HARD, UNSEEN = "plain", "free_speech", "mixed", "hard", "unseen"
+WORLDS = {
+    PLAIN: sample_scene,
+    FREE_SPEECH: sample_free_speech,
+    MIXED: sample_mixed_scene,
+    HARD: sample_hard_scene,
+    UNSEEN: sample_unseen_scene,
+}
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,10 @@ import numpy as np
 from .captions import with_article
 from .pictures import PAINTS, as_pixels, backdrop, ball_heights, draw_ball, draw_face, draw_floor, face_frames
 from .rooms import ROOMS, draw_room, reverberate
-from .sample import WORD_GAP, draw_bounces, draw_kind, pick, sample_scene, uniform
+from .sample import draw_bounces, draw_kind, free_word_times, pick, sample_scene, uniform
 from .scenes import BACKGROUNDS, SECONDS, SIZE, BallScene, FaceScene
 from .sounds import TAIL_S, scene_audio
 from .vocabulary import COLOURS, MATERIALS
-from .words import word_seconds
 
 HARD_SHARES = {"two balls": 0.6, "speech": 0.4}
 HALF = SIZE // 2  # each ball has a half of the picture, and of the floor
@@ -137,11 +136,7 @@ def _face(rng: np.random.Generator, background: str) -> FaceScene:
     face = sample_scene(rng, "face")
     assert isinstance(face, FaceScene)
     words = face.words[: rng.integers(2, 4)]
-    seconds = [word_seconds(face.voice, word) for word in words]
-    free = SECONDS - 0.12 - sum(seconds) - WORD_GAP * (len(words) - 1)
-    pauses = rng.dirichlet(np.ones(len(words) + 1)) * free
-    starts = 0.06 + np.cumsum(pauses[:-1]) + np.cumsum([0, *(s + WORD_GAP for s in seconds[:-1])])
-    times = tuple(round(float(start), 4) for start in starts)
+    times = free_word_times(rng, face.voice, words)
     return replace(face, background=background, words=words, word_times=times, video_caption="", audio_caption="")
 
 

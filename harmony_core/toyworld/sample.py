@@ -31,6 +31,21 @@ def sample_scene(rng: np.random.Generator, kind: str | None = None) -> Scene:
     return replace(scene, video_caption=video_caption, audio_caption=audio_caption)
 
 
+def sample_free_speech(rng: np.random.Generator, kind: str | None = None) -> Scene:
+    """A scene whose speech, if any, starts and pauses when it likes. Raises as `sample_scene`."""
+    scene = sample_scene(rng, kind)
+    if not isinstance(scene, FaceScene) or not scene.words:
+        return scene
+    scene = replace(scene, word_times=free_word_times(rng, scene.voice, scene.words))
+    video_caption, audio_caption = write_captions(scene, rng)
+    return replace(scene, video_caption=video_caption, audio_caption=audio_caption)
+
+
+def sample_mixed_scene(rng: np.random.Generator, kind: str | None = None) -> Scene:
+    """One of `sample_scene` or of `sample_free_speech`, as likely. Raises as these."""
+    return (sample_scene if rng.random() < 0.5 else sample_free_speech)(rng, kind)
+
+
 def draw_kind(rng: np.random.Generator, kind: str | None, shares: dict[str, float]) -> str:
     """`kind`, or one drawn by its share. Raises ValueError for an unknown one."""
     if kind is None:
@@ -124,6 +139,15 @@ def _word_times(rng: np.random.Generator, voice: str, words: tuple[str, ...]) ->
         starts.append(round(float(start), 4))
         start += length + WORD_GAP + extra
     return tuple(starts)
+
+
+def free_word_times(rng: np.random.Generator, voice: str, words: tuple[str, ...]) -> tuple[float, ...]:
+    """Starts of the words, in order, with pauses of any length around them, but never less than WORD_GAP between."""
+    seconds = [word_seconds(voice, word) for word in words]
+    free = SECONDS - 0.12 - sum(seconds) - WORD_GAP * (len(words) - 1)
+    pauses = rng.dirichlet(np.ones(len(words) + 1)) * free
+    starts = 0.06 + np.cumsum(pauses[:-1]) + np.cumsum([0, *(s + WORD_GAP for s in seconds[:-1])])
+    return tuple(round(float(start), 4) for start in starts)
 
 
 def _tick_times(rng: np.random.Generator) -> tuple[float, ...]:

@@ -77,11 +77,12 @@ class FaceScene(_Scene):
         """The loudness and rate words that are true of the speech."""
         if not self.words:
             return ()
-        gap = self.word_times[1] - self.word_times[0] - word_seconds(self.voice, self.words[0])
+        ends = [at + word_seconds(self.voice, word) for at, word in zip(self.word_times, self.words, strict=True)]
+        gaps = [start - end for start, end in zip(self.word_times[1:], ends, strict=False)]
         manners = ("quietly",) if self.loudness < 0.55 else ("loudly",) if self.loudness > 1.2 else ()
-        if gap < 0.16:
+        if max(gaps) < 0.16:
             return (*manners, "quickly")
-        return (*manners, "slowly") if gap > 0.24 else manners
+        return (*manners, "slowly") if min(gaps) > 0.24 else manners
 
 
 Scene = BallScene | FaceScene

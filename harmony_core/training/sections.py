@@ -114,7 +114,7 @@ class DataConfig:
     """
 
     shards: str = ""
-    world: str = PLAIN  # or hard, unseen: which procedural world, as are the next three
+    world: str = PLAIN  # or free_speech, mixed, hard, unseen: a procedural world, as are the next three
     clips: int = 4000
     held_out: int = 128
     reference_seconds: float = 0.48
