@@ -21,9 +21,12 @@ from ..diffusion.latents import AVLatents
 from ..media import AudioClip, VideoClip
 from ..model.interaction import FramewiseInteraction
 from ..pipelines import GenerateRequest, HarmonyPipeline
+from ..quoting import quoted
 from ..toyworld import (
     FPS,
+    FREE_SPEECH,
     HELD_OUT_SEED,
+    MIXED,
     PLAIN,
     SAMPLE_RATE,
     WORLDS,
@@ -51,6 +54,7 @@ from ..toyworld.measures.words import heard_words, word_accuracy, word_count
 Progress = Callable[[str, int, int], None]
 Clip = tuple[np.ndarray, np.ndarray]  # frames uint8 [F, H, W, 3], samples float32 [N]
 KINDS = ("ball", "face")
+MEASURED = PLAIN, FREE_SPEECH, MIXED  # the worlds of such kinds
 IMPACTS, MOUTHS = ("mean_abs_lag_s", "within_one_frame", "iou"), ("mouth_r",)
 
 
@@ -188,13 +192,18 @@ def score(scene: HeldOut, clip: Clip) -> dict[str, float]:
 
 
 def run_cases(
-    pipeline: HarmonyPipeline, names: Sequence[str], count: int, batch: int, progress: Progress
+    pipeline: HarmonyPipeline, names: Sequence[str], count: int, batch: int, progress: Progress, world: str = PLAIN
 ) -> list[dict[str, Any]]:
     """One row a clip, case and metric.
 
+    Args:
+        world: one of MEASURED.
+
     Raises:
-        ValueError: an unknown case, or fewer clips than a shuffled pair needs.
+        ValueError: an unknown case or world, or fewer clips than a shuffled pair needs.
     """
+    if world not in MEASURED:
+        raise ValueError(f"world is {quoted(world)}, but must be one of {', '.join(MEASURED)}.")
     unknown = [name for name in names if name not in CASES]
     if unknown:
         raise ValueError(f"Unknown case {unknown[0]!r}. Cases: {', '.join(CASES)}.")
@@ -202,7 +211,7 @@ def run_cases(
         raise ValueError(
             f"clips is {count}, but at least {2 * len(KINDS)} are needed for a shuffled pair of each kind."
         )
-    scenes = held_out(count, reference_seconds=0.48)
+    scenes = held_out(count, 0.48, world)
     rows = []
     for name in names:
         made = CASES[name](

@@ -184,6 +184,9 @@ def quality(
     overwrite: Overwrite = False,
     clips: Annotated[int, typer.Option(help="Held-out scenes, balls and faces in turn.")] = 144,
     batch: Annotated[int, typer.Option(help="Clips generated together.")] = 16,
+    world: Annotated[
+        str, typer.Option(help="plain, free_speech, or mixed: half of the one, half of the other.")
+    ] = "plain",
     merge: Annotated[list[Path] | None, typer.Option(help="CSV of an earlier part of the same bench.")] = None,
     model: Model = "harmony-tiny",
     device: Device = "auto",
@@ -210,9 +213,8 @@ def quality(
             bar.total = total
             bar.update(done - bar.n)
 
-        rows += run_cases(
-            PipelineOptions(model, device=device, dtype=dtype).load(), cases or list(CASES), clips, batch, progress
-        )
+        pipeline = PipelineOptions(model, device=device, dtype=dtype).load()
+        rows += run_cases(pipeline, cases or list(CASES), clips, batch, progress, world)
     table = summary(rows)
     if output is not None and means is not None:
         write_rows(output, rows)

@@ -68,6 +68,20 @@ def test_wrong_cases_and_counts_are_errors(pipeline: HarmonyPipeline):
         run_cases(pipeline, ["best"], 8, 4, silent)
     with pytest.raises(ValueError, match="clips is 2"):
         run_cases(pipeline, ["shuffled"], 2, 4, silent)
+    with pytest.raises(ValueError, match=r"world is 'hard', but must be one of plain, free_speech, mixed"):
+        run_cases(pipeline, ["shuffled"], 8, 4, silent, "hard")
+
+
+def test_free_speech_is_measured_as_well_and_its_pairs_are_easier_told_apart(pipeline: HarmonyPipeline):
+    means = {}
+    for world in ("plain", "free_speech"):
+        rows = run_cases(pipeline, ["ground_truth", "shuffled"], 48, 4, silent, world)
+        means |= {(world, line["case"], line["metric"]): line["mean"] for line in summary(rows)}
+    assert means["free_speech", "ground_truth", "mouth_r"] > 0.95
+    assert means["free_speech", "ground_truth", "word_count"] > 0.8
+    assert means["free_speech", "ground_truth", "words"] > 0.9
+    assert means["free_speech", "shuffled", "mouth_r"] < means["plain", "shuffled", "mouth_r"] - 0.1
+    assert means["free_speech", "ground_truth", "iou"] == means["plain", "ground_truth", "iou"]
 
 
 def test_contact_sheet_shows_every_clip():
