@@ -29,7 +29,7 @@ from ..training.data.toyworld import render_clips, write_toy_shards
 from ..training.procedural import AUTOENCODERS, SHARDS
 from ..training.state import read_average
 from ..training.trainer import run
-from .ablation_rows import APART, CASES, CURVES, FRAMEWISE, JOINT_ONLY, LADDER, REFERENCES, ROWS, SMALL
+from .ablation_rows import APART, CASES, CURVES, FRAMEWISE, JOINT_ONLY, LADDER, REFERENCES, ROWS, SMALL, STEPS_CASE
 from .hard_quality import KINDS, score_hard
 from .held_out_losses import loss_rows
 from .quality import HeldOut, ground_truth, held_out, read_rows, round_trip, shuffled, write_rows
@@ -37,7 +37,7 @@ from .quality import HeldOut, ground_truth, held_out, read_rows, round_trip, shu
 AUTOENCODER_SOURCE = "harmony-tiny"
 REFERENCE_SECONDS = 0.48
 SCORES, LOSSES = "scores.csv", "losses.csv"  # in a run's folder
-STATES = 4  # of a run, evenly spaced, that losses are taken at
+STATES = 4  # of a run, evenly spaced, that are measured
 
 Progress = Callable[[str], None]
 
@@ -197,31 +197,38 @@ def score_references(branches: Path, kept: Path, scenes: Sequence[HeldOut]) -> N
 
 
 def lose_run(place: Path, name: str, seed: int, options: AblationOptions) -> None:
-    """A run's losses on held-out clips, kept in its folder; of the first seed at earlier states as well."""
+    """A run's losses on held-out clips, kept in its folder; of the first seed's CURVES at earlier states as well."""
     if (place / LOSSES).exists():
         return
-    steps, measured = ROWS[name].steps(options.steps), (options.loss_clips, options.world)
-    checkpoint = place / "run" / "checkpoint.safetensors"
-    rows = [{"row": name, "seed": seed, "step": steps, **row} for row in loss_rows(load_bundle(checkpoint), *measured)]
-    if seed == 0 and name in CURVES:
-        for state in sorted((place / "run").glob("state-*")):
-            step = int(state.name.removeprefix("state-"))
-            if step < steps:
-                bundle = averaged(load_bundle(checkpoint), state)
-                rows += [{"row": name, "seed": seed, "step": step, **row} for row in loss_rows(bundle, *measured)]
+    rows = []
+    for step, bundle in _states(place, name, seed, ROWS[name].steps(options.steps)):
+        where = {"row": name, "seed": seed, "step": step}
+        rows += [where | row for row in loss_rows(bundle, options.loss_clips, options.world)]
     write_rows(place / LOSSES, rows)
 
 
 def score_run(place: Path, name: str, seed: int, steps: int, scenes: Sequence[HeldOut]) -> None:
-    """What the held-out scenes come out as, kept in the run's folder."""
+    """What the held-out scenes come out as, kept in the run's folder; of CURVES with the sound given on the way too."""
     if (place / SCORES).exists():
         return
-    pipeline = HarmonyPipeline.from_file(place / "run" / "checkpoint.safetensors")
     rows = []
-    for case in ROWS[name].cases:
-        where = {"row": name, "seed": seed, "step": steps, "case": case}
-        rows += _rows(where, CASES[case](scenes, pipeline, 8, lambda *_: None))
+    for step, bundle in _states(place, name, seed, steps):
+        pipeline = HarmonyPipeline(bundle)
+        for case in ROWS[name].cases if step == steps else (STEPS_CASE,):
+            where = {"row": name, "seed": seed, "step": step, "case": case}
+            rows += _rows(where, CASES[case](scenes, pipeline, 8, lambda *_: None))
     write_rows(place / SCORES, rows)
+
+
+def _states(place: Path, name: str, seed: int, steps: int) -> Iterator[tuple[int, Bundle]]:
+    """A run's result and its step; of the first seed of CURVES then its earlier states."""
+    checkpoint = place / "run" / "checkpoint.safetensors"
+    yield steps, load_bundle(checkpoint)
+    if seed == 0 and name in CURVES:
+        for state in sorted((place / "run").glob("state-*")):
+            step = int(state.name.removeprefix("state-"))
+            if step < steps:
+                yield step, averaged(load_bundle(checkpoint), state)
 
 
 def averaged(bundle: Bundle, state: Path) -> Bundle:

@@ -1,4 +1,4 @@
-"""The ablation as pictures: what each part changes, and losses against the training step. Pillow only."""
+"""The ablation as pictures: what each part changes, and sync and losses against the training step. Pillow only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from ..sync.plot import FAINT, GRID, INK, PANEL, PAPER, _font
-from .ablation_rows import CURVES, PARTS, ROWS, SYNC_CFG
+from .ablation_rows import CURVES, PARTS, ROWS, STEPS_CASE, SYNC_CFG
 from .charts import COLOURS
 
 Line = dict[str, Any]  # of `ablation_tables.summary` or `differences`
@@ -26,6 +26,12 @@ CLIPS: Panels = {
     ("video_to_audio", "mouth_r"): "mouth, film given",
 }
 LEFT, WIDTH, ROW, TOP, GAP = 330, 180, 34, 84, 56
+STEPS = {
+    "mouth_r": "mouth and sound, r",
+    "ball_iou": "each ball's impacts, IoU",
+    "video_loss": "held-out loss",
+}
+STEP_LEFT, STEP_WIDTH, STEP_GAP = 84, 280, 84
 
 
 def changes_chart(changes: Sequence[Line], panels: Panels, what: str) -> Image.Image:
@@ -64,38 +70,48 @@ def changes_chart(changes: Sequence[Line], panels: Panels, what: str) -> Image.I
 
 
 def steps_chart(lines: Sequence[Line]) -> Image.Image:
-    """The loss of the picture with the sound given against the training step, of the rows in CURVES."""
-    points: dict[str, list[tuple[int, float]]] = {}
-    for line in lines:
-        if (line["case"], line["metric"]) == ("audio_to_video", "video_loss") and line["row"] in CURVES:
-            points.setdefault(line["row"], []).append((int(line["step"]), float(line["mean"])))
-    steps = sorted({step for curve in points.values() for step, _ in curve})
-    values = [value for curve in points.values() for _, value in curve]
-    box = (84, 56, 560, 360)
-    image = Image.new("RGB", (960, 420), PAPER)
+    """The picture with the sound given against the training step, of the rows in CURVES: a panel a measure, with 95 %
+    intervals."""
+    image = Image.new("RGB", (STEP_LEFT + (STEP_WIDTH + STEP_GAP) * len(STEPS), 480), PAPER)
     draw = ImageDraw.Draw(image)
-    draw.text((16, 14), "Picture with the sound given: held-out loss against the training step", INK, _font(18))
-    draw.text(((box[0] + box[2]) / 2, 392), "step", FAINT, _font(14), anchor="ma")
-    draw.rectangle(box, PANEL)
-    if not points:
-        return image
-    low, high = min(values), max(values)
-    margin = max(high - low, 1e-6) * 0.1
-
-    def place(step: float, value: float) -> tuple[float, float]:
-        share = (value - low + margin) / (high - low + 2 * margin)
-        return box[0] + (box[2] - box[0]) * step / steps[-1], box[3] - (box[3] - box[1]) * share
-
-    for step in steps:
-        draw.text((place(step, low)[0], box[3] + 8), str(step), INK, _font(14), anchor="ma")
-    for tick in (low, (low + high) / 2, high):
-        draw.line((box[0], place(0, tick)[1], box[2], place(0, tick)[1]), GRID)
-        draw.text((box[0] - 8, place(0, tick)[1]), f"{tick:.3f}", INK, _font(14), anchor="rm")
-    for index, (colour, row) in enumerate(zip(COLOURS, points, strict=False)):
-        path = [place(step, value) for step, value in sorted(points[row])]
-        draw.line(path, colour, 3)
-        for x, y in path:
-            draw.ellipse((x - 4, y - 4, x + 4, y + 4), colour)
-        draw.rectangle((580, 66 + 28 * index, 594, 80 + 28 * index), colour)
-        draw.text((602, 73 + 28 * index), ROWS[row].title, INK, _font(14), anchor="lm")
+    draw.text((16, 14), "Picture with the sound given, against the training step; 95 % intervals", INK, _font(18))
+    for index, (colour, row) in enumerate(zip(COLOURS, CURVES, strict=False)):
+        left = STEP_LEFT + 300 * index
+        draw.rectangle((left, 446, left + 14, 460), colour)
+        draw.text((left + 22, 453), ROWS[row].title, INK, _font(14), anchor="lm")
+    for panel, (metric, title) in enumerate(STEPS.items()):
+        left = STEP_LEFT + panel * (STEP_WIDTH + STEP_GAP)
+        shown = [line for line in lines if (line["case"], line["metric"]) == (STEPS_CASE, metric)]
+        _draw_curves(draw, (left, 72, left + STEP_WIDTH, 392), title, shown)
     return image
+
+
+def _draw_curves(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], title: str, lines: Sequence[Line]) -> None:
+    left, top, right, bottom = box
+    draw.text((left, top - 8), title, FAINT, _font(14), anchor="ls")
+    draw.rectangle(box, PANEL)
+    curves = {row: [line for line in lines if line["row"] == row] for row in CURVES}
+    drawn = [line for curve in curves.values() for line in curve]
+    if not drawn:
+        return
+    low, high = min(float(line["low"]) for line in drawn), max(float(line["high"]) for line in drawn)
+    margin = max(high - low, 1e-6) * 0.1
+    last = max(int(line["step"]) for line in drawn)
+
+    def place(step: Any, value: Any) -> tuple[float, float]:
+        share = (float(value) - low + margin) / (high - low + 2 * margin)
+        return left + (right - left) * int(step) / last, bottom - (bottom - top) * share
+
+    for step in sorted({int(line["step"]) for line in drawn}):
+        draw.text((place(step, low)[0], bottom + 8), str(step), INK, _font(14), anchor="ma")
+    for tick in (low, (low + high) / 2, high):
+        y = place(0, tick)[1]
+        draw.line((left, y, right, y), GRID)
+        draw.text((left - 8, y), f"{tick:.3f}", INK, _font(14), anchor="rm")
+    for colour, curve in zip(COLOURS, curves.values(), strict=False):
+        points = sorted(curve, key=lambda line: int(line["step"]))
+        draw.line([place(line["step"], line["mean"]) for line in points], colour, 3)
+        for line in points:
+            x, y = place(line["step"], line["mean"])
+            draw.line((x, place(0, line["low"])[1], x, place(0, line["high"])[1]), colour, 1)
+            draw.ellipse((x - 4, y - 4, x + 4, y + 4), colour)

@@ -69,7 +69,8 @@ CASES = {
     "audio_to_video": Generated(given="audio", guided=False, kinds=KINDS),
     "video_to_audio": Generated(given="video", guided=False, kinds=KINDS),
 }
-CURVES = "audio_driven", "rope", "cts"  # whose losses on the way are kept: the rows of the paper's figure 3
+CURVES = "audio_driven", "rope", "cts"  # which are measured on the way as well: the rows of the paper's figure 3
+STEPS_CASE = "audio_to_video"  # whose clips are made on the way: the one that all of CURVES can make
 PARTS = {  # what a part is judged by: the row with it, and the row without
     "frame-wise interaction and style alignment": ("framewise", "global"),
     "RoPE alignment": ("rope", "framewise"),
