@@ -121,10 +121,12 @@ class TrainingConfig:
                 f"trained here: it needs video_channels {tiny.video_channels} and audio_channels "
                 f"{tiny.audio_channels}, as harmony-tiny has. To train on clips of yours, name data.shards."
             )
-        self.check_references(transformer)
+        self.check_procedural_model(transformer)
 
-    def check_references(self, transformer: HarmonyConfig) -> None:
-        """Raises ValueError where clips of the procedural world hold shorter references than the objective draws."""
+    def check_procedural_model(self, transformer: HarmonyConfig) -> None:
+        """Raises ValueError for a model that the objective cannot train, and where clips of the procedural world hold
+        shorter references than it draws."""
+        self.objective.check_model(transformer)
         held = int(as_fraction(self.data.reference_seconds) * as_fraction(transformer.audio_latent_rate))
         if self.objective.reference_share and self.objective.reference_latents[1] > held:
             raise ValueError(

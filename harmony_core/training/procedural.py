@@ -56,7 +56,7 @@ def procedural_models(
             f"Clips of the procedural world are made with harmony-tiny's kinds of autoencoders and text encoder, and "
             f"{quoted(named)} brings none; name the folder that harmony encode made of your clips by data.shards."
         )
-    config.check_references(models.config)
+    config.check_procedural_model(models.config)
     clips, parts = config.data, (video_vae, audio_vae, text_encoder)
     how_many = clips.clips, clips.reference_seconds
     shards = write_toy_shards(output / SHARDS, *how_many, models.config, *parts, PartialState(), progress, clips.world)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from ..config import HarmonyConfig
 from ..quoting import quoted
 from ..toyworld import PLAIN, WORLDS
 from .data.loader import OTHER_CLIP, SAME_CLIP, ReferenceRule
@@ -46,6 +47,12 @@ class ObjectiveConfig:
         if self.reference_share == 0:
             return None
         return ReferenceRule(self.reference, self.reference_latents, self.reference_share)
+
+    def check_model(self, model: HarmonyConfig) -> None:
+        """Raises ValueError where rows of the model cannot be run apart, as `stop_drivers` needs."""
+        if self.stop_drivers and (model.interaction == "global" or model.reads_transcript_across):
+            kind = "UniAVGen's transcript" if model.reads_transcript_across else "interaction 'global'"
+            raise ValueError(f"objective.stop_drivers is true, but rows with {kind} cannot be run apart; leave it out.")
 
     def __post_init__(self) -> None:
         if self.kind not in OBJECTIVES:

@@ -64,9 +64,7 @@ class Models:
         """Whether these are the models that the clips were encoded for, and can be trained so. Raises ValueError; see
         `Shards.check`."""
         found = shards.settings
-        if objective.stop_drivers and (self.config.interaction == "global" or self.config.reads_transcript_across):
-            kind = "UniAVGen's transcript" if self.config.reads_transcript_across else "interaction 'global'"
-            raise ValueError(f"objective.stop_drivers is true, but rows with {kind} cannot be run apart; leave it out.")
+        objective.check_model(self.config)
         if self.config.starts_from_picture:
             uniavgen.check_objective(objective)
         if not self.config.audio:

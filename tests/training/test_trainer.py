@@ -125,7 +125,7 @@ def test_a_used_folder_and_unknown_settings_are_errors(finished: Path, tmp_path:
         ("batch_size=0", "batch_size is 0, but must be 1 or more"),
         ("save_every=0", "save_every is 0"),
         ("data.clips=0", "data.clips is 0"),
-        ("data.world=moon", r"data\.world is .moon., but must be one of plain, hard"),
+        ("data.world=moon", r"data\.world is .moon., but must be one of plain, free_speech"),
         ("optimizer.muon_lr=.nan", "optimizer.muon_lr is nan"),
         ("objective.text_dropout=2", "objective.text_dropout is 2"),
         ("objective.reference_latents=[20, 5]", r"objective.reference_latents is \[20, 5\]"),
@@ -147,6 +147,12 @@ def test_a_used_folder_and_unknown_settings_are_errors(finished: Path, tmp_path:
 def test_a_setting_of_the_wrong_kind_is_an_error(finished: Path, override: str, message: str):
     with pytest.raises(ValueError, match=message):
         TrainingConfig.from_yaml(finished / "small.yaml", [override])
+
+
+def test_drivers_that_cannot_be_stopped_are_an_error_before_clips_are_made(finished: Path):
+    apart = "{interaction: global, rope_alignment: ovi, style_alignment: false, style_pooling: none, speech: null}"
+    with pytest.raises(ValueError, match="rows with interaction 'global' cannot be run apart"):
+        TrainingConfig.from_yaml(finished / "small.yaml", ["objective.stop_drivers=true", f"model={apart}"])
 
 
 def test_a_file_without_settings_is_an_error(tmp_path: Path):
