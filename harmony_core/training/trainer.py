@@ -258,7 +258,7 @@ class Trainer:
             "training_seconds": round(self.state.seconds),
         }
         if config.start is not None:
-            card["start"] = config.start.model
+            card["start"] = Path(config.start.model).name  # and no path of the machine
         if not config.data.shards:
             card["description"] = "Demonstration model of Harmony on a procedural world of balls and faces."
             card["license"] = "Apache-2.0"

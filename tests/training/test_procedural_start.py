@@ -1,4 +1,4 @@
-"""A run on the procedural world that goes on from weights, as the embedded checkpoint's second half does."""
+"""A run on the procedural world that goes on from weights, as those of the embedded checkpoint do."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from harmony_core.checkpoints import load_bundle
+from harmony_core.checkpoints.bundle import resolve
 from harmony_core.training.config import TrainingConfig
 from harmony_core.training.trainer import run
 
@@ -39,10 +40,15 @@ def test_it_takes_autoencoders_and_weights_from_there(tmp_path: Path) -> None:
 
 
 def test_with_a_preset_all_of_its_weights_are_taken_too(tmp_path: Path) -> None:
-    path = run(write(tmp_path, "harmony-tiny", preset="harmony-tiny"), tmp_path / "run", resume=False)
+    file = str(resolve("harmony-tiny"))
+    path = run(write(tmp_path, file, preset="harmony-tiny"), tmp_path / "run", resume=False)
     before, after = (load_bundle(each).transformer.state_dict() for each in ("harmony-tiny", str(path)))
     assert all(torch.equal(value, after[name]) for name, value in before.items())
-    assert load_bundle(str(path)).model_card["name"] == "harmony-tiny"
+    card = load_bundle(str(path)).model_card
+    assert (card["name"], card["start"]) == (
+        "harmony-tiny",
+        "harmony-tiny.safetensors",
+    )  # no folder
 
 
 def test_autoencoders_are_not_trained_twice(tmp_path: Path) -> None:
