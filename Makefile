@@ -61,6 +61,7 @@ bench: setup
 # After a new checkpoint or another measure: the table, the shipped seed, the workflows, their thumbnails, the pictures.
 refresh: setup
 	$(BIN)/harmony bench quality -o benchmarks/quality.csv --overwrite
+	$(BIN)/harmony bench quality joint audio_to_video ground_truth shuffled --world free_speech --clips 96 -o benchmarks/quality_free_speech.csv --overwrite
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.workflows.build --seed --thumbnails
 	$(BIN)/python -m benchmarks.pictures
 
