@@ -27,8 +27,7 @@ def sample_scene(rng: np.random.Generator, kind: str | None = None) -> Scene:
     background = pick(rng, BACKGROUNDS)
     shows_ball = kind == "ball" or (kind == "still" and rng.random() < 0.5)
     scene = _ball_scene(rng, kind, background) if shows_ball else _face_scene(rng, kind, background)
-    video_caption, audio_caption = write_captions(scene, rng)
-    return replace(scene, video_caption=video_caption, audio_caption=audio_caption)
+    return _captioned(scene, rng)
 
 
 def sample_free_speech(rng: np.random.Generator, kind: str | None = None) -> Scene:
@@ -36,14 +35,17 @@ def sample_free_speech(rng: np.random.Generator, kind: str | None = None) -> Sce
     scene = sample_scene(rng, kind)
     if not isinstance(scene, FaceScene) or not scene.words:
         return scene
-    scene = replace(scene, word_times=free_word_times(rng, scene.voice, scene.words))
-    video_caption, audio_caption = write_captions(scene, rng)
-    return replace(scene, video_caption=video_caption, audio_caption=audio_caption)
+    return _captioned(replace(scene, word_times=free_word_times(rng, scene.voice, scene.words)), rng)
 
 
 def sample_mixed_scene(rng: np.random.Generator, kind: str | None = None) -> Scene:
     """One of `sample_scene` or of `sample_free_speech`, as likely. Raises as these."""
     return (sample_scene if rng.random() < 0.5 else sample_free_speech)(rng, kind)
+
+
+def _captioned(scene: Scene, rng: np.random.Generator) -> Scene:
+    video_caption, audio_caption = write_captions(scene, rng)
+    return replace(scene, video_caption=video_caption, audio_caption=audio_caption)
 
 
 def draw_kind(rng: np.random.Generator, kind: str | None, shares: dict[str, float]) -> str:
