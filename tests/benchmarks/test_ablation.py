@@ -70,6 +70,8 @@ def test_a_small_ablation_is_whole_goes_on_and_can_be_rerun(harmony, tmp_path: P
     assert "ground_truth" in printed
     lines = read_rows([folder / "ablation.csv"])
     assert {line["step"] for line in lines if line["row"] == "audio_driven"} == {"1", "2", "3", "4"}
+    made = {line["step"] for line in lines if (line["row"], line["metric"]) == ("audio_driven", "mouth_r")}
+    assert made == {"1", "2", "3", "4"}
     assert {line["metric"] for line in lines} == {*METRICS, *LOSS_METRICS} - {"unseen_answered"}
     assert (folder / "ablation.png").exists()
     assert (folder / "ablation_steps.png").exists()

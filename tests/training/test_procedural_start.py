@@ -45,10 +45,8 @@ def test_with_a_preset_all_of_its_weights_are_taken_too(tmp_path: Path) -> None:
     before, after = (load_bundle(each).transformer.state_dict() for each in ("harmony-tiny", str(path)))
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     card = load_bundle(str(path)).model_card
-    assert (card["name"], card["start"]) == (
-        "harmony-tiny",
-        "harmony-tiny.safetensors",
-    )  # no folder
+    assert card["name"] == "harmony-tiny"
+    assert card["start"] == "harmony-tiny.safetensors"  # and no folder
 
 
 def test_autoencoders_are_not_trained_twice(tmp_path: Path) -> None:
