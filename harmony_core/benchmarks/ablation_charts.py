@@ -52,7 +52,7 @@ def changes_chart(changes: Sequence[Line], panels: Panels, what: str) -> Image.I
     for panel, ((case, metric), title) in enumerate(panels.items()):
         left = LEFT + panel * (WIDTH + GAP)
         drawn = [each for part in shown if (each := found.get((part, case, metric))) is not None]
-        reach = max((abs(float(each[end])) for each in drawn for end in ("low", "high")), default=1.0) * 1.1
+        reach = 1.1 * max((abs(float(each[end])) for each in drawn for end in ("low", "high")), default=0.0) or 1.0
         middle, scale = left + WIDTH / 2, WIDTH / 2 / reach
         draw.rectangle((left, TOP, left + WIDTH, height), PANEL)
         draw.text((left, TOP - 8), title, FAINT, _font(14), anchor="ls")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .ablation_rows import LOSS_METRICS, PARTS, REFERENCES, ROWS, SYNC_CFG, TESTED
+from .ablation_rows import LOSS_METRICS, PARTS, REFERENCED, REFERENCES, ROWS, SYNC_CFG, TESTED
 from .hard_quality import METRICS
 
 
@@ -47,7 +47,9 @@ def differences(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if int(row["step"]) == last[row["row"]]
     }
     pairs = [
-        (title, case, with_part, without, case) for title, (with_part, without) in PARTS.items() for case in TESTED
+        (title, case, with_part, without, case)
+        for title, (with_part, without) in PARTS.items()
+        for case in (*TESTED, *REFERENCED)
     ]
     pairs.append((SYNC_CFG, "joint_synccfg", "cts", "cts", "joint"))
     table = []

@@ -24,7 +24,13 @@ from ..training.sections import ObjectiveConfig
 from ..training.start import TrainedModel
 from ..training.tasks import TaskRow, draw_levels, noise_rows, seed_of
 
-ROLES = {"isolated": ISOLATED, "joint": JOINT, "audio_to_video": AUDIO_GIVEN, "video_to_audio": VIDEO_GIVEN}
+ROLES = {
+    "isolated": ISOLATED,
+    "joint": JOINT,
+    "joint_reference": JOINT,
+    "audio_to_video": AUDIO_GIVEN,
+    "video_to_audio": VIDEO_GIVEN,
+}
 GIVEN = ("audio_to_video", "audio_loss"), ("video_to_audio", "video_loss")  # nothing to predict
 LEVELS = 4  # noise levels a clip
 CHUNK = 16
@@ -34,7 +40,7 @@ WHOLE = ObjectiveConfig(first_frame_share=0.0, prefix_share=0.0, shift=3.0)
 @torch.no_grad()
 def loss_rows(bundle: Bundle, clips: int, world: str = HARD) -> Iterator[dict[str, Any]]:
     """Rows of case, scene, metric and value: the mean squared error of the velocity of a clip's picture and sound, with
-    both noised, each alone, or the other given."""
+    both noised, also with a reference, each alone, or the other given."""
     video_vae, audio_vae, text_encoder = bundle.video_vae, bundle.audio_vae, bundle.text_encoder
     assert isinstance(video_vae, TinyVideoVAE)
     assert isinstance(audio_vae, TinyAudioVAE)
@@ -46,17 +52,24 @@ def loss_rows(bundle: Bundle, clips: int, world: str = HARD) -> Iterator[dict[st
         tensors = encode_clips(rendered, video_vae, audio_vae, text_encoder, None)
         clean = AVLatents(tensors["video"].float(), tensors["audio"].float())
         for case, role in ROLES.items():
-            total = sum(_losses(model, clean, tensors, role, first, level) for level in range(LEVELS))
+            reference = tensors["reference"].float() if case == "joint_reference" else None
+            total = sum(_losses(model, clean, tensors, reference, role, first, level) for level in range(LEVELS))
             assert isinstance(total, Tensor)
             for clip, values in enumerate((total / LEVELS).T.tolist()):
                 for metric, value in zip(("video_loss", "audio_loss"), values, strict=True):
-                    if (case, metric) not in (("audio_to_video", "audio_loss"), ("video_to_audio", "video_loss")):
+                    if (case, metric) not in GIVEN:
                         where = {"case": case, "scene": HELD_OUT_SEED + first + clip, "metric": metric}
                         yield where | {"value": round(value, 6)}
 
 
 def _losses(
-    model: TrainedModel, clean: AVLatents, tensors: dict[str, Tensor], role: str, first: int, level: int
+    model: TrainedModel,
+    clean: AVLatents,
+    tensors: dict[str, Tensor],
+    reference: Tensor | None,
+    role: str,
+    first: int,
+    level: int,
 ) -> Tensor:
     """Of picture and sound, [2, B]."""
     count = len(clean.video)
@@ -65,5 +78,5 @@ def _losses(
     levels = draw_levels(rows, clean.video.shape[2], clean.sound.shape[2], WHOLE, generator)
     seeds = [seed_of(first + clip, level) for clip in range(count)]
     batch = noise_rows(clean, rows, levels, range(count), seeds)
-    losses = row_losses(model(batch, tensors["text"], tensors["audio_text"], None, None), batch)
+    losses = row_losses(model(batch, tensors["text"], tensors["audio_text"], None, reference), batch)
     return torch.stack([losses.video, losses.sound])

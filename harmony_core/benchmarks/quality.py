@@ -107,7 +107,7 @@ def _heard(frames: np.ndarray, samples: np.ndarray | None) -> Clip:
 class Generated:
     """One way of generating: what is given, with which guidance, with or without style alignment."""
 
-    given: str = ""  # "", "audio", "video" or "reference"
+    given: tuple[str, ...] = ()  # of "audio", "video" and "reference_audio"
     guided: bool = True
     style: bool = True
     kinds: tuple[str, ...] = KINDS
@@ -127,11 +127,10 @@ class Generated:
     def _request(self, held: HeldOut, pipeline: HarmonyPipeline) -> GenerateRequest:
         scene = held.clip.scene
         media = {
-            "": {},
-            "audio": {"audio": AudioClip(held.clip.audio[None], SAMPLE_RATE)},
-            "video": {"video": VideoClip(held.clip.video, Fraction(FPS))},
-            "reference": {"reference_audio": AudioClip(held.reference[None], SAMPLE_RATE)},
-        }[self.given]
+            "audio": AudioClip(held.clip.audio[None], SAMPLE_RATE),
+            "video": VideoClip(held.clip.video, Fraction(FPS)),
+            "reference_audio": AudioClip(held.reference[None], SAMPLE_RATE),
+        }
         return GenerateRequest(
             prompt=scene.video_caption,
             audio_prompt=scene.audio_caption,
@@ -139,7 +138,7 @@ class Generated:
             seed=held.seed,
             video_sync_scale=None if self.guided else 1.0,
             audio_sync_scale=None if self.guided else 1.0,
-            **media,
+            **{name: media[name] for name in self.given},
         )
 
 
@@ -149,10 +148,10 @@ CASES: dict[str, Callable[..., Iterable[tuple[HeldOut, Clip]]]] = {
     "round_trip": round_trip,
     "joint": Generated(),
     "joint_unguided": Generated(guided=False),
-    "audio_to_video": Generated(given="audio"),
-    "video_to_audio": Generated(given="video"),
-    "reference_voice": Generated(given="reference", kinds=("face",)),
-    "reference_voice_no_style": Generated(given="reference", style=False, kinds=("face",)),
+    "audio_to_video": Generated(given=("audio",)),
+    "video_to_audio": Generated(given=("video",)),
+    "reference_voice": Generated(given=("reference_audio",), kinds=("face",)),
+    "reference_voice_no_style": Generated(given=("reference_audio",), style=False, kinds=("face",)),
 }
 
 

@@ -13,10 +13,13 @@ from harmony_core.benchmarks.ablation_charts import CLIPS, LOSSES, ROW, changes_
 from harmony_core.benchmarks.ablation_rows import LADDER, LOSS_METRICS, QUESTIONS, ROWS, SMALL
 from harmony_core.benchmarks.ablation_tables import differences, interval, markdown, summary
 from harmony_core.benchmarks.charts import COLOURS
-from harmony_core.benchmarks.hard_quality import KINDS, METRICS, score_hard
+from harmony_core.benchmarks.hard_quality import KINDS, METRICS, recorded_elsewhere, score_hard
 from harmony_core.benchmarks.quality import ground_truth, held_out, read_rows, shuffled
 from harmony_core.presets import preset
-from harmony_core.toyworld import HARD, UNSEEN
+from harmony_core.toyworld import HARD, UNSEEN, FaceScene, HardScene
+from harmony_core.toyworld.measures.hard import room_heard
+from harmony_core.toyworld.measures.traits import nearest_voice
+from harmony_core.toyworld.rooms import ROOMS
 from harmony_core.training.sections import ObjectiveConfig
 from harmony_core.training.tasks import task_rows
 
@@ -52,6 +55,8 @@ def test_each_question_changes_one_thing_of_the_row_it_is_asked_of() -> None:
     }
     assert changed == {
         "no_style": {"style_alignment", "style_pooling"},
+        "ovi": {"interaction", "rope_alignment", "cross_rope_scale", "audio_rope_scale"}
+        | {"style_alignment", "style_pooling"},
         "not_isolated": {"driver_isolation"},
         "index": {"rope_alignment"},
         "window_0": {"a2v_window", "v2a_window"},
@@ -59,6 +64,7 @@ def test_each_question_changes_one_thing_of_the_row_it_is_asked_of() -> None:
         "three_pass_equal_time": set(),
         "stopped_drivers": set(),
     }
+    assert models["ovi"]["audio_rope_scale"] == 12.5 / 4 / 25  # video latents an audio latent
     assert Counter(row.role for row in _rows_of("three_pass_equal_time")).total() == 24
     assert ROWS["three_pass_equal_time"].steps(1000) == 400
 
@@ -99,10 +105,23 @@ def test_truth_and_chance_are_told_apart_and_drawn() -> None:
     assert means["ground_truth", "ball_iou"] > 0.9
     assert means["shuffled", "ball_iou"] < 0.4
     assert means["ground_truth", "room_agrees"] > 0.9
+    assert means["ground_truth", "voice"] == 1
+    assert means["shuffled", "voice"] < 0.5
     assert means["ground_truth", "mouth_r"] > means["shuffled", "mouth_r"] + 0.3
     text = markdown(lines, differences(rows))
     assert "equal joint samples" in text
     assert "ground_truth" in text
+
+
+def test_a_dubbed_film_s_reference_is_of_its_voice_and_from_another_room() -> None:
+    for held in held_out(12, 0.48, HARD, KINDS):
+        scene, moved = held.clip.scene, recorded_elsewhere(held)
+        assert isinstance(scene, HardScene)
+        assert moved.clip is held.clip
+        assert room_heard(held.reference) == scene.room
+        assert room_heard(moved.reference) in set(ROOMS) - {scene.room}
+        if isinstance(scene.parts[0], FaceScene):
+            assert nearest_voice(moved.reference) == scene.parts[0].voice
 
 
 def test_scenes_with_a_sound_from_outside_are_scored_for_it() -> None:
@@ -128,6 +147,7 @@ def test_changes_are_taken_scene_by_scene_and_drawn() -> None:
     drawn, without = changes_chart([change], LOSSES, "loss"), changes_chart([change], CLIPS, "clips")
     assert drawn.height - without.height == ROW  # a line for the part, where it has such a measure
     assert COLOURS[2] in {colour for _, colour in drawn.getcolors(10_000)}  # the third panel's, the picture's loss
+    assert changes_chart([change | dict.fromkeys(("mean", "low", "high"), 0.0)], LOSSES, "loss").height == drawn.height
     assert steps_chart(summary(rows)).width > 500
 
 
