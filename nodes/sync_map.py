@@ -13,10 +13,12 @@ from torch import Tensor
 
 from ..harmony_core.sync.attention_map import DIRECTIONS, SyncMap, draw_sync_map, middle_layers
 from .host.av_latent import nest, split_latent
+from .host.av_models import causal_frames
 from .host.model import HarmonyModel
 from .host.notes import show
 from .host.pixels import to_bytes, to_images
 from .host.run_hooks import prepare_runs
+from .host.windows import HANDLER
 from .inputs import layer_list
 
 
@@ -85,10 +87,19 @@ class HarmonySyncMap(io.ComfyNode):
     ) -> io.NodeOutput:
         chosen = layer_list("layers", layers) if layers.strip() else ()
         strength, stride = map_of_latent(model, positive, latent, direction, chosen, noise, seed)
-        drawn = to_images(draw_sync_map(to_bytes(images), strength, stride))
+        drawn = to_images(draw_sync_map(to_bytes(images), strength, stride, _num_frames(latent, len(images))))
         measure = "even attention" if direction == "v2a" else "the median patch"
         show(cls.hidden.unique_id, [f"brightest: {float(strength.max()):.1f} times {measure}"])
         return io.NodeOutput(drawn)
+
+
+def _num_frames(latent: dict[str, Any], count: int) -> int:
+    """How many of the clip's frames `count` pictures stand for: a given film has its own rate."""
+    if "harmony_clip" not in latent:
+        return count
+    asked = latent["harmony_clip"]
+    made = causal_frames(asked["temporal_stride"])(split_latent(latent)[0].shape[2])
+    return count if asked["num_frames"] <= count <= made else asked["num_frames"]
 
 
 def map_of_latent(
@@ -102,18 +113,26 @@ def map_of_latent(
 ) -> tuple[Tensor, int]:
     """Strength [T_v, h, w] for the first clip with `noise` (0..1) put onto it, and the temporal stride.
 
-    No `layers` are the middle third. Raises ValueError for another model, and as SyncMap does.
+    No `layers` are the middle third. Raises ValueError for another model, for a conditioning that leaves this noise
+    out, and as SyncMap does.
     """
     if not isinstance(patcher.model, HarmonyModel):
         raise ValueError(f"A sync map needs a Harmony model, not {type(patcher.model).__name__}.")
     config = patcher.model.harmony
+    patcher = patcher.clone()
+    patcher.model_options.pop(HANDLER, None)  # one pass sees the whole clip
     video, audio = (part[:1] for part in split_latent(latent))
     clip = nest(video, audio)
-    guider = comfy.samplers.CFGGuider(prepare_runs(patcher.clone()))
+    guider = comfy.samplers.CFGGuider(prepare_runs(patcher))
     guider.set_conds(positive, positive)
     guider.set_cfg(1.0)
     sampler = comfy.samplers.sampler_object("euler")
     with SyncMap(patcher.model.diffusion_model, direction, layers or middle_layers(config.num_layers)) as seen:
         guider.sample(comfy.sample.prepare_noise(clip, seed), clip, sampler, torch.tensor([noise, 0.0]), seed=seed)
+    if seen.empty:
+        raise ValueError(
+            f"The conditioning is not for a noise of {noise:g} (its timestep range leaves that out), so there "
+            "is nothing to see; set another noise, or take the range out."
+        )
     grid = config.grid(video.shape)
     return seen.strength(grid), config.temporal_stride

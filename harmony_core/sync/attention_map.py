@@ -62,6 +62,10 @@ class SyncMap:
     def _record(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
         self._layers.append(self._watch(module, *inputs, output).float().cpu())
 
+    @property
+    def empty(self) -> bool:
+        return not self._layers
+
     def strength(self, grid: tuple[int, int, int]) -> Tensor:
         """[T_v, h, w], 1 = even; `grid` is that shape. One number a patch, averaged over what was recorded."""
         return torch.stack(self._layers).mean(0).unflatten(0, grid)
@@ -92,20 +96,29 @@ def change_made(_: FramewiseAttention, x_BLD: Tensor, __: KeysValues, ___: Cross
     return change_L / change_L.median()
 
 
-def draw_sync_map(frames: np.ndarray, strength: Tensor, temporal_stride: int = 4) -> np.ndarray:
+def draw_sync_map(
+    frames: np.ndarray, strength: Tensor, temporal_stride: int = 4, num_frames: int | None = None
+) -> np.ndarray:
     """Frames in grey under the map in colour, uint8 [F,H,W,3]. Even attention or less is dark.
+
+    The map covers what a clip of its shape shows of each frame: the middle, as `fit_image` crops.
 
     Args:
         frames: uint8 [F,H,W,3].
         strength: [T_v, h, w], as `SyncMap.strength` makes it.
+        num_frames: of the clip, which `frames` are at another rate; None = they are the clip's.
     """
     top = max(CLEAR, float(strength.max()))
     heat = ((strength - 1) / (top - 1)).clamp(0, 1).numpy()
-    size = frames.shape[2], frames.shape[1]
+    (count, height, width), shape = frames.shape[:3], heat.shape[1:]
+    size = min(width, round(height * shape[1] / shape[0])), min(height, round(width * shape[0] / shape[1]))
+    corner = (width - size[0]) // 2, (height - size[1]) // 2
     drawn = []
     for index, frame in enumerate(frames):
-        latent = min((index + temporal_stride - 1) // temporal_stride, len(heat) - 1)
-        smooth = Image.fromarray(heat[latent]).resize(size, Image.Resampling.BICUBIC)
+        shown = index * (num_frames or count) // count
+        latent = min((shown + temporal_stride - 1) // temporal_stride, len(heat) - 1)
+        smooth = Image.new("F", (width, height))
+        smooth.paste(Image.fromarray(heat[latent]).resize(size, Image.Resampling.BICUBIC), corner)
         grey = np.asarray(Image.fromarray(frame).convert("L"), np.float32)[..., None]
         drawn.append(grey * (1 - OPACITY) + _colours(np.asarray(smooth)) * OPACITY)
     return np.stack(drawn).round().clip(0, 255).astype(np.uint8)

@@ -127,6 +127,21 @@ def test_the_brightest_patch_is_where_the_map_is_strong() -> None:
     assert (drawn[5:] == drawn[0, 0, 0]).all()
 
 
+def test_a_film_s_own_frames_show_the_clip_s_moments_and_middle() -> None:
+    """A film at twice the clip's rate, twice as wide as high: the square clip saw its middle."""
+    frames = np.full((18, 32, 64, 3), 90, np.uint8)
+    strength = torch.ones(GRID)
+    strength[1, 0, 1] = CLEAR
+    drawn = draw_sync_map(frames, strength, num_frames=9).astype(int).sum(-1)
+    lit = [index for index in range(18) if drawn[index].max() > drawn[0].max()]
+    assert lit == list(range(2, 10))
+    y, x = np.unravel_index(drawn[4].argmax(), (32, 64))
+    assert y < 16
+    assert 32 <= x < 48
+    assert (drawn[:, :, :16] == drawn[0, 0, 0]).all()
+    assert (drawn[:, :, 48:] == drawn[0, 0, 0]).all()
+
+
 def test_even_attention_stays_dark() -> None:
     frames = np.full((5, 8, 8, 3), 90, np.uint8)
     almost_even = 1 + 0.05 * torch.rand(2, 2, 2)
