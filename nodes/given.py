@@ -20,11 +20,11 @@ from .host.clips import (
     NO_SOUND,
     check_audio_vae,
     clip_geometry,
-    film_images,
     first_sound,
     fitted_picture,
     latent_kind,
     pixel_size,
+    read_film,
     seconds_of,
 )
 from .host.given_media import AUDIO, VIDEO, with_media
@@ -188,11 +188,12 @@ def give_video(latent: dict[str, Any], vae: Any, video: Any, start_s: float, end
         config = vae_config(vae)
         _refuse_empty(own, latent_format(config).process_out(torch.zeros_like(own)) if config else 0, "video")
         return give(latent, video_given=given), ("the latent's own video is kept",)
-    images, rate, notes = film_images(video)
-    frames_FHWC, changes = fit_video(VideoClip(to_bytes(images), rate), geometry)
+    film = read_film(video, Fraction(geometry.num_frames) / geometry.fps)
+    shown = VideoClip(to_bytes(film.images), film.fps, whole_s=film.duration_s)
+    frames_FHWC, changes = fit_video(shown, geometry)
     latents = encode_frames(vae, to_images(frames_FHWC))
     latent = give(latent, video=latents[:, :, given], video_given=given)
-    return with_media(latent, VIDEO, video, given), (*notes, *changes)
+    return with_media(latent, VIDEO, video, given), (*film.notes, *changes)
 
 
 def give_audio(

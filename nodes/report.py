@@ -10,6 +10,7 @@ from comfy_api.latest import io, ui
 
 from ..harmony_core.sync.measure import measure
 from ..harmony_core.sync.plot import describe, sync_plot
+from .host.clips import first_sound
 from .host.notes import show
 from .host.pixels import to_bytes, to_images
 
@@ -43,11 +44,12 @@ class HarmonySyncReport(io.ComfyNode):
         if clip.audio is None:
             raise ValueError("The video has no sound to measure; join it with one in Create Video.")
         frames = to_bytes(clip.images)
-        samples, rate = clip.audio["waveform"][0].float().cpu().numpy(), int(clip.audio["sample_rate"])
+        sound = first_sound(clip.audio)
+        samples, rate = sound.samples, sound.sample_rate
         report = measure(frames, clip.frame_rate, samples, rate)
         plot = to_images(np.array(sync_plot(report, frames, samples, rate)))[None]
         line = describe(report)
-        show(cls.hidden.unique_id, [line])
+        show(cls.hidden.unique_id, [line, *sound.notes])
         lag, score = (math.nan if value is None else float(value) for value in (report.lag_ms, report.av_align))
         shown = {**ui.PreviewImage(plot, cls=cls).as_dict(), "text": [line], "harmony_sync": [report.to_dict()]}
         return io.NodeOutput(lag, score, plot, line, ui=shown)

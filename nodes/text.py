@@ -84,5 +84,10 @@ class HarmonyTextEncode(io.ComfyNode):
         prompt_format: str = PROMPT_FORMATS[0],
         language: str = LANGUAGES[0],
     ) -> io.NodeOutput:
+        if clip is None:  # core's Load Checkpoint gives none for Harmony files
+            raise ValueError(
+                "There is no text encoder in what is connected to the clip input; take the clip of Harmony Checkpoint "
+                "Loader (core's Load Checkpoint does not find it), or core's Load CLIP."
+            )
         show(cls.hidden.unique_id, unread_words(clip, video_caption, audio_caption))
         return io.NodeOutput(encode_captions(clip, video_caption, audio_caption, transcript, prompt_format, language))

@@ -28,7 +28,8 @@ class VideoClip:
     `frames` is uint8 RGB [F,H,W,3]; `size` is width and height before any shrinking. `notes` says in words what was
     chosen and converted in reading. `source` is the file and `picks` which of its frames each of `frames` is, so that
     `own_frames` finds them again in their own size. `late_s`, at most half a frame, is how much later than
-    their places the frames were taken: a track need not begin on the grid of its rate.
+    their places the frames were taken: a track need not begin on the grid of its rate. `whole_s` is how long the film
+    lasts of which these are only the first.
     """
 
     frames: np.ndarray
@@ -39,6 +40,7 @@ class VideoClip:
     source: Path | None = None
     picks: tuple[int, ...] = ()
     late_s: Fraction = Fraction(0)
+    whole_s: Fraction | None = None
 
     @property
     def duration_s(self) -> Fraction:
@@ -58,6 +60,16 @@ class AudioClip:
     @property
     def duration_s(self) -> Fraction:
         return Fraction(self.samples.shape[1], self.sample_rate)
+
+
+def finite_samples(samples_CN: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Sound with silence where it has no numbers, and what was changed, in words."""
+    wrong = ~np.isfinite(samples_CN)
+    if not wrong.any():
+        return samples_CN, ()
+    count = int(wrong.any(axis=0).sum())
+    plural = "s that are no numbers" if count > 1 else " that is no number"
+    return np.where(wrong, np.float32(0), samples_CN), (f"{name}: {count} sample{plural} replaced by silence",)
 
 
 def check_size(width: int, height: int) -> None:

@@ -29,7 +29,7 @@ def fit_video(clip: VideoClip, geometry: ClipGeometry) -> tuple[np.ndarray, tupl
         uint8 [F,H,W,3], notes.
     """
     count, notes = len(clip.frames), list(clip.notes)
-    available = max(1, floor(count / clip.fps * geometry.fps + Fraction(1, 2)))
+    available = max(1, floor((clip.whole_s or clip.duration_s) * geometry.fps + Fraction(1, 2)))
     if clip.fps != geometry.fps:
         notes.append(f"{clip.name}: {float(clip.fps):g} fps -> {float(geometry.fps):g} fps")
     notes += _length_note(clip.name, available / geometry.fps, geometry.duration_s, "its last frame")

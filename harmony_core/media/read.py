@@ -22,7 +22,7 @@ from av.error import FFmpegError
 from av.frame import Frame
 
 from ..geometry import MAX_SIDE, as_fraction
-from .clips import MAX_BYTES, MAX_SECONDS, AudioClip, MediaError, VideoClip, check_bytes
+from .clips import MAX_BYTES, MAX_SECONDS, AudioClip, MediaError, VideoClip, check_bytes, finite_samples
 from .colour import FrameReader
 from .containers import open_media, pick_stream
 from .times import FALLBACK_FPS, frames_shown, off_grid, rate_of
@@ -209,8 +209,8 @@ def read_audio(
             sound.add(frame, time)
             if sound.full:
                 break
-    samples_CN = sound.samples()
-    return AudioClip(samples_CN, sound.sample_rate, path.name, (*notes, *sound.notes), sound.channels)
+    samples_CN, wrong = finite_samples(sound.samples(), path.name)
+    return AudioClip(samples_CN, sound.sample_rate, path.name, (*notes, *sound.notes, *wrong), sound.channels)
 
 
 def _seek(container: InputContainer, time: Fraction) -> None:
@@ -278,7 +278,7 @@ class _Timeline:
                 f"{self._path} has an audio track without a single sample{after}; record or export it again."
             )
         samples_CN = np.concatenate(self._pieces, axis=1)[:, : self._limit()]
-        return np.nan_to_num(samples_CN.astype(np.float32, copy=False))
+        return samples_CN.astype(np.float32, copy=False)
 
     def _begin(self, frame: av.AudioFrame) -> av.AudioResampler:
         self.sample_rate, self._count = frame.sample_rate, len(frame.layout.channels)

@@ -185,6 +185,12 @@ def clip_config(vae: Any, audio_vae: Any) -> HarmonyConfig:
 
 def check_pair(vae: Any, audio_vae: Any) -> None:
     """Raises ValueError unless the first autoencoder is of pictures and the second of sound."""
+    for name, each in (("vae", vae), ("audio_vae", audio_vae)):
+        if each.first_stage_model is None:  # core's Load Checkpoint found nothing that it knows
+            raise ValueError(
+                f"There is no autoencoder in what is connected to the {name} input; take the {name} of Harmony "
+                "Checkpoint Loader (core's Load Checkpoint does not find a Harmony file's), or core's Load VAE."
+            )
     if vae.latent_dim != VIDEO_DIM or audio_vae.latent_dim == VIDEO_DIM:
         kinds = ["a video" if each.latent_dim == VIDEO_DIM else "no video" for each in (vae, audio_vae)]
         raise ValueError(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import torch
+from comfy_api.latest import InputImpl
 from torch import Tensor
 
 from ...harmony_core.geometry import ClipGeometry, as_fps, as_fraction
-from ...harmony_core.media import AudioClip, fit_image
+from ...harmony_core.media import AudioClip, finite_samples, fit_image
 from .autoencoders import vae_config
 from .av_latent import split_latent, time_axes
 from .av_models import LatentKind, causal_frames, native_latents
@@ -150,16 +152,39 @@ def first_sound(audio: dict[str, Any] | None) -> AudioClip:
         raise ValueError(f"{NO_SOUND}.")
     waveform_BCN = audio["waveform"]
     notes = (f"audio: the first of {len(waveform_BCN)} sounds",) if len(waveform_BCN) > 1 else ()
-    return AudioClip(waveform_BCN[0].float().cpu().numpy(), int(audio["sample_rate"]), notes=notes)
+    samples_CN, wrong = finite_samples(waveform_BCN[0].float().cpu().numpy(), "audio")
+    return AudioClip(samples_CN, int(audio["sample_rate"]), notes=(*notes, *wrong))
 
 
-def film_images(video: Any) -> tuple[Tensor, Fraction, tuple[str, ...]]:
-    """Pictures [F,H,W,3] of a VIDEO in 0..1, their rate, and notes. Raises ValueError for one without a picture."""
-    components = video.get_components()
+@dataclass(frozen=True)
+class Film:
+    """Pictures [F,H,W,3] of a VIDEO in 0..1, the first ones at least; how long all of it lasts; and notes."""
+
+    images: Tensor
+    fps: Fraction
+    duration_s: Fraction
+    notes: tuple[str, ...]
+
+
+def read_film(video: Any, seconds: Fraction) -> Film:
+    """The first `seconds` of a VIDEO, or more. Raises ValueError for one without a picture."""
+    components, duration_s = _first_part(video, seconds)
     images, alpha = components.images, components.alpha
     if not len(images):
         raise ValueError("There is not one picture in what is connected to the video input; connect another film.")
     if alpha is not None:
         images = torch.cat((images[..., :3], alpha.reshape(*images.shape[:3], 1).to(images)), -1)
     notes = (f"video: {ON_WHITE}",) if is_transparent(images) else ()
-    return opaque(images), Fraction(components.frame_rate), notes
+    return Film(opaque(images), Fraction(components.frame_rate), duration_s, notes)
+
+
+def _first_part(video: Any, seconds: Fraction) -> tuple[Any, Fraction]:
+    """A VIDEO's components and its length. Core reads a file into float32 as a whole, so a long one is cut first."""
+    wanted = float(seconds) + 1
+    if isinstance(video, InputImpl.VideoFromFile) and (duration := video.get_duration()) > wanted:
+        first = video.as_trimmed(0, wanted, strict_duration=False).get_components()
+        # of a file whose times do not begin at 0 that is less
+        if len(first.images) > seconds * Fraction(first.frame_rate):
+            return first, Fraction(duration)
+    whole = video.get_components()
+    return whole, len(whole.images) / Fraction(whole.frame_rate)

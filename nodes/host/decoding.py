@@ -17,7 +17,7 @@ from ...harmony_core.media import AudioClip, VideoClip, fit_length, fit_video, r
 from ...harmony_core.pipelines.final import ORIGINAL
 from .autoencoders import audio_latent_rate, decode_frames, decode_waveform
 from .av_latent import split_latent
-from .clips import asked_of, clip_geometry, film_images, first_sound, latent_kind
+from .clips import asked_of, clip_geometry, first_sound, latent_kind, read_film
 from .given_media import AUDIO, VIDEO, HeldMedia, held_media
 from .layout import check_coders
 from .pixels import to_bytes, to_images
@@ -90,8 +90,9 @@ def _pictures(
     frames_per_latent = Fraction(asked["num_frames"], video.shape[2])
     images_BFHWC = decode_frames(vae, video, ceil(chunk_s * asked["fps"] / frames_per_latent), tile)
     for film in films:
-        images, fps, _ = film_images(film.given.media)
-        fitted_FHWC = fit_video(VideoClip(to_bytes(images), fps), clip_geometry(latent, vae))[0]
+        geometry = clip_geometry(latent, vae)
+        shown = read_film(film.given.media, Fraction(geometry.num_frames) / geometry.fps)
+        fitted_FHWC = fit_video(VideoClip(to_bytes(shown.images), shown.fps), geometry)[0]
         for row, index in film.where.nonzero().tolist():
             span = slice(*latent_kind(latent, vae).span(index))
             images_BFHWC[row, span] = to_images(fitted_FHWC[span]).to(images_BFHWC)
@@ -100,7 +101,8 @@ def _pictures(
 
 def _own_film(video: Any, seconds: Fraction) -> tuple[Tensor, Fraction, list[str]]:
     """A given film's own pictures at its own rate, cut to `seconds`; a short one holds its last."""
-    images, fps, _ = film_images(video)
+    film = read_film(video, seconds)
+    images, fps = film.images, film.fps
     height, width = images.shape[1:3]
     notes = [f"video: the given film as it was, {width}x{height} at {float(fps):.6g} fps"]
     if height % 2 or width % 2:

@@ -28,6 +28,15 @@ from tests.media.files import order, shades, tone, write_audio, write_frames
 from tests.media.test_fit import tiny_geometry
 
 
+def test_samples_that_are_no_numbers_are_silence_and_said(tmp_path: Path) -> None:
+    samples = np.full(1600, 0.25, np.float32)
+    samples[[3, 4, 9]] = np.nan, np.inf, -np.inf
+    write_audio(tmp_path / "holes.wav", "pcm_f32le", 16000, "mono", samples)
+    clip = read_audio(tmp_path / "holes.wav")
+    assert clip.notes == ("holes.wav: 3 samples that are no numbers replaced by silence",)
+    assert np.array_equal(clip.samples[0], np.where(np.isfinite(samples), samples, 0))
+
+
 @pytest.mark.parametrize(
     ("name", "codec", "rate", "layout"),
     [

@@ -28,23 +28,29 @@ from guider_harmony import (  # loads the pack and the built-in model  # isort: 
 )
 
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import comfy.samplers
+import comfy.sd
 import numpy as np
 import torch
 from comfy.patcher_extension import WrappersMP
-from comfy_api.latest import Types
+from comfy_api.latest import InputImpl, Types
 from harmony_pack.harmony_core.media import resample
 from harmony_pack.nodes.given import HarmonyGivenAudio, HarmonyGivenVideo, give_audio, give_first_frame, give_video
 from harmony_pack.nodes.guidance import HarmonySyncCFG
 from harmony_pack.nodes.host import run_hooks, words
+from harmony_pack.nodes.host.autoencoders import check_pair
 from harmony_pack.nodes.host.av_latent import nest, split_mask
+from harmony_pack.nodes.host.clips import read_film
 from harmony_pack.nodes.host.decoding import decode_clip
 from harmony_pack.nodes.host.layout import empty_clip
 from harmony_pack.nodes.host.text_encoder import encode_captions
 from harmony_pack.nodes.reference import HarmonyReferenceAudio, give_reference
+from harmony_pack.nodes.text import HarmonyTextEncode
 from refusals import message_of
 
 RATE = 44100
@@ -176,6 +182,55 @@ def check_given_film_comes_back() -> None:
     assert torch.equal(clip.images[:13], model.images[:13])
 
 
+def write_film(path: Path, seconds: int, start: int) -> None:
+    """At 30 fps, every frame another grey, the first with the time of frame `start`."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", 30, width=64, height=64, pix_fmt="yuv420p")
+        for index in range(30 * seconds):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 2 * index, np.uint8))
+            frame.pts, frame.time_base = start + index, Fraction(1, 30)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def check_a_long_film_is_read_no_further_than_the_clip() -> None:
+    """Core holds every frame that it reads as float32. A file whose clock begins late is read as a whole."""
+    for name, start, read in (("film.mp4", 0, 30 * 1.64), ("film.ts", 60, 30 * 4)):
+        write_film(Path(name), 4, start)
+        video = InputImpl.VideoFromFile(name)
+        whole = video.get_components()
+        assert len(whole.images) == 120
+        part = read_film(video, Fraction(16, 25))
+        assert abs(len(part.images) - read) <= 1, (name, len(part.images))
+        assert torch.equal(part.images, whole.images[: len(part.images)])
+        latent, notes = give_video(LATENT, VAE, video, 0.0, 0.0)
+        wanted, said = give_video(LATENT, VAE, film(whole.images, whole.frame_rate), 0.0, 0.0)
+        assert torch.equal(split_latent(latent)[0], split_latent(wanted)[0])
+        assert notes == said, (notes, said)
+        (clip,), _ = decode_clip(latent, VAE, AUDIO_VAE)
+        (expected,), _ = decode_clip(wanted, VAE, AUDIO_VAE)
+        assert torch.equal(clip.images, expected.images)
+    cut = InputImpl.VideoFromFile("film.mp4", start_time=1.0, duration=0.5)
+    assert len(read_film(cut, Fraction(16, 25)).images) == 15
+
+
+def check_a_sound_with_holes() -> None:
+    """What is no number is silence, and is said; nothing of it reaches the latents."""
+    holes = SIDES[None].clone()
+    holes[:, 0, 100:103], holes[:, 1, 7] = torch.nan, torch.inf
+    latent, notes = give_audio(LATENT, AUDIO_VAE, {"waveform": holes, "sample_rate": RATE}, 0.0, 0.0)
+    assert bool(latent["samples"].unbind()[1].isfinite().all())
+    assert "audio: 4 samples that are no numbers replaced by silence" in notes, notes
+
+
+def check_no_text_encoder_and_no_autoencoder() -> None:
+    """What core's Load Checkpoint hands on of a file that it does not know."""
+    assert "take the clip of Harmony Checkpoint Loader" in message_of(HarmonyTextEncode.execute, None, *WORDS)
+    unknown = comfy.sd.VAE(sd={})
+    for pair, name in (((unknown, AUDIO_VAE), "vae"), ((VAE, unknown), "audio_vae")):
+        assert f"take the {name} of Harmony Checkpoint Loader" in message_of(check_pair, *pair)
+
+
 def check_nothing_is_not_unconnected() -> None:
     """A link that brings None, and a latent without anything to keep."""
     message = message_of(HarmonyGivenAudio.execute, SECONDS, AUDIO_VAE, None)
@@ -297,6 +352,9 @@ if __name__ == "__main__":
         check_spans()
         check_given_sound_comes_back()
         check_given_film_comes_back()
+        check_a_long_film_is_read_no_further_than_the_clip()
+        check_a_sound_with_holes()
+        check_no_text_encoder_and_no_autoencoder()
         check_nothing_is_not_unconnected()
         check_what_is_said()
         check_references()
