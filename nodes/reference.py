@@ -12,6 +12,7 @@ from torch import Tensor
 from ..harmony_core.media import MediaError, fit_reference_audio, fit_reference_image
 from ..harmony_core.quoting import quoted
 from .host.autoencoders import audio_latent_rate, encode_frames, encode_waveform, vae_config
+from .host.av_models import native_audio
 from .host.clips import clip_geometry, first_sound
 from .host.notes import show
 from .host.pixels import ON_WHITE, is_transparent, to_bytes, to_images
@@ -103,7 +104,7 @@ def give_reference(
     """
     rate, config = audio_vae.audio_sample_rate, vae_config(audio_vae)
     unit = int(rate / audio_latent_rate(audio_vae))
-    if config is None:
+    if config is None or native_audio(audio_vae):
         raise ValueError("The audio VAE belongs to a model that follows no reference; use that of a Harmony model.")
     if config.reads_transcript_across != bool(transcript.strip()):
         raise ValueError(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import comfy.model_sampling
+from torch import Tensor
 
 from ...harmony_core.config import HarmonyConfig
 from .av_latent import Shapes
@@ -20,6 +21,7 @@ REFUSED = {
 # core's guidance nodes, by what their functions are called: those that read a picture or a layer that is not there
 NOT_FOR_CLIPS = {"SelfAttentionGuidance", "RenormCFG", "VideoLinearCFGGuidance", "VideoTriangleCFGGuidance", "FreSca"}
 NO_LAYERS = {"PerturbedAttentionGuidance", "SkipLayerGuidanceDiT", "SkipLayerGuidanceDiTSimple", "SkipLayerGuidanceSD3"}
+BY_STREAM = {"CFGNorm", "CFGZeroStar", "Mahiro", "TCFG"}  # those whose statistics are a picture's, and keep no state
 HOOKS = "sampler_pre_cfg_function", "sampler_post_cfg_function"
 ONE_HOOK = "sampler_cfg_function", "sampler_calc_cond_batch_function"
 # what Harmony models do not read, and what does the same for them
@@ -35,6 +37,14 @@ UNREAD = {
     "minimax_keyframes": "MiniMax H3 guide frames; use Harmony Given Video",
     "frame_rate": "LTX-2's frame rate; set fps in Harmony Clip",
     "guidance": "Flux guidance; set the scales of Harmony SyncCFG",
+}
+
+# what Harmony's own nodes put into a conditioning, which other models do not read
+HARMONY_ONLY = {
+    "harmony_reference_audio": "a reference voice",
+    "harmony_reference_image": "reference pictures",
+    "harmony_audio_caption": "a caption of the sound",
+    "harmony_transcript": "a transcript",
 }
 
 
@@ -60,11 +70,47 @@ def unread_conditioning(conds: dict[str, list[dict[str, Any]]]) -> list[str]:
     return [f"{name} has {UNREAD[key]}. This model does not read it, so it changes nothing." for name, key in found]
 
 
+def unread_by(title: str, conds: dict[str, Any]) -> list[str]:
+    """What of Harmony's own nodes another model of video and sound does not read, a line each.
+
+    Args:
+        conds: CONDITIONING by the name of its input.
+    """
+    lines = []
+    for name, conditioning in conds.items():
+        for key, what in HARMONY_ONLY.items():
+            values = [extra.get(key) for _, extra in conditioning]
+            if any(value.strip() if isinstance(value, str) else value is not None for value in values):
+                lines.append(f"{name} has {what}. {title} does not read it, so it changes nothing")
+    return lines
+
+
 def _guidance_nodes(options: dict[str, Any]) -> set[str]:
     """The classes in which a model's guidance functions were made."""
     functions = [function for name in HOOKS for function in options.get(name, ())]
     functions += [options[name] for name in ONE_HOOK if options.get(name) is not None]
-    return {getattr(function, "__qualname__", "").split(".")[0] for function in functions}
+    return {_made_by(function) for function in functions}
+
+
+def _made_by(function: Any) -> str:
+    return getattr(function, "__qualname__", "").split(".")[0]
+
+
+def is_by_stream(function: Any) -> bool:
+    """Whether a guidance function of core's is for video and sound one by one."""
+    return _made_by(function) in BY_STREAM
+
+
+def check_soft_mask(options: dict[str, Any], mask: Tensor | None) -> None:
+    """Raises ValueError for Differential Diffusion on a mask with values between 0 and 1.
+
+    It takes a latent for clean or for noise, whichever it is at a step, but Harmony models are told the mask's value.
+    """
+    if options.get("denoise_mask_function") is not None and mask is not None and bool(((mask > 0) & (mask < 1)).any()):
+        raise ValueError(
+            "Differential Diffusion changes a soft mask from step to step, but Harmony models are told of one mask a "
+            "run; take that node out (soft masks work without it)."
+        )
 
 
 def check_guidance_nodes(options: dict[str, Any]) -> None:
@@ -80,13 +126,13 @@ def check_guidance_nodes(options: dict[str, Any]) -> None:
 def unread_patches(options: dict[str, Any]) -> list[str]:
     """What other nodes put into a model's layers, which are for one architecture each; none is for Harmony models."""
     transformer_options = options.get("transformer_options", {})
-    unread = [name for name in ("patches", "patches_replace") if transformer_options.get(name)]
+    unread = [name for name in ("patches", "patches_replace", "rope_options") if transformer_options.get(name)]
     unread += sorted(_guidance_nodes(options) & NO_LAYERS)
     if not unread:
         return []
     return [
-        f"another node set {' and '.join(unread)}, which Harmony models do not read: it costs its passes and changes "
-        "nothing. To skip layers, use skip_layer_scale of Harmony SyncCFG."
+        f"another node set {' and '.join(unread)}, which Harmony models do not read: it changes nothing, whatever it "
+        "costs. To skip layers, use skip_layer_scale of Harmony SyncCFG."
     ]
 
 

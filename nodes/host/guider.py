@@ -9,6 +9,7 @@ The joint and the text pass are core's own, to the bit.
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import comfy.samplers
@@ -29,9 +30,10 @@ from ...harmony_core.diffusion.guidance import (
 from ...harmony_core.diffusion.latents import AVLatents
 from .av_latent import Shapes, pack, refuse_anchors, split_anchors, unpack
 from .av_models import av_model
-from .foreign import check_conditioning, check_guidance_nodes
+from .foreign import HOOKS, check_conditioning, check_guidance_nodes, unread_by
 from .guidances import check_guidances, idle
-from .passes import ANCHOR, WHERE, pass_options, prepare_pass, told, with_additions, with_clean
+from .model import HarmonyModel
+from .passes import ANCHOR, WHERE, pass_options, prepare_pass, runs_alone, told, with_additions, with_clean
 from .run_hooks import PerStream, prepare_runs, say
 from .text_encoder import without_words
 from .windows import check_windows, cut_packed, with_callback
@@ -108,9 +110,12 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         say(idle(self.others, self.plan))
         self.inner_model.latent_shapes = latent_shapes  # core does this in newer versions, later than we need it
         self._add_conds(masks, device)
-        out = super().inner_sample(
-            noise, latent_image, device, sampler, sigmas, denoise_mask, *args, latent_shapes=latent_shapes, **kwargs
-        )
+        try:
+            out = super().inner_sample(
+                noise, latent_image, device, sampler, sigmas, denoise_mask, *args, latent_shapes=latent_shapes, **kwargs
+            )
+        finally:  # ComfyUI keeps guiders between runs; these are on the device
+            del self.sigmas, self.noise, self.clean
         _check_finite(dict(zip(STREAMS, unpack(out, self.shapes), strict=True)))
         return out
 
@@ -187,13 +192,20 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
     def _predict(
         self, texts: list[Any], others: list[str], x: Tensor, timestep: Tensor, options: dict[str, Any]
     ) -> tuple[Tensor, Tensor, dict[str, AVLatents]]:
-        """The joint and the text negative's prediction, packed, and those of all passes but the latter by name."""
-        negatives = []
+        """The joint and the text negative's prediction, packed, and those of all passes but the latter by name.
+
+        ComfyUI turns a batch around, and caches of steps (EasyCache) go by its first row and by the first batch: these
+        are the texts', not those of a stream that stands still.
+        """
+        beside, alone = [], []
         if others:
             clean = self.inner_model.scale_latent_inpaint(
                 x=x, sigma=timestep, noise=self.noise, latent_image=self.clean.to(x)
             )
-            negatives = [[with_clean(cond, clean) for cond in self.conds[name]] for name in others]
+            for name in others:
+                conds = [with_clean(cond, clean) for cond in self.conds[name]]
+                (alone if runs_alone(conds) else beside).append((name, conds))
+        negatives = [conds for _, conds in (*beside, *alone)]
         pair_function = options.get("sampler_calc_cond_batch_function")  # core's SkipLayerGuidanceDiTSimple
         if pair_function:
             args = {"conds": texts, "input": x, "sigma": timestep, "model": self.inner_model, "model_options": options}
@@ -201,9 +213,12 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
             if negatives:
                 outs += comfy.samplers.calc_cond_batch(self.inner_model, negatives, x, timestep, options)
         else:
-            outs = comfy.samplers.calc_cond_batch(self.inner_model, [*texts, *negatives], x, timestep, options)
+            first = len(beside)
+            conds = [*negatives[:first], *texts, *negatives[first:]]
+            outs = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, options)
+            outs = [*outs[first : first + 2], *outs[:first], *outs[first + 2 :]]
         joint, without_text, *rest = outs
-        named = zip([JOINT, *others], [joint, *rest], strict=True)
+        named = zip([JOINT, *(name for name, _ in (*beside, *alone))], [joint, *rest], strict=True)
         return joint, without_text, {name: AVLatents(*unpack(out, self.shapes)) for name, out in named}
 
     def _text_guided(
@@ -217,7 +232,8 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
     ) -> Tensor:
         """ComfyUI's text CFG with its hooks, each called once, whether or not both streams have one scale."""
         positive, negative = texts
-        for hook in options.get("sampler_pre_cfg_function", []):
+        options = options | {name: [_with_scales(each, scales) for each in options.get(name, ())] for name in HOOKS}
+        for hook in options["sampler_pre_cfg_function"]:
             outs = hook(
                 {
                     "conds": texts,
@@ -287,6 +303,8 @@ def make_guider(
     for name, conditioning in given.items():
         check_conditioning(name, [extra for _, extra in conditioning])
     guider = SyncCFGGuider(model, sync, text, split_anchors(anchors), extra)
+    if not isinstance(model.model, HarmonyModel):
+        notes += unread_by(guider.kind.title, given)
     guider.inner_set_conds(given)
     return guider, notes
 
@@ -300,6 +318,10 @@ def _check_finite(streams: dict[str, Tensor]) -> None:
                 f"Of the {name} latents, {wrong} of {latents.numel()} values are not numbers: a scale is too high, or "
                 "the weights are broken or need another dtype."
             )
+
+
+def _with_scales(hook: Any, scales: tuple[float, float]) -> Any:
+    return replace(hook, scales=scales) if isinstance(hook, PerStream) else hook
 
 
 def _plain_cfg(args: dict[str, Any]) -> Tensor:

@@ -112,6 +112,8 @@ class ComfyTransformer(HarmonyTransformer):
     ) -> list[Tensor]:
         """Latents [video, audio] and their noise levels ([B,T_v], [B,T_a]) to velocities [video, audio]."""
         wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, transformer_options)
+        if wrappers:  # EasyCache adds to what it is given, and ComfyUI computes with that afterwards
+            x = [part.clone() for part in x]
         executor = WrapperExecutor.new_class_executor(self._predict, self, wrappers)
         return executor.execute(x, timestep, transformer_options=transformer_options, **kwargs)
 

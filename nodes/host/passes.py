@@ -55,6 +55,11 @@ def with_additions(
     return {**cond, "model_conds": {**cond["model_conds"], **added}}
 
 
+def runs_alone(conds: list[dict[str, Any]]) -> bool:
+    """Whether a pass has transformer options of its own, and so no batch with others."""
+    return any(OPTIONS in cond["model_conds"] for cond in conds)
+
+
 def with_clean(cond: dict[str, Any], clean: Tensor) -> dict[str, Any]:
     """A conditioning whose anchor is what the model takes for clean at this step."""
     if ANCHOR not in cond["model_conds"]:

@@ -19,9 +19,12 @@ from ...harmony_core.model.memory import OFF, choose_placement, mute_audio_bytes
 from ...harmony_core.model.roles import AUDIO_GIVEN, VIDEO_GIVEN
 from .av_latent import Shapes, pack, unpack
 from .foreign import (
+    HOOKS,
     check_conditioning,
     check_guidance_nodes,
     check_latent,
+    check_soft_mask,
+    is_by_stream,
     unread_conditioning,
     unread_patches,
 )
@@ -62,12 +65,15 @@ def _around_run(
     check_latent(model.harmony, shapes)
     check_given(model.harmony, masks_of(denoise_mask, shapes, noise.device))
     check_guidance_nodes(options)
+    check_soft_mask(options, denoise_mask)
     for name, conditioning in guider.conds.items():
         check_conditioning(name, conditioning)
     say([*unread_patches(options), *unread_conditioning(guider.conds)])
     _check_windows(model, options, guider.conds)
     if options.get("sampler_cfg_function") is not None:
         options["sampler_cfg_function"] = PerStream(options["sampler_cfg_function"], shapes)
+    for name in HOOKS:
+        options[name] = [PerStream(each, shapes) if is_by_stream(each) else each for each in options.get(name, ())]
     model.latent_shapes = shapes
     if noise.shape != latent_image.shape and not noise.any():  # older cores' empty noise is of the first stream alone
         noise = torch.zeros_like(latent_image)
@@ -86,30 +92,36 @@ def say(lines: Iterable[str]) -> None:
 
 @dataclass(frozen=True)
 class PerStream:
-    """ComfyUI's `sampler_cfg_function` on each stream by itself, as one film: its statistics are a stream's.
+    """A guidance function of ComfyUI's on each stream by itself, as one film: its statistics are a stream's.
 
-    The function gets [B,C,T,h,w], the sound with as many dimensions, and gives the same.
+    The function gets [B,C,T,h,w], the sound with as many dimensions, or a list of such, and gives the same.
 
     Attributes:
         shapes: of the packed streams.
         scales: one for each stream; None = what ComfyUI says.
     """
 
-    function: Callable[[dict[str, Any]], Tensor]
+    function: Callable[[dict[str, Any]], Any]
     shapes: Shapes
     scales: tuple[float, float] | None = None
 
-    def __call__(self, args: dict[str, Any]) -> Tensor:
-        packed = args["cond"]
-        parts = [dict(args) for _ in self.shapes]
-        for name, value in args.items():
-            if torch.is_tensor(value) and value.shape == packed.shape:
-                for part, stream in zip(parts, unpack(value, self.shapes), strict=True):
-                    ones = (1,) * (5 - stream.ndim)
-                    part[name] = stream.reshape(*stream.shape[:3], *ones, *stream.shape[3:])
+    def __call__(self, args: dict[str, Any]) -> Any:
+        parts = [
+            {name: self._part(value, index, args["input"].shape) for name, value in args.items()} for index in (0, 1)
+        ]
         for part, scale in zip(parts, self.scales or (), strict=bool(self.scales)):
             part["cond_scale"] = scale
-        return pack(*(self.function(part) for part in parts))
+        outs = [self.function(part) for part in parts]
+        return [pack(*each) for each in zip(*outs, strict=True)] if isinstance(outs[0], list) else pack(*outs)
+
+    def _part(self, value: Any, index: int, packed: torch.Size) -> Any:
+        """A stream of what is packed, or of a list of such; all of everything else."""
+        if isinstance(value, list):
+            return [self._part(each, index, packed) for each in value]
+        if not torch.is_tensor(value) or value.shape != packed:
+            return value
+        stream = unpack(value, self.shapes)[index]
+        return stream.reshape(*stream.shape[:3], *(1,) * (5 - stream.ndim), *stream.shape[3:])
 
 
 def _check_windows(model: HarmonyModel, options: dict[str, Any], conds: dict[str, list[dict[str, Any]]]) -> None:

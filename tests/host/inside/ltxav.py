@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from refusals import message_of
@@ -19,7 +20,9 @@ import comfy_extras.nodes_apg  # noqa: E402
 import comfy_extras.nodes_custom_sampler  # noqa: E402
 import comfy_extras.nodes_lt  # noqa: E402
 import torch  # noqa: E402
-from harmony_pack.harmony_core.diffusion.guidance import Isolated, SkipLayer  # noqa: E402
+from harmony_pack.harmony_core.diffusion.guidance import Isolated, SkipLayer, SyncCFG, TextCFG  # noqa: E402
+from harmony_pack.nodes.host.guider import make_guider  # noqa: E402
+from harmony_pack.nodes.reference import give_reference  # noqa: E402
 from harmony_pack.nodes.sampler import check_shift  # noqa: E402
 from toys import (  # noqa: E402
     LTX_AUDIO,
@@ -29,6 +32,7 @@ from toys import (  # noqa: E402
     counted_passes,
     differ,
     ltx_text,
+    nested,
     our_guider,
     pair,
     random,
@@ -263,6 +267,21 @@ def check_soft_and_second_stage(patcher: Any) -> None:
     assert all(bool(part.isfinite().all()) for part in made)
 
 
+def check_what_it_does_not_read(patcher: Any) -> None:
+    """Of Harmony's own nodes, with what is empty left out; a reference voice by its autoencoder is refused."""
+    texts = {"harmony_transcript": "one two", "harmony_audio_caption": " ", "harmony_reference_audio": torch.zeros(1)}
+    positive = [[text, {**extra, **texts}] for text, extra in ltx_text(3)]
+    off = {"video_scale": 1.0, "audio_scale": 1.0}
+    anchors = {"samples": nested(*pair(2)), "harmony_anchors": True}
+    _, notes = make_guider(patcher, positive, None, anchors, SyncCFG(**off), TextCFG(**off))
+    assert notes == [
+        "positive has a reference voice. LTX-2 does not read it, so it changes nothing",
+        "positive has a transcript. LTX-2 does not read it, so it changes nothing",
+    ], notes
+    audio_vae = SimpleNamespace(latent_dim=2, latent_channels=8, audio_sample_rate=16000)
+    assert "follows no reference" in message_of(give_reference, positive, audio_vae, None, 0.0)
+
+
 def versions() -> list[Any]:
     """LTX-2, 2.3 and 2.5, where this core's class takes their settings."""
     found = [core_models.ltxav()]
@@ -285,6 +304,7 @@ if __name__ == "__main__":
         check_cfg_override(core_models.ltxav())
         check_guides(core_models.ltxav())
         check_soft_and_second_stage(core_models.ltxav())
+        check_what_it_does_not_read(core_models.ltxav())
         message = message_of(check_shift, core_models.ltxav(), 5.0)
         assert "The shift is 5, but LTX-2 keeps its own schedule" in message, message
     print("ok")
