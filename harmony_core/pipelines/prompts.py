@@ -125,6 +125,9 @@ def read_jobs(
                 _place(job, jobs, make_record({**values, **written}, weights), overwrite)
     for job in jobs.waiting:
         with jobs.catching(job.line):
+            if job.output.resolve() in read_by:
+                reader = read_by[job.output.resolve()]
+                raise OutputError(f"output would overwrite {job.output.name}, which {reader} reads; give another name.")
             _check_plot(job, read_by, overwrite)
     jobs.waiting = [job for job in jobs.waiting if job.line not in jobs.errors]
     jobs.errors = {line: error for line, error in jobs.errors.items() if (line - 1) % world_size == rank}

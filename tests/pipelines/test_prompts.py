@@ -104,6 +104,18 @@ def test_no_plot_overwrites_what_a_line_reads(tmp_path: Path) -> None:
     assert len(read_jobs(path, tmp_path, {}, 0, plots=False).waiting) == 3
 
 
+def test_no_clip_overwrites_what_a_line_reads(tmp_path: Path, synced_mp4: Path) -> None:
+    """Not even where it may overwrite: line 1's clip is line 2's film, and line 3 would overwrite its own."""
+    for name in ("a.mp4", "c.mp4"):
+        (tmp_path / name).write_bytes(synced_mp4.read_bytes())
+    lines = [{"prompt": "a", "output": "a.mp4"}, {"prompt": "b", "video": "a.mp4", "output": "b.mp4"}]
+    lines.append({"prompt": "c", "audio": "c.mp4", "output": "c.mp4"})
+    jobs = read_jobs(write(tmp_path / "lines.jsonl", *lines), tmp_path, {}, 0, overwrite=True)
+    assert [job.line for job in jobs.waiting] == [2]
+    assert "overwrite a.mp4, which line 2 reads; give another name" in jobs.errors[1]
+    assert "overwrite c.mp4, which line 3 reads" in jobs.errors[3]
+
+
 def test_a_plot_takes_the_place_of_a_plot_alone(tmp_path: Path) -> None:
     path = write(tmp_path / "lines.jsonl", {"prompt": "a"}, {"prompt": "b"})
     facts = PngInfo()
