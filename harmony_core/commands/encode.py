@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -106,7 +106,7 @@ def encode(options: EncodeOptions, models: EncoderOptions) -> None:
 def _encode_file(options: EncodeOptions, models: PipelineOptions) -> None:
     from ..checkpoints.write import write_safetensors
     from ..diffusion.latents import AVLatents
-    from ..media import fit_audio, fit_video, read_audio, read_video
+    from ..media import fit_audio, fit_video, on_frames, read_audio, read_video
     from ..outputs import check_overwrites, prepare_output
     from ..pipelines import GenerateRequest
 
@@ -123,6 +123,7 @@ def _encode_file(options: EncodeOptions, models: PipelineOptions) -> None:
     config = models.config()
     video = read_video(file, seconds=seconds, short_side=max(config.width, config.height))
     audio = read_audio(file, seconds=seconds, track=options.audio_track)
+    audio = replace(audio, samples=on_frames(video, audio.samples, audio.sample_rate))
     pipeline = models.load()
     geometry = pipeline.geometry(GenerateRequest(prompt="", video=video))
     frames, video_notes = fit_video(video, geometry)
