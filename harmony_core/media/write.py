@@ -26,6 +26,18 @@ from .mix import to_mono
 
 AAC_BIT_RATE = 160_000
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+# what AAC has names for; with others FFmpeg writes channels that nobody can name, or crashes
+NAMED = {
+    ("FC",),
+    ("FL", "FR"),
+    ("FL", "FR", "LFE"),
+    ("FL", "FR", "FC"),
+    ("FL", "FR", "BC"),
+    ("FL", "FR", "FC", "BC"),
+    ("FL", "FR", "BL", "BR"),
+    ("FL", "FR", "FC", "BL", "BR"),
+    ("FL", "FR", "FC", "LFE", "BL", "BR"),
+}
 LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1")  # by number of channels; PyAV 18 crashes on eight
 
 
@@ -42,6 +54,11 @@ def writable_sound(
         taken = f"{max(counts)}" if channels > max(counts) else ", ".join(map(str, counts))
         notes.append(f"{sound.name}: {channels} channels -> mono, films take {taken}")
         sound = replace(sound, samples=to_mono(sound)[0][None], channels=())
+    elif sound.channels and _written(sound.channels) not in NAMED:
+        if channels > 2:
+            notes.append(f"{sound.name}: {'+'.join(sound.channels)} -> mono, films have no such channels")
+            sound = replace(sound, samples=to_mono(sound)[0][None])
+        sound = replace(sound, channels=())
     if rate not in AAC_RATES:
         near = next((known for known in AAC_RATES if known >= rate), AAC_RATES[-1])
         notes.append(f"{sound.name}: {rate} Hz -> {near} Hz, films have no such rate")
@@ -136,10 +153,15 @@ def _audio_track(
         )
     if count > len(LAYOUTS):
         raise MediaError(f"AAC is written with 1 to {len(LAYOUTS)} channels, not {count}; mix them.")
-    if "BL" not in channels:  # one pair of surrounds: AAC's own layouts have it at the back
-        channels = tuple({"SL": "BL", "SR": "BR"}.get(name, name) for name in channels)
-    layout = "+".join(channels) or LAYOUTS[count - 1]
+    layout = "+".join(_written(channels)) or LAYOUTS[count - 1]
     return container.add_stream("aac", rate=sample_rate, layout=layout, bit_rate=bit_rate)
+
+
+def _written(channels: tuple[str, ...]) -> tuple[str, ...]:
+    """Names as AAC has them: one pair of surrounds is at the back."""
+    if "BL" in channels:
+        return channels
+    return tuple({"SL": "BL", "SR": "BR"}.get(name, name) for name in channels)
 
 
 def _enlarged(picture_HWC: np.ndarray, scale: int, smooth: bool) -> av.VideoFrame:

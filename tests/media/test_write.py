@@ -9,7 +9,16 @@ import av
 import numpy as np
 import pytest
 
-from harmony_core.media import MediaError, check_size, has_audio, read_audio, read_video, write_video
+from harmony_core.media import (
+    AudioClip,
+    MediaError,
+    check_size,
+    has_audio,
+    read_audio,
+    read_video,
+    writable_sound,
+    write_video,
+)
 from harmony_core.outputs import OutputError
 from tests.media.files import BLUE, RED
 
@@ -101,6 +110,25 @@ def test_channels_stay_where_they_are(tmp_path: Path, channels: tuple[str, ...])
             np.testing.assert_allclose(clip.samples[place], wanted[: clip.samples.shape[1]], atol=0.03)
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert container.metadata["comment"] == options["comment"]
+
+
+@pytest.mark.parametrize("layout", ["6.0", "6.0(front)", "3.1.2", "4.1", "hexagonal"])
+def test_channels_without_a_name_in_aac_become_one(tmp_path: Path, layout: str) -> None:
+    """FFmpeg crashes on some of them, and writes others that no reader can name."""
+    names = tuple(channel.name for channel in av.AudioLayout(layout).channels)
+    sound = AudioClip(np.full((len(names), 4800), 0.1, np.float32), 48000, "a.wav", channels=names)
+    written, notes = writable_sound(sound)
+    assert notes == (f"a.wav: {'+'.join(names)} -> mono, films have no such channels",)
+    assert (len(written.samples), written.channels) == (1, ())
+    frames = np.zeros((2, 16, 16, 3), np.uint8)
+    write_video(tmp_path / "a.mp4", frames, Fraction(25), written.samples, 48000, channels=written.channels)
+    assert len(read_audio(tmp_path / "a.mp4").samples) == 1
+
+
+@pytest.mark.parametrize("names", [("FC",), ("FL", "FR", "LFE"), ("FL", "FR", "SL", "SR"), ()])
+def test_channels_that_aac_names_are_left_alone(names: tuple[str, ...]) -> None:
+    sound = AudioClip(np.zeros((max(1, len(names)), 480), np.float32), 48000, channels=names)
+    assert writable_sound(sound) == (sound, ())
 
 
 def test_a_failed_write_leaves_the_old_clip(tmp_path: Path) -> None:
