@@ -1,6 +1,6 @@
 """Video, sound and pictures: files to arrays, arrays to the lengths of a clip, arrays to MP4."""
 
-from .clips import AudioClip, MediaError, VideoClip, check_size, finite_samples
+from .clips import AudioClip, MediaError, VideoClip, check_size, clean_samples
 from .colour import over_background
 from .fit import (
     fit_audio,
@@ -26,8 +26,8 @@ __all__ = [
     "MediaError",
     "VideoClip",
     "check_size",
+    "clean_samples",
     "encode_video",
-    "finite_samples",
     "fit_audio",
     "fit_channels",
     "fit_count",

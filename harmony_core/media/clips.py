@@ -14,6 +14,7 @@ import numpy as np
 from ..geometry import MAX_SIDE
 
 MAX_SECONDS = 3600  # of a file, where no length is asked for
+OVERSHOOT = 1.25  # of full scale: what lossy coding may add to a sound that reaches it
 MAX_BYTES = 4 * 2**30  # of frames, or of sound, held at once
 
 
@@ -62,14 +63,20 @@ class AudioClip:
         return Fraction(self.samples.shape[1], self.sample_rate)
 
 
-def finite_samples(samples_CN: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Sound with silence where it has no numbers, and what was changed, in words."""
+def clean_samples(samples_CN: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Sound [C,N] with silence where it has no numbers, lowered where it is far too loud, and what was changed."""
+    notes = []
     wrong = ~np.isfinite(samples_CN)
-    if not wrong.any():
-        return samples_CN, ()
-    count = int(wrong.any(axis=0).sum())
-    plural = "s that are no numbers" if count > 1 else " that is no number"
-    return np.where(wrong, np.float32(0), samples_CN), (f"{name}: {count} sample{plural} replaced by silence",)
+    if wrong.any():
+        count = int(wrong.any(axis=0).sum())
+        plural = "s that are no numbers" if count > 1 else " that is no number"
+        notes.append(f"{name}: {count} sample{plural} replaced by silence")
+        samples_CN = np.where(wrong, np.float32(0), samples_CN)
+    peak = float(np.abs(samples_CN).max(initial=0.0))
+    if peak > OVERSHOOT:
+        notes.append(f"{name}: its peak is {peak:.4g} times full scale, lowered to 1")
+        samples_CN = samples_CN / np.float32(peak)
+    return samples_CN, tuple(notes)
 
 
 def check_size(width: int, height: int) -> None:

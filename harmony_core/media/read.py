@@ -22,7 +22,7 @@ from av.error import FFmpegError
 from av.frame import Frame
 
 from ..geometry import MAX_SIDE, as_fraction
-from .clips import MAX_BYTES, MAX_SECONDS, AudioClip, MediaError, VideoClip, check_bytes, finite_samples
+from .clips import MAX_BYTES, MAX_SECONDS, AudioClip, MediaError, VideoClip, check_bytes, clean_samples
 from .colour import FrameReader
 from .containers import open_media, pick_stream
 from .times import FALLBACK_FPS, frames_shown, off_grid, rate_of
@@ -131,11 +131,17 @@ class _Pictures:
     def __iter__(self) -> Iterator[tuple[Fraction, np.ndarray]]:
         origin = Fraction(self._container.start_time or 0, av.time_base)
         fps = self._stream.average_rate or FALLBACK_FPS
-        coded, to_rgb = (0, 0), None
+        coded, to_rgb, last, shift = (0, 0), None, None, Fraction(0)
         _seek(self._container, origin + self._start)
         for index, frame in enumerate(self._container.decode(self._stream)):
             stamp = _stamp_s(frame)
-            time = (index / fps if stamp is None else stamp - origin) - self._start
+            time = (index / fps if stamp is None else stamp - origin + shift) - self._start
+            if last is not None and time < last - RESTART_S:  # the clock began anew: pictures go on, as sound does
+                shift += last + 1 / fps - time
+                time = last + 1 / fps
+            if last is not None and time < last:  # an overlap
+                continue
+            last = time
             if self._start and time < -1 / (2 * fps):
                 continue
             first = to_rgb is None
@@ -209,7 +215,7 @@ def read_audio(
             sound.add(frame, time)
             if sound.full:
                 break
-    samples_CN, wrong = finite_samples(sound.samples(), path.name)
+    samples_CN, wrong = clean_samples(sound.samples(), path.name)
     return AudioClip(samples_CN, sound.sample_rate, path.name, (*notes, *sound.notes, *wrong), sound.channels)
 
 

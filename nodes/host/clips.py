@@ -11,7 +11,7 @@ from comfy_api.latest import InputImpl
 from torch import Tensor
 
 from ...harmony_core.geometry import ClipGeometry, as_fps, as_fraction
-from ...harmony_core.media import AudioClip, finite_samples, fit_image
+from ...harmony_core.media import AudioClip, clean_samples, fit_image
 from .autoencoders import vae_config
 from .av_latent import split_latent, time_axes
 from .av_models import LatentKind, causal_frames, native_latents
@@ -152,7 +152,7 @@ def first_sound(audio: dict[str, Any] | None) -> AudioClip:
         raise ValueError(f"{NO_SOUND}.")
     waveform_BCN = audio["waveform"]
     notes = (f"audio: the first of {len(waveform_BCN)} sounds",) if len(waveform_BCN) > 1 else ()
-    samples_CN, wrong = finite_samples(waveform_BCN[0].float().cpu().numpy(), "audio")
+    samples_CN, wrong = clean_samples(waveform_BCN[0].float().cpu().numpy(), "audio")
     return AudioClip(samples_CN, int(audio["sample_rate"]), notes=(*notes, *wrong))
 
 

@@ -28,6 +28,36 @@ from tests.media.files import order, shades, tone, write_audio, write_frames
 from tests.media.test_fit import tiny_geometry
 
 
+@pytest.mark.parametrize(
+    ("second", "shown"),
+    [
+        (range(10), [*range(10), *range(10, 20)]),
+        (range(1), [*range(10), 10]),
+        (range(57, 67), [*range(9), *range(12, 20)]),
+    ],
+    ids=["anew", "one frame", "overlap"],
+)
+def test_a_clock_that_begins_anew_costs_no_picture(tmp_path: Path, second: range, shown: list[int]) -> None:
+    """Recorders append to a file: pictures go on after those that came. Of what overlaps one is shown."""
+    parts = []
+    for pictures, pts in ((shades(10), range(50, 60)), (shades(20)[10:], second)):
+        write_frames(tmp_path / "part.ts", "mpeg2video", pictures[: len(pts)], [*pts], Fraction(1, 25))
+        parts.append((tmp_path / "part.ts").read_bytes())
+    (tmp_path / "whole.ts").write_bytes(b"".join(parts))
+    clip = read_video(tmp_path / "whole.ts")
+    assert order(clip.frames) == shown
+    assert clip.fps == 25
+
+
+def test_a_sound_far_above_full_scale_is_lowered_and_said(tmp_path: Path) -> None:
+    for peak, heard, notes in ((2.4, 1.0, ("a.wav: its peak is 2.4 times full scale, lowered to 1",)), (1.2, 1.2, ())):
+        samples = peak * np.sin(np.arange(1600) * np.pi / 8).astype(np.float32)
+        write_audio(tmp_path / "a.wav", "pcm_f32le", 16000, "mono", samples)
+        clip = read_audio(tmp_path / "a.wav")
+        assert clip.notes == notes
+        assert np.allclose(clip.samples[0], samples * heard / peak, atol=1e-6)
+
+
 def test_samples_that_are_no_numbers_are_silence_and_said(tmp_path: Path) -> None:
     samples = np.full(1600, 0.25, np.float32)
     samples[[3, 4, 9]] = np.nan, np.inf, -np.inf
