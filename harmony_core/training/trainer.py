@@ -215,17 +215,17 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _validation_losses(self, batches: Batches) -> dict[str, float]:
-        """Of all validation clips, with the same draws at every look."""
+        """Means over the batches of all validation clips, with the same draws at every look."""
         config = replace(self.config, seed=self.config.seed ^ 1, accumulation=1)
-        sums: dict[str, float] = {}
+        found: dict[str, list[float]] = {}  # by batch, of which not every one has every part
         self.model.eval()
         for step in range(batches.steps_per_epoch):
             shown, device = batches.at(step), self.accelerator.device
             for _, parts in step_losses(config, self.prepared, batches, shown, step, device):
                 for name, value in self._summed(parts).items():
-                    sums[f"validation/{name}"] = sums.get(f"validation/{name}", 0) + value / batches.steps_per_epoch
+                    found.setdefault(f"validation/{name}", []).append(value)
         self.model.train()
-        return sums
+        return {name: sum(each) / len(each) for name, each in found.items()}
 
     def tell(self) -> None:
         """What is trained, from where, on what."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,10 +24,12 @@ from harmony_core.diffusion.latents import AVLatents
 from harmony_core.model.inputs import VideoInput
 from harmony_core.pipelines import GenerateRequest, HarmonyPipeline
 from harmony_core.training.config import TrainingConfig
+from harmony_core.training.data.loader import Batches
 from harmony_core.training.data.shards import Shards
 from harmony_core.training.losses import row_losses
 from harmony_core.training.sections import ObjectiveConfig
 from harmony_core.training.start import Models, choose_trained, start_models
+from harmony_core.training.step import step_losses
 from harmony_core.training.tasks import draw_levels, noise_rows, task_rows
 from harmony_core.training.trainer import run
 from tests.checkpoints.test_wan import WAN, wan_config
@@ -83,6 +86,27 @@ def test_a_lora_for_video_changes_what_is_seen_and_nothing_else(shards: Path, tm
     assert not np.array_equal(clip.frames, other.frames)
     at_the_end = load_file(tmp_path / "run" / "samples" / "step-00000003" / "latents.safetensors")
     torch.testing.assert_close(at_the_end["01.video"], other.latents_video, atol=2e-3, rtol=1e-3)
+
+
+def test_a_validation_loss_is_a_mean_over_the_batches_that_have_it(shards: Path, tmp_path: Path) -> None:
+    """Of the two films that are held back here one is mute, and each is a batch of its own."""
+    shutil.copytree(shards, tmp_path / "shards")
+    index = tmp_path / "shards" / "index.jsonl"
+    index.write_text("".join(reversed(index.read_text().splitlines(keepends=True))))
+    held = {"data": {"shards": str(tmp_path / "shards"), "validation": 2}}
+    config = write(tmp_path / "a.yaml", tmp_path / "shards", steps=1, **held)
+    run(config, tmp_path / "run", resume=False)
+    settings = TrainingConfig.from_yaml(config, ["seed=1"])  # a look draws by the seed with its last bit turned
+    model = choose_trained(start_models(settings), settings, ids=True).eval()
+    batches, device = Batches(Shards(tmp_path / "shards"), 2, only=[3, 4]), torch.device("cpu")
+    with torch.no_grad():
+        ((_, one),), ((_, other),) = (
+            step_losses(settings, model, batches, batches.at(step), step, device) for step in range(2)
+        )
+    assert not one.keys() & other.keys()
+    expected = {f"validation/{name}": float(value) for name, value in (one | other).items()}
+    found = lines(tmp_path / "run")[0]
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_branch_alone_is_trained_and_sound_alone_reads_no_picture(shards: Path, tmp_path: Path) -> None:
