@@ -16,10 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState
 
 from harmony_core.checkpoints import CheckpointError
 from harmony_core.checkpoints.parts import PartFiles, load_parts
 from harmony_core.media import write_video
+from harmony_core.pipelines import HarmonyPipeline
+from harmony_core.training.data.buckets import Buckets
+from harmony_core.training.data.encode import encode_dataset
 from harmony_core.training.data.loader import Batches
 from harmony_core.training.data.shards import Shards, read_entries
 from tools.manifest import make_clips, make_manifest
@@ -152,6 +156,34 @@ def test_a_damaged_shard_is_found_and_made_anew(harmony, manifest: Path, tmp_pat
     path.unlink()
     harmony("encode", manifest, "-o", output)
     assert [(entry.id, entry.checksum) for entry in Shards(output).entries] == whole
+
+
+def test_files_that_change_while_others_are_encoded_are_indexed_or_listed(clips: Path, tmp_path: Path) -> None:
+    """One is touched and one is gone after it was encoded, one before, and what was made of one is damaged."""
+    names = ["touched", "gone", "damaged", "whole", "missing"]
+    for name in names:
+        shutil.copy(clips / "0.mp4", tmp_path / f"{name}.mp4")
+    rows = [{"id": name, "video": f"{name}.mp4", "prompt": "a ball"} for name in names]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    def change(done: int, _total: int) -> None:
+        if done == 3:
+            os.utime(tmp_path / "touched.mp4", (1, 1))
+            (tmp_path / "gone.mp4").unlink()
+            (tmp_path / "missing.mp4").unlink()
+            last = max((tmp_path / "set" / "parts").iterdir(), key=lambda part: part.stat().st_mtime_ns)
+            last.write_bytes(last.read_bytes()[:-1] + b"?")
+
+    pipeline = HarmonyPipeline.from_file()
+    common = pipeline, Buckets.of(pipeline.config), PartialState()
+    encode_dataset(tmp_path / "m.jsonl", tmp_path / "set", *common, change)
+    assert [entry.id for entry in Shards(tmp_path / "set").entries] == ["touched", "gone", "whole"]
+    found = rejected(tmp_path / "set")
+    assert list(found) == [3, 5]
+    assert "run harmony encode again" in found[3]
+    assert "missing.mp4" in found[5]
+    encode_dataset(tmp_path / "m.jsonl", tmp_path / "set", *common)
+    assert [entry.id for entry in Shards(tmp_path / "set").entries] == ["touched", "damaged", "whole"]
 
 
 def test_other_settings_need_another_folder(harmony, manifest: Path, random_checkpoint: Path, tmp_path: Path) -> None:

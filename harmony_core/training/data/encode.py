@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
 REJECTED, SUMMARY = "rejected.jsonl", "summary.json"
+# of a clip that the disk damaged, or whose file changed while several processes read the rows
+LOST = "what was encoded of it is damaged, or of a file that changed; run harmony encode again."
 STORED = torch.float16  # of latents: about 1 in size, so that bfloat16 would only be coarser
 
 Progress = Callable[[int, int], None]
@@ -133,15 +135,17 @@ def _rejected_of(output: Path, rank: int) -> Path:
 
 
 def _merge(output: Path, rows: list[tuple[int, Row | Rejected]], encoder: ClipEncoder, processes: int) -> None:
-    """The index, the list of rejected rows, what stands for nothing, and the summary."""
+    """The index, the list of all rows that are not in it, what stands for nothing, and the summary."""
     parts = [_rejected_of(output, rank) for rank in range(processes)]
     rejected = [json.loads(line) for part in parts for line in part.read_text(encoding="utf-8").splitlines()]
+    unusable = {each["row"] for each in rejected}
+    usable = {number: row for number, row in rows if isinstance(row, Row) and number not in unusable}
+    entries = finish(output, {row.id: row.digest for row in usable.values()})
+    indexed = {entry.id for entry in entries}
+    rejected += [asdict(Rejected(number, row.id, LOST)) for number, row in usable.items() if row.id not in indexed]
     write_lines(output / REJECTED, sorted(rejected, key=lambda each: each["row"]))
     for part in parts:
         part.unlink()
-    unusable = {each["row"] for each in rejected}
-    usable = {row.id: row.digest for number, row in rows if isinstance(row, Row) and number not in unusable}
-    entries = finish(output, usable)
     write_safetensors(output / EMPTY, encoder.empty({entry.audio_latents for entry in entries}))
     with whole_file(output / SUMMARY) as part:
         part.write_text(json.dumps(asdict(Summary.of(entries, len(rejected))), indent=1), encoding="utf-8")

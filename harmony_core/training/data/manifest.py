@@ -12,6 +12,7 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,10 @@ class Row:
         if not 0 <= self.start < min(end, LONGEST_RECORDING_S):
             raise ValueError(f"it goes from {self.start:g} s to {end:g} s; start must be 0 or more and before end.")
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """What the row and its files are, as far as names, sizes and times of change tell; not where they lie."""
+        """What the row and its files are when it is first asked for, as far as names, sizes and times of change tell;
+        not where they lie. Raises OSError for a file that is gone."""
         values = asdict(self)
         for name in MEDIA:
             if (path := getattr(self, name)) is not None:
@@ -94,6 +96,8 @@ class Rejected:
 def read_rows(source: Path) -> Iterator[tuple[int, Row | Rejected]]:
     """Every row of a manifest or folder by its number, and why it cannot be used where that shows already.
 
+    A row is what its files are now, whatever becomes of them while others are encoded.
+
     Raises:
         ValueError: no such file or folder, none of these kinds, not UTF-8, nothing in it, or an unknown column.
     """
@@ -106,6 +110,7 @@ def read_rows(source: Path) -> Iterator[tuple[int, Row | Rejected]]:
             row = _row(values, source.parent)
             if row.id in owners:
                 raise ValueError(f"row {owners[row.id]} has the same id; give each its own.")
+            _ = row.digest  # kept from here on
         except (ValueError, OSError) as error:
             yield number, Rejected.of(number, str(values.get("id", "")), error)
             continue
