@@ -186,6 +186,34 @@ def test_files_that_change_while_others_are_encoded_are_indexed_or_listed(clips:
     assert [entry.id for entry in Shards(tmp_path / "set").entries] == ["touched", "damaged", "whole"]
 
 
+def test_clips_of_one_file_overlap_however_its_path_is_written(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one manifest, and from run to run, to which the files may have moved."""
+
+    def encode(folder: Path, manifest: Path, *videos: str) -> Shards:
+        rows = [{"id": f"{n}", "video": video, "prompt": "a ball"} for n, video in enumerate(videos)]
+        (folder / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        encode_dataset(manifest, tmp_path / "set", pipeline, Buckets.of(pipeline.config), PartialState())
+        return Shards(tmp_path / "set")
+
+    pipeline = HarmonyPipeline.from_file()
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "media").mkdir(parents=True)
+    for name in ("a.mp4", "media/a.mp4"):
+        shutil.copy(clips / "0.mp4", here / name)
+    monkeypatch.chdir(tmp_path)
+    encode(here, Path("here/m.jsonl"), "a.mp4")
+    here.rename(there)
+    (there / "link.mp4").symlink_to("a.mp4")
+    written = "a.mp4", str(there / "a.mp4"), "media/../a.mp4", "link.mp4"
+    shards = encode(there, there / "m.jsonl", *written, "media/a.mp4")
+    first, *others = shards.entries
+    assert [first.overlaps(other) for other in others] == [True, True, True, False]
+    assert first.shard != others[0].shard  # made in the first run
+    assert str(tmp_path) not in (shards.folder / "index.jsonl").read_text()
+
+
 def test_other_settings_need_another_folder(harmony, manifest: Path, random_checkpoint: Path, tmp_path: Path) -> None:
     harmony("encode", manifest, "-o", tmp_path / "set")
     code, _, err = harmony("encode", manifest, "-o", tmp_path / "set", "-m", random_checkpoint)

@@ -140,7 +140,8 @@ def _merge(output: Path, rows: list[tuple[int, Row | Rejected]], encoder: ClipEn
     rejected = [json.loads(line) for part in parts for line in part.read_text(encoding="utf-8").splitlines()]
     unusable = {each["row"] for each in rejected}
     usable = {number: row for number, row in rows if isinstance(row, Row) and number not in unusable}
-    entries = finish(output, {row.id: row.digest for row in usable.values()})
+    digests = {row.id: row.digest for row in usable.values()}
+    entries = finish(output, digests, {row.id: row.cut_from for row in usable.values()})
     indexed = {entry.id for entry in entries}
     rejected += [asdict(Rejected(number, row.id, LOST)) for number, row in usable.items() if row.id not in indexed]
     write_lines(output / REJECTED, sorted(rejected, key=lambda each: each["row"]))
@@ -167,7 +168,7 @@ class ClipEncoder:
 
     @torch.no_grad()
     def encode(self, row: Row) -> tuple[Entry, dict[str, Tensor]]:
-        """A row's entry, without what `ShardWriter.add` fills in, and its tensors.
+        """A row's entry, without what `ShardWriter.add` and `finish` fill in, and its tensors.
 
         Raises:
             ValueError: a film, sound or text that cannot be used; MediaError for one that cannot be read.
@@ -209,7 +210,6 @@ class ClipEncoder:
             end=row.start + geometry.duration_s,
             checksum="",
             speaker=row.speaker,
-            recording=row.recording or row.video or row.audio or "",
             language=row.language,
             speech=bool(row.transcript.strip()),
         )

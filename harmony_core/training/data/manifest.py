@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -78,6 +79,16 @@ class Row:
                 values[name] = [Path(path).name, facts.st_size, facts.st_mtime_ns]
         said = json.dumps(values, sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+    @property
+    def cut_from(self) -> str:
+        """The recording, else the file: the same one however its path is written, and no path of the machine."""
+        if self.recording:
+            return self.recording
+        file = self.video or self.audio
+        assert file is not None
+        path = Path(file).resolve()
+        return f"{path.name} {hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True)

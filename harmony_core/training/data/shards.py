@@ -60,7 +60,7 @@ class Settings:
 class Entry:
     """A clip in the index. `row` identifies what it was made from, `checksum` is the CRC-32 of its tensors.
 
-    `start` and `end` are seconds of `recording` (the file, where no recording is named) that it shows.
+    `start` and `end` are seconds of `recording` (the file, where none is named: `Row.cut_from`) that it shows.
     """
 
     id: str

@@ -149,9 +149,14 @@ def _undamaged(path: Path, entries: list[Entry]) -> list[Entry]:
     return kept
 
 
-def finish(folder: Path, rows: Mapping[str, str]) -> list[Entry]:
-    """Write the index of the rows, ids to digests, that are encoded; what was made of others is left out."""
+def finish(folder: Path, rows: Mapping[str, str], recordings: Mapping[str, str] | None = None) -> list[Entry]:
+    """Write the index of the rows, ids to digests, that are encoded; what was made of others is left out.
+
+    `recordings`, by id, are what these rows were cut from as files lie now, whichever run encoded them where.
+    """
     found = {(entry.id, entry.row): entry for entry in written(folder)}
     entries = [found[each] for each in rows.items() if each in found]
+    if recordings is not None:
+        entries = [replace(entry, recording=recordings[entry.id]) for entry in entries]
     write_lines(folder / INDEX, entries)
     return entries
