@@ -296,5 +296,5 @@ def make_batches(config: TrainingConfig, shards: Shards, accelerator: Accelerato
         "needs": config.needs,
     }
     training = Batches(shards, only=range(count - held), **common)
-    validation = Batches(shards, only=range(count - held, count), **common) if held else None
+    validation = Batches(shards, only=range(count - held, count), lends=range(count), **common) if held else None
     return training, validation

@@ -7,16 +7,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from harmony_core.autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from harmony_core.presets import preset
+from harmony_core.strict import build
 from harmony_core.text.tiny_encoder import TinyTextEncoder
 from harmony_core.toyworld import HARD, PLAIN, VOCABULARY
+from harmony_core.training.config import TrainingConfig
 from harmony_core.training.data.batch import ClipBatch
 from harmony_core.training.data.loader import OTHER_CLIP, SAME_CLIP, Batches, ReferenceRule
 from harmony_core.training.data.shards import Entry, Settings, Shards
 from harmony_core.training.data.toyworld import encode_clips, render_clips, write_toy_shards
 from harmony_core.training.data.writer import ShardWriter, begin, finish
+from harmony_core.training.trainer import make_batches
 
 TINY = preset("harmony-tiny")
 SETTINGS = Settings(
@@ -206,6 +210,21 @@ def test_references_of_the_same_speaker_never_overlap_the_clip(tmp_path: Path) -
         assert batch.reference is not None
         found.setdefault(batch.ids[0], set()).add(int(batch.reference[0, 0, 0]))
     assert found == {"clip 0": {1, 2}, "clip 1": {0}, "clip 2": {0}, "clip 5": {0}}
+
+
+def test_clips_that_are_held_back_are_no_references_in_training(tmp_path: Path) -> None:
+    shards = write_clips(tmp_path, [(LONG, {"speaker": name}) for name in ("a", "a", "b", "a", "b")])
+    held = {"data": {"shards": str(tmp_path), "validation": 2}, "objective": {"reference_share": 1}}
+    config = build(TrainingConfig, {"steps": 1, "batch_size": 1, "start": {"model": "harmony-tiny"}} | held, "test")
+    training, validation = make_batches(config, shards, Accelerator(cpu=True))
+    assert training.left_out == [2]
+    assert validation is not None
+    assert validation.left_out == []
+    heard = []
+    for batches in (training, validation):
+        references = [batches.at(step).reference for step in range(40)]
+        heard.append({int(each[0, 0, 0]) for each in references if each is not None})
+    assert heard == [{0, 1}, {0, 1, 2}]
 
 
 def test_the_procedural_world_comes_as_shards(tmp_path: Path) -> None:

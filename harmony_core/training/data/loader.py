@@ -68,6 +68,7 @@ class Batches(Dataset):
         pictures: whether pictures are read.
         needs: what a clip must have, `video`, `audio` or both; others are left out.
         only: of which clips batches are made; None = all.
+        lends: clips that may be others' references; None = those of `only`, so that what is held back is never heard.
 
     Raises:
         ValueError: a batch that processes cannot share evenly, or no clip to draw.
@@ -82,6 +83,7 @@ class Batches(Dataset):
     pictures: bool = True
     needs: tuple[str, ...] = ()
     only: Sequence[int] | None = None
+    lends: Sequence[int] | None = None
     left_out: list[int] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -92,9 +94,9 @@ class Batches(Dataset):
         entries, self._speakers = self.shards.entries, defaultdict(list)
         self._heard = "voice" if self.shards.settings.spoken_references else "audio"  # of a clip as another's reference
         if self.reference is not None and self.reference.kind == OTHER_CLIP:
-            for index, entry in enumerate(entries):
-                if entry.speaker and self._heard in entry.shapes:
-                    self._speakers[entry.speaker].append(index)
+            for index in self._drawn if self.lends is None else self.lends:
+                if entries[index].speaker and self._heard in entries[index].shapes:
+                    self._speakers[entries[index].speaker].append(index)
             heard = (index for index in self._drawn if entries[index].has_sound)
             self.left_out = [index for index in heard if self._other(index, 0.0) is None]
         for index in self._drawn:
