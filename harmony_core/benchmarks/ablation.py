@@ -27,7 +27,7 @@ from ..toyworld import HARD, HELD_OUT_SEED, UNSEEN
 from ..training.autoencoders import AutoencoderTraining, reconstruction_report, train_video_vae
 from ..training.data.toyworld import render_clips, write_toy_shards
 from ..training.procedural import AUTOENCODERS, SHARDS
-from ..training.state import read_average
+from ..training.state import read_average, saved_states
 from ..training.trainer import run
 from .ablation_rows import APART, CASES, CURVES, FRAMEWISE, JOINT_ONLY, LADDER, REFERENCES, ROWS, SMALL, STEPS_CASE
 from .hard_quality import KINDS, score_hard
@@ -225,8 +225,7 @@ def _states(place: Path, name: str, seed: int, steps: int) -> Iterator[tuple[int
     checkpoint = place / "run" / "checkpoint.safetensors"
     yield steps, load_bundle(checkpoint)
     if seed == 0 and name in CURVES:
-        for state in sorted((place / "run").glob("state-*")):
-            step = int(state.name.removeprefix("state-"))
+        for step, state in saved_states(place / "run").items():
             if step < steps:
                 yield step, averaged(load_bundle(checkpoint), state)
 

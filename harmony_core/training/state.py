@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from .start import TrainedModel
 
+STATE = re.compile("state-([0-9]{8,})")
 TENSORS = "tensors"  # in a state's folder
 WEIGHTS, AVERAGE, OPTIMIZER = "weights.", "average.", "optimizer."
 
@@ -115,6 +117,12 @@ def read_average(state: Path) -> dict[str, Tensor]:
     return {key.removeprefix(AVERAGE): value for key, value in places.items()}
 
 
+def saved_states(output: Path) -> dict[int, Path]:
+    """The states in a run's folder by their steps, the earliest first; what was put there by another name is none."""
+    named = {path: STATE.fullmatch(path.name) for path in output.glob("state-*")}
+    return dict(sorted((int(match[1]), path) for path, match in named.items() if match))
+
+
 def save_state(accelerator: Accelerator, trained: Trained, output: Path, step: int, keep: int = 1) -> None:
     """A folder of this step's state. Older ones go, all but `keep` - 1, when it is whole."""
     part = output / "state.part"
@@ -125,7 +133,7 @@ def save_state(accelerator: Accelerator, trained: Trained, output: Path, step: i
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         part.rename(output / f"state-{step:08}")
-        for folder in sorted(output.glob("state-*"))[:-keep]:
+        for folder in list(saved_states(output).values())[:-keep]:
             shutil.rmtree(folder)
     accelerator.wait_for_everyone()
 

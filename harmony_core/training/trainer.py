@@ -35,7 +35,7 @@ from .samples import Samples
 from .sections import AUDIO_ALONE
 from .sharding import check_passes, check_sharing, gather, shard, take_sharding
 from .start import Models, choose_trained, start_models
-from .state import RunState, Trained, keep_tensors_apart, load_state, save_state
+from .state import RunState, Trained, keep_tensors_apart, load_state, save_state, saved_states
 from .step import step_losses
 from .tasks import check_batch
 
@@ -130,9 +130,9 @@ class Trainer:
         self.state = RunState()
         accelerator.register_for_checkpointing(self.state, *self.schedules)
         keep_tensors_apart(accelerator)
-        saved = sorted(output.glob("state-*"))
+        saved = saved_states(output)
         if saved:
-            load_state(accelerator, self.trained, saved[-1])
+            load_state(accelerator, self.trained, saved[max(saved)])
             for optimizer, schedule in zip(self.optimizers, self.schedules, strict=True):
                 for group, full in zip(optimizer.param_groups, schedule.base_lrs, strict=True):
                     group["lr"] = full * rate(self.state.step, config.steps, config.optimizer)

@@ -28,7 +28,7 @@ from harmony_core.training.data.shards import Shards
 from harmony_core.training.run_folder import same_settings
 from harmony_core.training.sections import ObjectiveConfig
 from harmony_core.training.start import TrainedModel
-from harmony_core.training.state import read_average, save_state
+from harmony_core.training.state import read_average, save_state, saved_states
 from harmony_core.training.step import step_losses
 from harmony_core.training.tasks import check_batch
 from harmony_core.training.trainer import run
@@ -244,6 +244,22 @@ def test_a_stop_while_saving_leaves_the_state_before(tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
         save_state(accelerator, SimpleNamespace(tensors=stop), tmp_path, 6)
     assert [path.name for path in tmp_path.glob("state-*")] == ["state-00000003"]
+
+
+def test_states_that_were_put_aside_are_neither_continued_nor_removed(finished: Path, tmp_path: Path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished / "run", folder)
+    for name in ("state-00000003-good", "state-best"):
+        (folder / name).mkdir()
+    run(finished / "small.yaml", folder, resume=True, overrides=["steps=7"])
+    assert saved_states(folder) == {7: folder / "state-00000007"}
+    assert {path.name for path in folder.glob("state-*")} == {"state-00000003-good", "state-00000007", "state-best"}
+
+
+def test_states_are_ordered_by_their_steps(tmp_path: Path):
+    for step in (99_999_999, 100_000_000):
+        (tmp_path / f"state-{step:08}").mkdir()
+    assert list(saved_states(tmp_path)) == [99_999_999, 100_000_000]
 
 
 @pytest.mark.parametrize("name", ["video_vae", "config.json"])
