@@ -33,8 +33,11 @@ def train(
     if plan:
         _print_plan(path, overrides or [], processes, sharded, card)
         return
+    from ..training.run_folder import SETTINGS
     from ..training.trainer import run
 
+    if resume and not (output / SETTINGS).is_file():
+        raise ValueError(f"{output} holds no run to continue; name its folder with -o, or leave out --resume.")
     print(run(path, output, resume, overrides or []))
 
 

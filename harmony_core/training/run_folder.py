@@ -12,9 +12,28 @@ from typing import TYPE_CHECKING, Any
 from ..outputs import whole_file
 from ..quoting import quoted
 from .config import TrainingConfig
+from .state import saved_states
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+
+SETTINGS = "config.json"
+
+
+def begin_run(config: TrainingConfig, processes: int, output: Path, resume: bool) -> None:
+    """Make the folder of a new run, or see that what it holds can be continued.
+
+    Raises:
+        ValueError: a folder in use, settings of another run, or fewer steps than it has done.
+    """
+    if not resume and output.exists() and any(output.iterdir()):
+        raise ValueError(f"{output} is not empty; pass --resume to continue it, or choose another folder.")
+    output.mkdir(parents=True, exist_ok=True)
+    same_settings(config, processes, output / SETTINGS)
+    done = max(saved_states(output), default=0)
+    if config.steps < done:
+        raise ValueError(f"steps is {config.steps}, but the run in {output} has done {done}; give {done} or more.")
 
 
 def same_settings(config: TrainingConfig, processes: int, path: Path) -> None:

@@ -30,7 +30,7 @@ from .data.shards import Shards
 from .gradients import clip_and_measure, drop_zero_gradients
 from .optim import check_optimizer, make_optimizers, rate
 from .procedural import procedural_models
-from .run_folder import Log, ProgressBar, check_accelerator, check_trackers, flat, same_settings
+from .run_folder import Log, ProgressBar, begin_run, check_accelerator, check_trackers, flat
 from .samples import Samples
 from .sections import AUDIO_ALONE
 from .sharding import check_passes, check_sharing, gather, shard, take_sharding
@@ -52,8 +52,8 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
         resume: continue what `output` holds; otherwise it must not exist or be empty.
 
     Raises:
-        ValueError: a wrong setting, clips of other models, or an output folder in use; CheckpointError for weights to
-            start from that do not fit.
+        ValueError: a wrong setting, clips of other models, or an output folder in use, or with more steps done than
+            are asked for; CheckpointError for weights to start from that do not fit.
     """
     from accelerate import Accelerator
 
@@ -73,10 +73,7 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
     check_batch(config, accelerator.num_processes)
     check_optimizer(config)
     if accelerator.is_main_process:
-        if not resume and output.exists() and any(output.iterdir()):
-            raise ValueError(f"{output} is not empty; pass --resume to continue it, or choose another folder.")
-        output.mkdir(parents=True, exist_ok=True)
-        same_settings(config, accelerator.num_processes, output / "config.json")
+        begin_run(config, accelerator.num_processes, output, resume)
     accelerator.wait_for_everyone()
     torch.set_num_threads(config.threads)
     with closing(ProgressBar(hidden=not accelerator.is_main_process)) as progress:

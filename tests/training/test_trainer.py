@@ -183,6 +183,14 @@ def test_a_run_is_continued_with_its_own_settings(finished: Path, override: str,
         run(finished / "small.yaml", finished / "run", resume=True, overrides=[override])
 
 
+def test_a_run_cannot_be_made_shorter_than_it_is(finished: Path):
+    checkpoint = finished / "run" / "checkpoint.safetensors"
+    before = checkpoint.stat().st_mtime_ns
+    with pytest.raises(ValueError, match=r"steps is 5, but the run in .* has done 6; give 6 or more\."):
+        run(finished / "small.yaml", finished / "run", resume=True, overrides=["steps=5"])
+    assert checkpoint.stat().st_mtime_ns == before
+
+
 def test_a_run_is_continued_by_as_many_processes(finished: Path):
     """What each of them draws depends on their number."""
     config = TrainingConfig.from_yaml(finished / "small.yaml", [])
