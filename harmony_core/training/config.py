@@ -105,6 +105,11 @@ class TrainingConfig:
 
     def _check_procedural(self) -> None:
         """What the procedural world needs, which has its own small autoencoders, is checked now, not after an hour."""
+        if self.data.validation >= self.data.clips:
+            raise ValueError(
+                f"data.validation is {self.data.validation}, but data.clips is {self.data.clips}, which leaves none to "
+                "train on; lower the one or raise the other."
+            )
         if self.start is not None:
             if self.autoencoders:
                 raise ValueError(

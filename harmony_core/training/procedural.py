@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from ..autoencoders.tiny import TinyAudioVAE, TinyVideoVAE
 from ..checkpoints.write import write_safetensors
+from ..pipelines.prompts import read_requests
 from ..quoting import quoted
 from ..text.tiny_encoder import TinyTextEncoder
 from ..toyworld import HELD_OUT_SEED, VOCABULARY
@@ -39,12 +40,16 @@ def procedural_models(
     there.
 
     Raises:
-        ValueError: weights to start from without the procedural world's autoencoders or text encoder; CheckpointError
-            for weights that do not fit.
+        ValueError: weights to start from without the procedural world's autoencoders or text encoder, or prompts that
+            cannot be read; CheckpointError for weights that do not fit.
     """
     from accelerate import PartialState
 
-    models = _new_models(config, output, accelerator, progress) if config.start is None else start_models(config)
+    models = None if config.start is None else start_models(config)
+    if config.samples.prompts:  # what cannot be read is told now, not when there are autoencoders and clips
+        read_requests(Path(config.samples.prompts), config.transformer if models is None else models.config)
+    if models is None:
+        models = _new_models(config, output, accelerator, progress)
     video_vae, audio_vae, text_encoder = models.video_vae, models.audio_vae, models.text_encoder
     if not (
         isinstance(video_vae, TinyVideoVAE)

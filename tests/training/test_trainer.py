@@ -125,6 +125,7 @@ def test_a_used_folder_and_unknown_settings_are_errors(finished: Path, tmp_path:
         ("batch_size=0", "batch_size is 0, but must be 1 or more"),
         ("save_every=0", "save_every is 0"),
         ("data.clips=0", "data.clips is 0"),
+        ("data.validation=6", r"data\.validation is 6, but data\.clips is 6, which leaves none to train on"),
         ("data.world=moon", r"data\.world is .moon., but must be one of plain, free_speech"),
         ("optimizer.muon_lr=.nan", "optimizer.muon_lr is nan"),
         ("objective.text_dropout=2", "objective.text_dropout is 2"),
@@ -153,6 +154,17 @@ def test_drivers_that_cannot_be_stopped_are_an_error_before_clips_are_made(finis
     apart = "{interaction: global, rope_alignment: ovi, style_alignment: false, style_pooling: none, speech: null}"
     with pytest.raises(ValueError, match="rows with interaction 'global' cannot be run apart"):
         TrainingConfig.from_yaml(finished / "small.yaml", ["objective.stop_drivers=true", f"model={apart}"])
+
+
+@pytest.mark.parametrize("start", [[], ["start.model=harmony-tiny", "preset=''", "model={}", "autoencoders={}"]])
+def test_prompts_that_cannot_be_read_are_an_error_before_clips_are_made(
+    finished: Path, tmp_path: Path, start: list[str]
+):
+    (tmp_path / "prompts.jsonl").write_text('{"promt": "a red ball"}\n')
+    overrides = [f"samples.prompts={tmp_path}/prompts.jsonl", *start]
+    with pytest.raises(ValueError, match=r"prompts\.jsonl, line 1: not an object with a prompt"):
+        run(finished / "small.yaml", tmp_path / "run", resume=False, overrides=overrides)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
 
 
 def test_a_file_without_settings_is_an_error(tmp_path: Path):
