@@ -22,14 +22,18 @@ SETTINGS = "config.json"
 
 
 def begin_run(config: TrainingConfig, processes: int, output: Path, resume: bool) -> None:
-    """Make the folder of a new run, or see that what it holds can be continued.
+    """Make the folder of a new run, or see that what it holds can be continued. Settings alone are of a start that
+    failed, and give way to those of the next.
 
     Raises:
         ValueError: a folder in use, settings of another run, or fewer steps than it has done.
     """
-    if not resume and output.exists() and any(output.iterdir()):
+    begun = output.exists() and any(path.name != SETTINGS for path in output.iterdir())
+    if begun and not resume:
         raise ValueError(f"{output} is not empty; pass --resume to continue it, or choose another folder.")
     output.mkdir(parents=True, exist_ok=True)
+    if not begun:
+        (output / SETTINGS).unlink(missing_ok=True)
     same_settings(config, processes, output / SETTINGS)
     done = max(saved_states(output), default=0)
     if config.steps < done:

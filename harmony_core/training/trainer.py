@@ -49,7 +49,7 @@ def run(config_path: Path, output: Path, resume: bool, overrides: Iterable[str] 
     """Train as `config_path` says. Returns the file with what was trained: a LoRA, or a checkpoint.
 
     Args:
-        resume: continue what `output` holds; otherwise it must not exist or be empty.
+        resume: continue what `output` holds; otherwise it must not exist, be empty, or be of a start that failed.
 
     Raises:
         ValueError: a wrong setting, clips of other models, or an output folder in use, or with more steps done than

@@ -190,6 +190,15 @@ def test_what_cannot_be_trained_is_an_error_before_the_first_step(
     assert not list((tmp_path / "run").glob("state-*"))
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_start_that_failed_is_mended_in_its_folder(shards: Path, tmp_path: Path, resume: bool) -> None:
+    with pytest.raises(ValueError, match=r"holds no index\.jsonl"):
+        run(write(tmp_path / "a.yaml", tmp_path / "shads"), tmp_path / "run", resume=False)
+    path = run(write(tmp_path / "a.yaml", shards, steps=1, lora={"rank": 1}), tmp_path / "run", resume=resume)
+    assert path.exists()
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["shards"] == str(shards)
+
+
 def test_prompts_may_come_later(shards: Path, tmp_path: Path) -> None:
     """A run that goes on with samples has none from before its first step to hold its last against."""
     run(write(tmp_path / "a.yaml", shards, lora={"rank": 1}), tmp_path / "run", resume=False)
