@@ -182,7 +182,9 @@ def _first_part(video: Any, seconds: Fraction) -> tuple[Any, Fraction]:
     """A VIDEO's components and its length. Core reads a file into float32 as a whole, so a long one is cut first."""
     wanted = float(seconds) + 1
     if isinstance(video, InputImpl.VideoFromFile) and (duration := video.get_duration()) > wanted:
-        first = video.as_trimmed(0, wanted, strict_duration=False).get_components()
+        part = video.as_trimmed(0, wanted, strict_duration=False)
+        assert part is not None
+        first = part.get_components()
         # of a file whose times do not begin at 0 that is less
         if len(first.images) > seconds * Fraction(first.frame_rate):
             return first, Fraction(duration)
