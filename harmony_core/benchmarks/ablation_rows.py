@@ -82,7 +82,7 @@ PARTS = {  # what a part is judged by: the row with it, and the row without
     "RoPE alignment": ("rope", "framewise"),
     "CTS, equal joint samples": ("cts", "rope"),
     "CTS, equal compute": ("cts_equal_compute", "rope"),
-    "frame-wise interaction and style alignment, not Ovi's fusion": ("cts_equal_compute", "ovi"),
+    "the paper's interaction, not Ovi's fusion": ("cts_equal_compute", "ovi"),
     "style alignment": ("cts_equal_compute", "no_style"),
     "driver isolation": ("cts_equal_compute", "not_isolated"),
     "positions by time, not by index": ("cts_equal_compute", "index"),
