@@ -125,10 +125,7 @@ def read_jobs(
                 _place(job, jobs, make_record({**values, **written}, weights), overwrite)
     for job in jobs.waiting:
         with jobs.catching(job.line):
-            if job.output.resolve() in read_by:
-                reader = read_by[job.output.resolve()]
-                raise OutputError(f"output would overwrite {job.output.name}, which {reader} reads; give another name.")
-            _check_plot(job, read_by, overwrite)
+            _check_outputs(job, read_by, overwrite)
     jobs.waiting = [job for job in jobs.waiting if job.line not in jobs.errors]
     jobs.errors = {line: error for line, error in jobs.errors.items() if (line - 1) % world_size == rank}
     return jobs
@@ -158,8 +155,12 @@ def _record_of(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _check_plot(job: Job, read_by: Mapping[Path, str], overwrite: bool) -> None:
-    """Raises OutputError for a plot that would take the place of somebody's picture."""
+def _check_outputs(job: Job, read_by: Mapping[Path, str], overwrite: bool) -> None:
+    """Raises OutputError for a clip that would take the place of what a line reads, or a plot that of somebody's
+    picture."""
+    reader = read_by.get(job.output.resolve())
+    if reader is not None:
+        raise OutputError(f"output would overwrite {job.output.name}, which {reader} reads; give another name.")
     if job.plot is None:
         return
     if job.plot.resolve() in read_by:
