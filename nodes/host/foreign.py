@@ -66,23 +66,21 @@ def check_conditioning(name: str, extras: Iterable[dict[str, Any]]) -> None:
 
 def unread_conditioning(conds: dict[str, list[dict[str, Any]]]) -> list[str]:
     """What of a run's conditionings Harmony models do not read, a line each."""
-    found = [(name, key) for name, kind in conds.items() for key in UNREAD if any(key in cond for cond in kind)]
-    return [f"{name} has {UNREAD[key]}. This model does not read it, so it changes nothing." for name, key in found]
+    return [f"{line}." for line in unread_by("This model", conds, UNREAD)]
 
 
-def unread_by(title: str, conds: dict[str, Any]) -> list[str]:
-    """What of Harmony's own nodes another model of video and sound does not read, a line each.
+def unread_by(model: str, conds: dict[str, list[dict[str, Any]]], unread: dict[str, str] = HARMONY_ONLY) -> list[str]:
+    """What of some inputs' conditionings a model does not read, a line each; words that are empty are none.
 
     Args:
-        conds: CONDITIONING by the name of its input.
+        unread: keys, and what they stand for.
     """
-    lines = []
-    for name, conditioning in conds.items():
-        for key, what in HARMONY_ONLY.items():
-            values = [extra.get(key) for _, extra in conditioning]
-            if any(value.strip() if isinstance(value, str) else value is not None for value in values):
-                lines.append(f"{name} has {what}. {title} does not read it, so it changes nothing")
-    return lines
+    return [
+        f"{name} has {what}. {model} does not read it, so it changes nothing"
+        for name, kind in conds.items()
+        for key, what in unread.items()
+        if any(key in cond and not (isinstance(cond[key], str) and not cond[key].strip()) for cond in kind)
+    ]
 
 
 def _guidance_nodes(options: dict[str, Any]) -> set[str]:

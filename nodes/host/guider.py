@@ -40,6 +40,7 @@ from .windows import check_windows, cut_packed, with_callback
 
 WRAPPER_KEY = "harmony_guider"
 STREAMS = "video", "audio"
+TEXT_NEGATIVE = "text negative"  # beside the names of PASSES: its prediction stays core's
 
 
 class TextScales(float):
@@ -197,29 +198,26 @@ class SyncCFGGuider(comfy.samplers.CFGGuider):
         ComfyUI turns a batch around, and caches of steps (EasyCache) go by its first row and by the first batch: these
         are the texts', not those of a stream that stands still.
         """
-        beside, alone = [], []
+        passes: dict[str, Any] = {}
         if others:
             clean = self.inner_model.scale_latent_inpaint(
                 x=x, sigma=timestep, noise=self.noise, latent_image=self.clean.to(x)
             )
-            for name in others:
-                conds = [with_clean(cond, clean) for cond in self.conds[name]]
-                (alone if runs_alone(conds) else beside).append((name, conds))
-        negatives = [conds for _, conds in (*beside, *alone)]
+            passes = {name: [with_clean(cond, clean) for cond in self.conds[name]] for name in others}
+        pair = dict(zip((JOINT, TEXT_NEGATIVE), texts, strict=True))
         pair_function = options.get("sampler_calc_cond_batch_function")  # core's SkipLayerGuidanceDiTSimple
+        outs: dict[str, Tensor] = {}
         if pair_function:
             args = {"conds": texts, "input": x, "sigma": timestep, "model": self.inner_model, "model_options": options}
-            outs = [*pair_function(args)]
-            if negatives:
-                outs += comfy.samplers.calc_cond_batch(self.inner_model, negatives, x, timestep, options)
+            outs = dict(zip(pair, pair_function(args), strict=True))
         else:
-            first = len(beside)
-            conds = [*negatives[:first], *texts, *negatives[first:]]
-            outs = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, options)
-            outs = [*outs[first : first + 2], *outs[:first], *outs[first + 2 :]]
-        joint, without_text, *rest = outs
-        named = zip([JOINT, *(name for name, _ in (*beside, *alone))], [joint, *rest], strict=True)
-        return joint, without_text, {name: AVLatents(*unpack(out, self.shapes)) for name, out in named}
+            beside = {name: conds for name, conds in passes.items() if not runs_alone(conds)}
+            passes = beside | pair | passes
+        if passes:
+            made = comfy.samplers.calc_cond_batch(self.inner_model, [*passes.values()], x, timestep, options)
+            outs |= zip(passes, made, strict=True)
+        without_text = outs.pop(TEXT_NEGATIVE)
+        return outs[JOINT], without_text, {name: AVLatents(*unpack(out, self.shapes)) for name, out in outs.items()}
 
     def _text_guided(
         self,
@@ -300,11 +298,12 @@ def make_guider(
                 )
             notes.append("no negative: an empty prompt stands in for it")
     given = {"positive": positive} | ({} if negative is None else {"negative": negative})
-    for name, conditioning in given.items():
-        check_conditioning(name, [extra for _, extra in conditioning])
+    extras = {name: [extra for _, extra in conditioning] for name, conditioning in given.items()}
+    for name, each in extras.items():
+        check_conditioning(name, each)
     guider = SyncCFGGuider(model, sync, text, split_anchors(anchors), extra)
     if not isinstance(model.model, HarmonyModel):
-        notes += unread_by(guider.kind.title, given)
+        notes += unread_by(guider.kind.title, extras)
     guider.inner_set_conds(given)
     return guider, notes
 
