@@ -45,28 +45,13 @@ from toys import (  # noqa: E402
     random,
     run,
     same,
+    windowed,
     zeros,
 )
 
 KNOWS_SOUND = hasattr(core_windows.IndexListContextWindow, "get_window_for_modality")
 ONE_STEP = (0.9, 0.0)
 CUTS = (13, 5, 1, False), (31, 7, 2, False), (31, 6, 0, True), (12, 12, 0, True)
-
-
-def windowed(
-    patcher: ModelPatcher, length: int, overlap: int, schedule: str = "standard_static", **options: Any
-) -> ModelPatcher:
-    """The model as ContextWindowsManual puts it out."""
-    patcher = patcher.clone()
-    settings = {"dim": 2, "context_stride": 1} | options
-    patcher.model_options["context_handler"] = core_windows.IndexListContextHandler(
-        context_schedule=core_windows.get_matching_context_schedule(schedule),
-        fuse_method=core_windows.get_matching_fuse_method("flat"),
-        context_length=length,
-        context_overlap=overlap,
-        **settings,
-    )
-    return patcher
 
 
 def check_audio_of_windows() -> None:

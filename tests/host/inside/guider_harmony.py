@@ -67,9 +67,11 @@ def guider(patcher=PATCHER, sync=SYNC, text=TEXT_OFF, extra=(), positive=POSITIV
     return made
 
 
-def run(made: comfy.samplers.CFGGuider, noise, latent=EMPTY, masks=None, solver: str = "euler") -> list[torch.Tensor]:
+def run(
+    made: comfy.samplers.CFGGuider, noise, latent=EMPTY, masks=None, solver: str = "euler", steps: int = STEPS
+) -> list[torch.Tensor]:
     """[video, audio] after a few steps."""
-    sigmas = comfy.samplers.calculate_sigmas(PATCHER.get_model_object("model_sampling"), "simple", STEPS)
+    sigmas = comfy.samplers.calculate_sigmas(PATCHER.get_model_object("model_sampling"), "simple", steps)
     masks = None if masks is None else nest(*masks)
     sampler = comfy.samplers.sampler_object(solver)
     return made.sample(nest(*noise), nest(*latent), sampler, sigmas, masks, seed=1).unbind()

@@ -12,6 +12,7 @@ from tools.comfyui.install import REPOSITORY
 
 sys.path.append(str(REPOSITORY / "tests" / "host"))
 
+import comfy.context_windows
 import comfy.model_base
 import comfy.model_patcher
 import comfy.nested_tensor
@@ -91,6 +92,26 @@ def our_guider(
     guider = SyncCFGGuider(patcher, scales(SyncCFG, *sync), scales(TextCFG, *text), anchors, extra)
     guider.inner_set_conds({"positive": positive} | ({"negative": negative} if negative else {}))
     return guider
+
+
+def windowed(
+    patcher: comfy.model_patcher.ModelPatcher,
+    length: int,
+    overlap: int,
+    schedule: str = "standard_static",
+    **options: Any,
+) -> comfy.model_patcher.ModelPatcher:
+    """The model as ContextWindowsManual puts it out."""
+    patcher = patcher.clone()
+    settings = {"dim": 2, "context_stride": 1} | options
+    patcher.model_options["context_handler"] = comfy.context_windows.IndexListContextHandler(
+        context_schedule=comfy.context_windows.get_matching_context_schedule(schedule),
+        fuse_method=comfy.context_windows.get_matching_fuse_method("flat"),
+        context_length=length,
+        context_overlap=overlap,
+        **settings,
+    )
+    return patcher
 
 
 def same(actual: Any, expected: Any, tolerance: float = 1e-5) -> None:
