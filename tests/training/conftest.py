@@ -1,4 +1,4 @@
-"""Clips of one's own that several files train on."""
+"""Clips of one's own that several files train on, and a finished run of the procedural world."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from harmony_core.pipelines import HarmonyPipeline
 from harmony_core.toyworld import FPS, SAMPLE_RATE, render, sample_scene
 from harmony_core.training.data.buckets import Buckets
 from harmony_core.training.data.encode import encode_dataset
+from harmony_core.training.trainer import run
+
+from .small_runs import write
 
 
 @pytest.fixture(scope="module")
@@ -31,3 +34,10 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pipeline = HarmonyPipeline.from_file()
     encode_dataset(folder / "clips.jsonl", folder / "shards", pipeline, Buckets.of(pipeline.config), PartialState())
     return folder / "shards"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("train")
+    run(write(folder / "small.yaml"), folder / "run", resume=False)
+    return folder

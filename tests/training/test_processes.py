@@ -16,7 +16,7 @@ import yaml
 from harmony_core.pipelines import GenerateRequest, HarmonyPipeline
 from harmony_core.training.muon import orthogonalize, orthogonalize_shared
 
-from .test_trainer import SMALL
+from .small_runs import SMALL
 
 SHAPES = (5, 4, 7), (1, 6, 3)  # an odd number of matrices, and fewer than there are processes
 

@@ -25,8 +25,8 @@ from harmony_core.training.state import read_average
 from harmony_core.training.tasks import check_batch
 from harmony_core.training.trainer import run
 
+from .small_runs import SMALL
 from .test_own_clips import lines, write
-from .test_trainer import SMALL
 
 FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 
